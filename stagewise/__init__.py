@@ -1,0 +1,40 @@
+"""Train deep encoders stage by stage, each in the memory of one gradient-isolated module.
+
+    import stagewise
+    run = stagewise.open("runs/quickstart")     # read only
+    encoder = run.encoder("context")            # a frozen torch.nn.Module
+    stagewise.run("pipelines/quickstart.toml")  # what the command does
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Looked up on first use: `stagewise --help` must not wait for torch.
+_PUBLIC = {
+    "open": "stagewise.runs.open:open_run",
+    "run": "stagewise.runner:run_pipeline",
+    "objectives": "stagewise.objectives",
+    "datasets": "stagewise.datasets",
+    "modules": "stagewise.modules",
+}
+
+if TYPE_CHECKING:
+    from stagewise import datasets as datasets
+    from stagewise import modules as modules
+    from stagewise import objectives as objectives
+    from stagewise.runner import run_pipeline as run
+    from stagewise.runs.open import open_run as open  # noqa: A004
+
+__all__ = ["__version__", "datasets", "modules", "objectives", "open", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'stagewise' has no attribute {name!r}")
+    module, _, attribute = _PUBLIC[name].partition(":")
+    found = import_module(module)
+    return getattr(found, attribute) if attribute else found

@@ -1,0 +1,159 @@
+"""The only way anything durable is written: temporary name, write, fsync, rename, fsync the folder."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from stagewise.errors import DiskError, IntegrityError
+
+PARTIAL = ".partial"  # suffix of everything not yet published
+TRASH = ".trash-"  # prefix of a folder on its way out
+
+
+def write_bytes(path: Path, blocks: bytes | memoryview | Iterable[bytes | memoryview]) -> str:
+    """Write a file so that after a crash it is whole or absent, and return the sha256 of its bytes.
+
+    Raises:
+        DiskError: the disk is full, read-only or failing.
+    """
+    if isinstance(blocks, bytes | memoryview):
+        blocks = (blocks,)
+    digest = hashlib.sha256()
+    partial = path.with_name(path.name + PARTIAL)
+    with disk_errors(path):
+        with partial.open("wb") as file:
+            for block in blocks:
+                file.write(block)
+                digest.update(block)
+            file.flush()
+            os.fsync(file.fileno())
+        publish(partial, path)
+    return digest.hexdigest()
+
+
+def write_json(path: Path, content: Any) -> str:
+    """Write JSON as `write_bytes` does; keys keep their order, floats keep every digit."""
+    return write_bytes(path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """Read JSON that `write_json` wrote.
+
+    Args:
+        path: the file.
+        remedy: what the user should type when it is damaged.
+
+    Raises:
+        IntegrityError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise IntegrityError(f"{path} is missing. {remedy}") from None
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{path} is damaged ({error}). {remedy}") from None
+
+
+def append_line(path: Path, content: Any) -> None:
+    """Append one JSON line and fsync it; a torn line that a crash has left is ended first."""
+    with disk_errors(path), path.open("a+b") as file:
+        if file.tell() and not path.read_bytes().endswith(b"\n"):
+            file.write(b"\n")
+        file.write(json.dumps(content, allow_nan=False).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[Any]:
+    """Read the whole lines that `append_line` wrote; those torn by a crash while appending are left out."""
+    if not path.exists():
+        return []
+    lines = []
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        with suppress(ValueError):
+            lines.append(json.loads(line))
+    return lines
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Give a finished, fsynced file or folder its final name, durably."""
+    os.replace(partial, path)
+    fsync_folder(path.parent)
+
+
+def fsync_file(path: Path) -> None:
+    """Force a file that something else wrote to the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def fsync_folder(folder: Path) -> None:
+    """Force a folder's entries (renames, new names) to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder so that a crash leaves it whole or gone: renamed to `.trash-…` first."""
+    if not path.exists() and not path.is_symlink():
+        return
+    trash = path.with_name(TRASH + path.name)
+    with disk_errors(path):
+        if trash.exists() or trash.is_symlink():
+            _delete(trash)
+        publish(path, trash)
+        _delete(trash)
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Delete what a crash left unpublished in `folder` (not below it) and return what was deleted."""
+    with disk_errors(folder):
+        leftovers = [p for p in folder.iterdir() if p.name.endswith(PARTIAL) or p.name.startswith(TRASH)]
+        for path in leftovers:
+            _delete(path)
+    return leftovers
+
+
+def _delete(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file in bounded memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's words about a disk into ours."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskError(
+                f"disk full at {path}: free some space, then type the same command again; "
+                "everything committed before is intact."
+            ) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise DiskError(
+                f"cannot write {path} ({error.strerror}): make the run folder writable or name another one "
+                "with --run."
+            ) from error
+        if error.errno == errno.EIO:
+            raise DiskError(
+                f"input/output error at {path}: check the disk, then type the same command again; "
+                "everything committed before is intact."
+            ) from error
+        raise

@@ -1,0 +1,40 @@
+"""What `doctor` knows about this machine."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import psutil
+
+from stagewise import __version__
+from stagewise.show import bytes_text
+
+PACKAGES = ("torch", "torchaudio", "torchvision", "zarr", "numcodecs", "numpy", "soundfile", "safetensors", "espeakng-loader")
+
+
+def machine_facts() -> dict[str, Any]:
+    """Return versions, processor, memory, disk and GPU, JSON-able."""
+    import torch
+
+    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return {
+        "stagewise": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cpu": f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
+        "bfloat16": "fast" if torch.cpu._is_amx_tile_supported() or gpus else "not faster than float32 here",
+        "memory": bytes_text(psutil.virtual_memory().total),
+        "disk free": bytes_text(shutil.disk_usage(".").free),
+        "gpu": ", ".join(f"{g.name} ({bytes_text(g.total_memory)})" for g in gpus) or "none",
+        **{name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

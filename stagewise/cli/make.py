@@ -1,0 +1,150 @@
+"""The verbs that make something: run, plan, stage, probe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from stagewise.config import Pipeline
+    from stagewise.runs.folder import RunFolder
+
+RUN = click.option("--run", "run_folder", type=click.Path(path_type=Path), help="Run directory.")
+SET = click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the file, such as data.root=/audio."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@RUN
+@SET
+@click.option("--fresh", is_flag=True, help="Delete what the run directory holds of this pipeline and start anew.")
+@click.option("--until", metavar="STAGE", help="Stop after this stage, before the probes.")
+@click.option("--dry-run", is_flag=True, help="Only print the plan.")
+@JSON
+def run(
+    file: Path, run_folder: Path | None, sets: tuple[str, ...], fresh: bool, until: str | None, dry_run: bool, as_json: bool
+) -> None:
+    """Train, freeze and encode every stage of FILE, then fit its probes.
+
+    Typed again, it goes on where it stopped, and does only what is missing or has changed.
+
+    \b
+    stagewise run pipelines/quickstart.toml
+    stagewise run pipelines/librispeech.toml --set data.root=/data/LibriSpeech --run runs/full
+    """
+    from stagewise.config import load_pipeline
+
+    pipeline = load_pipeline(file, sets)
+    folder = _folder(pipeline, run_folder)
+    if dry_run:
+        _print_plan(pipeline, folder, as_json)
+        return
+    _make(pipeline, folder, as_json, until=until, fresh=fresh)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@RUN
+@SET
+@JSON
+def plan(file: Path, run_folder: Path | None, sets: tuple[str, ...], as_json: bool) -> None:
+    """Print what `run FILE` would do and why, its memory and its disk; nothing is run.
+
+    Works before the data is there if its size is known.
+
+    \b
+    stagewise plan pipelines/librispeech.toml
+    stagewise plan pipelines/librispeech.toml --set pipeline.memory_limit="1 GiB" --json
+    """
+    from stagewise.config import load_pipeline
+
+    pipeline = load_pipeline(file, sets)
+    _print_plan(pipeline, _folder(pipeline, run_folder), as_json)
+
+
+@click.command()
+@click.argument("stage", metavar="N|NAME")
+@RUN
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint (without it: start the stage anew).")
+@JSON
+def stage(stage: str, run_folder: Path | None, resume: bool, as_json: bool) -> None:
+    """Make one stage of a run: train it, freeze it, encode it.
+
+    The stages below it must be done; those above it stay as they are until the next `run`.
+
+    \b
+    stagewise stage 2 --resume
+    stagewise stage conv2 --run runs/full
+    """
+    pipeline, folder = _of_run(run_folder)
+    names = [s.name for s in pipeline.stage]
+    name = names[int(stage) - 1] if stage.isdigit() and 0 < int(stage) <= len(names) else stage
+    _make(pipeline, folder, as_json, only=name, anew=not resume)
+
+
+@click.command()
+@click.argument("name", required=False)
+@RUN
+@JSON
+def probe(name: str | None, run_folder: Path | None, as_json: bool) -> None:
+    """Fit the probes of a finished run again, or the one called NAME.
+
+    \b
+    stagewise probe
+    stagewise probe phones --run runs/full
+    """
+    pipeline, folder = _of_run(run_folder)
+    _make(pipeline, folder, as_json, probe=name or "")
+
+
+def _folder(pipeline: Pipeline, run_folder: Path | None) -> RunFolder:
+    from stagewise.runs.folder import RunFolder
+
+    return RunFolder(run_folder or Path("runs") / pipeline.pipeline.name)
+
+
+def _of_run(run_folder: Path | None) -> tuple[Pipeline, RunFolder]:
+    """Return the pipeline that a run was made with, and the run."""
+    from stagewise.config import from_json
+    from stagewise.runs.folder import LOCK_FILE, find_run
+
+    folder = find_run(run_folder)
+    assert folder.locked is not None
+    return from_json(folder.locked["pipeline"], str(folder.path / LOCK_FILE)), folder
+
+
+def _make(pipeline: Pipeline, folder: RunFolder, as_json: bool, **what: Any) -> None:
+    from stagewise.cli.progress import terminal_report
+    from stagewise.runner import make
+    from stagewise.runs.facts import run_facts
+
+    with terminal_report() as report:
+        make(pipeline, folder, report, **what)
+    facts = run_facts(folder)
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+    else:
+        from stagewise.cli.tables import print_run
+
+        print_run(facts)
+
+
+def _print_plan(pipeline: Pipeline, folder: RunFolder, as_json: bool) -> None:
+    from stagewise.cli.progress import terminal_report
+    from stagewise.planning.facts import plan_facts
+    from stagewise.runner import plan_pipeline
+
+    with terminal_report() as report:
+        facts = plan_facts(plan_pipeline(pipeline, folder, report))
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+    else:
+        from stagewise.cli.tables import print_plan
+
+        print_plan(facts)

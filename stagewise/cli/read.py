@@ -1,0 +1,101 @@
+"""The verbs that look at what is there: inspect, verify, clean, doctor, schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+RUN_ARGUMENT = click.argument("run", required=False, type=click.Path(path_type=Path))
+
+
+@click.command()
+@RUN_ARGUMENT
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def inspect(run: Path | None, as_json: bool) -> None:
+    """Show a run at a glance: every stage's loss, memory and store, and the probes.
+
+    \b
+    stagewise inspect
+    stagewise inspect runs/full --json
+    """
+    from stagewise.cli.tables import print_run
+    from stagewise.runs.facts import run_facts
+    from stagewise.runs.folder import find_run
+
+    facts = run_facts(find_run(run))
+    click.echo(json.dumps(facts, indent=1)) if as_json else print_run(facts)
+
+
+@click.command()
+@RUN_ARGUMENT
+def verify(run: Path | None) -> None:
+    """Read every byte of a run again and compare it with what was written; exit code 3 if anything differs.
+
+    \b
+    stagewise verify runs/full
+    """
+    from stagewise.cli.progress import terminal_report
+    from stagewise.errors import IntegrityError
+    from stagewise.runs.folder import find_run
+    from stagewise.runs.verify import verify_run
+
+    with terminal_report() as report:
+        problems, files = verify_run(find_run(run), report)
+    if problems:
+        raise IntegrityError("\n".join([*problems, f"{len(problems)} of {files} files are not what was written."]))
+    click.echo(f"{files} files are what was written.")
+
+
+@click.command()
+@RUN_ARGUMENT
+@click.option("--yes", is_flag=True, help="Delete without asking.")
+def clean(run: Path | None, yes: bool) -> None:
+    """Delete from a run what its pipeline no longer uses: stages and probes of older settings, leftovers.
+
+    \b
+    stagewise clean runs/full
+    """
+    from stagewise.show import disk_text
+    from stagewise.runs.clean import delete, unused
+    from stagewise.runs.folder import find_run
+
+    folder = find_run(run)
+    found = unused(folder)
+    for path, size in found.items():
+        click.echo(f"{disk_text(size):>10}  {path}")
+    if not found:
+        click.echo("nothing to delete.")
+    elif yes or click.confirm(f"delete {len(found)} folders, {disk_text(sum(found.values()))}?", err=True):
+        delete(folder, list(found))
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(as_json: bool) -> None:
+    """Show what this machine offers and which versions are installed: the first thing to put into a bug report.
+
+    \b
+    stagewise doctor
+    """
+    from stagewise.cli.machine import machine_facts
+
+    facts = machine_facts()
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+        return
+    for key, value in facts.items():
+        click.echo(f"{key:>12}  {value}")
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of a pipeline file, for completion and checks in an editor.
+
+    \b
+    stagewise schema > stagewise.schema.json
+    """
+    from stagewise.config import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=1))

@@ -1,0 +1,110 @@
+"""Facts as tables for people, at any width of terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from stagewise.show import bytes_text, disk_text, seconds_text
+
+
+def print_run(facts: dict[str, Any]) -> None:
+    """Print the stages and probes of a run."""
+    console = Console()
+    whole = facts["end_to_end"]["predicted_peak_bytes"]
+    table = Table(title=f"{facts['run']}: {facts['state']}", title_justify="left", box=SIMPLE_HEAD)
+    for name in ("stage", "loss", "epochs", "time", "memory", "of e2e", "store"):
+        table.add_column(name, justify="left" if name == "stage" else "right", no_wrap=True)
+    for stage in facts["stages"]:
+        train, memory = stage["train"], stage["memory"]
+        peak = memory["measured_peak_bytes"] or memory["predicted_peak_bytes"]
+        done = stage["state"] == "complete"
+        table.add_row(
+            f"{stage['index']} {stage['name']}",
+            _losses(train) if done else stage["state"],
+            f"{train['epochs']}{'' if train['converged'] or not train['epochs'] else '+'}" if done else "",
+            seconds_text(train["seconds"] + stage["store"]["seconds"]) if done else "",
+            bytes_text(peak),
+            f"{peak / whole:.2f}" if whole else "",
+            _store(stage["store"]),
+        )
+    console.print(table)
+    console.print(
+        "loss: validation, before → after training. epochs: + is not converged yet. memory: peak of a training "
+        f"step. e2e: the same network trained end to end would take {bytes_text(whole)} (predicted).",
+        style="dim",
+    )
+    for stage in facts["stages"]:
+        for warning in (stage.get("health") or {}).get("warnings", []):
+            console.print(f"warning: {stage['name']}: {warning}", style="yellow")
+    if facts["probes"]:
+        _print_probes(console, facts["probes"])
+
+
+def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:
+    table = Table(title="probes", title_justify="left", box=SIMPLE_HEAD)
+    for name in ("probe", "stage", "accuracy", "95 % interval", "majority", "train / test"):
+        table.add_column(name, justify="left" if name in ("probe", "stage") else "right", no_wrap=True)
+    for probe in probes:
+        low, high = probe["interval"]
+        table.add_row(
+            probe["name"],
+            probe["stage"],
+            f"{probe['value']:.3f}",
+            f"{low:.3f} – {high:.3f}",
+            f"{probe['majority']:.3f}",
+            f"{probe['train_items']:,} / {probe['test_items']:,}",
+        )
+    console.print(table)
+
+
+def print_plan(facts: dict[str, Any]) -> None:
+    """Print what would run, and what it would cost."""
+    console = Console()
+    whole, data = facts["end_to_end"]["predicted_peak_bytes"], facts["data"]
+    table = Table(title=f"plan for {facts['run']}", title_justify="left", box=SIMPLE_HEAD)
+    for name in ("stage", "action", "memory", "of e2e", "store", "size", "float16"):
+        table.add_column(name, justify="left" if name in ("stage", "action", "store") else "right", no_wrap=True)
+    for stage in facts["stages"]:
+        memory, store = stage["memory"], stage["store"]
+        pieces = f" in {memory['pieces']} pieces" if memory["pieces"] > 1 else ""
+        table.add_row(
+            f"{stage['index']} {stage['name']}",
+            stage["action"],
+            bytes_text(memory["predicted_peak_bytes"]) + pieces,
+            f"{memory['predicted_peak_bytes'] / whole:.2f}" if whole else "",
+            store["dtype"] if store["state"] == "written" else store["state"],
+            disk_text(store["predicted_bytes"]),
+            disk_text(store["float16_bytes"]),
+        )
+    console.print(table)
+    for stage in facts["stages"]:
+        store = stage["store"]
+        console.print(
+            f"{stage['name']}: {stage['action']} ({stage['reason']}); store {store['state']}: {store['why']}.",
+            style="dim",
+            highlight=False,
+        )
+    wanted = sum(s["store"]["predicted_bytes"] for s in facts["stages"] if s["store"]["state"] == "written")
+    console.print(
+        f"data: {data['items']:,} items, {data['samples']:,} samples ({data['source']}). "
+        f"stores: {disk_text(wanted)} of {disk_text(facts['disk_free_bytes'])} free. "
+        f"end to end, a training step would take {bytes_text(whole)}.",
+        highlight=False,
+    )
+
+
+def _losses(train: dict[str, Any]) -> str:
+    before, after = train["initial_loss"], train["validation_loss"]
+    if before is None or after is None:
+        return "" if train["loss"] is None else f"{train['loss']:.3f}"
+    return f"{before:.3f}" if not train["epochs"] else f"{before:.3f} → {after:.3f}"
+
+
+def _store(store: dict[str, Any]) -> str:
+    if store["state"] != "written":
+        return str(store["state"])
+    return disk_text(store["bytes"]) if store["bytes"] else "to be written"

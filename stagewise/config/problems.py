@@ -1,0 +1,124 @@
+"""Everything that is wrong with a pipeline, each problem with its place and in a user's words, at once."""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from stagewise.config.keys import KeyPath
+from stagewise.config.schema import PATTERNS, PipelineFile, Spec
+from stagewise.config.source import Source
+from stagewise.config.wording import did_you_mean, listed, shown
+from stagewise.errors import ConfigError
+
+MOST = 100  # lines of a message: more help nobody
+_NEEDS = {
+    "bool_type": "needs true or false",
+    "int_type": "needs a whole number",
+    "float_type": "needs a number",
+    "finite_number": "needs a finite number",
+    "string_type": "needs text in quotes",
+    "tuple_type": "needs a list of tables",
+}
+_LIMITS = {"greater_than_equal": "ge", "greater_than": "gt", "less_than_equal": "le", "less_than": "lt"}
+_LIMIT_WORDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+
+
+class Report:
+    """Collects problems, one a place, and raises them together."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._lines: dict[str, tuple[int, str]] = {}  # place -> (line of the file, problem)
+
+    def add(self, path: KeyPath, problem: str) -> None:
+        """Note what is wrong with a value of the pipeline, unless something is already known to be."""
+        place = self._source.origin(path)
+        of_file = self._source.override(place) is None
+        line = self._source.line(place) if of_file else 1 << 31
+        self._lines.setdefault(self._source.where(path), (line, problem))
+
+    def add_override(self, key: str, problem: str) -> None:
+        """Note what is wrong with a `--set` itself."""
+        self._lines.setdefault(f"--set {key}", (1 << 31, problem))
+
+    def raise_all(self) -> None:
+        """Raise every problem, in the order of the file, overrides last.
+
+        Raises:
+            ConfigError: there is a problem.
+        """
+        if not self._lines:
+            return
+        ordered = sorted(self._lines.items(), key=lambda entry: entry[1][0])
+        message = [f"{place}: {problem}" for place, (_, problem) in ordered[:MOST]]
+        if len(ordered) > MOST:
+            message.append(f"… and {len(ordered) - MOST} more")
+        count = "1 problem" if len(ordered) == 1 else f"{len(ordered)} problems"
+        raise ConfigError("\n".join([*message, f"{count}; nothing was run."]))
+
+
+def model_problems(
+    model: type[BaseModel], content: object, at: KeyPath = ()
+) -> Iterator[tuple[KeyPath, str]]:
+    """Validate the content of a table of the file and say what is wrong with it."""
+    try:
+        model.model_validate(content)
+    except ValidationError as error:
+        for details in error.errors(include_url=False):
+            path = (*at, *details["loc"])
+            # A default of probes need not be complete, as long as every probe is.
+            if details["type"] != "missing" or path[:-1] != ("defaults", "probe"):
+                yield path, _in_words(path, details)
+
+
+def _in_words(path: KeyPath, details: ErrorDetails) -> str:
+    """Say what pydantic found in the words of someone who edits the file."""
+    kind, value, context = details["type"], details["input"], details.get("ctx", {})
+    if kind == "missing":
+        return f"is missing: {_description(path)}"
+    if kind == "extra_forbidden":
+        known = _table_at(path[:-1]).model_fields
+        return "unknown key" + (did_you_mean(path[-1], known) or f"; there are: {listed(known)}")
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']*)'", context["expected"])
+        return f"needs {' or '.join(map(shown, choices))}, not {shown(value)}{did_you_mean(value, choices)}"
+    if kind == "string_pattern_mismatch":
+        return f"needs {PATTERNS[context['pattern']]}; not {shown(value)}"
+    if kind in _LIMITS:
+        limit = _LIMITS[kind]
+        return f"needs to be {_LIMIT_WORDS[limit]} {context[limit]:g}, not {shown(value)}"
+    if kind == "model_type":
+        plugged = issubclass(_table_at(path), Spec)
+        return f"needs {'{ target = …, arguments }' if plugged else 'a table'}, not {shown(value)}"
+    if kind == "string_too_short":
+        return f"is empty: {_description(path)}"
+    return f"{_NEEDS[kind]}, not {shown(value)}" if kind in _NEEDS else details["msg"]
+
+
+def _description(path: KeyPath) -> str:
+    """Say what a key of the file is for."""
+    return str(_table_at(path[:-1]).model_fields[str(path[-1])].description)
+
+
+def _table_at(path: KeyPath) -> type[BaseModel]:
+    """Return the model of the table at a path of the file."""
+    model: type[BaseModel] = PipelineFile
+    for step in path:
+        if isinstance(step, str):
+            model = next(_models_in(model.model_fields[step].annotation))
+    return model
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in typing.get_args(annotation):
+        yield from _models_in(part)

@@ -1,0 +1,173 @@
+"""Turn `{ target = …, arguments }` into an object: find the class, bind the arguments, construct."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+import sys
+import typing
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TypeVar
+
+from stagewise.config.schema import Spec
+from stagewise.config.wording import did_you_mean, listed, shown
+from stagewise.errors import ConfigError, StagewiseError
+
+T = TypeVar("T")
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+# What constructors raise when they do not like their arguments; a disk or network failure is not among them.
+_REFUSALS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def resolve(target: str, kind: type[T], short_names: Mapping[str, str], where: str) -> type[T]:
+    """Return the class that a target names; it is neither called nor made an instance of.
+
+    Importing a module runs its top level: a pipeline file can only name modules of the environment
+    (stagewise, torch, what is installed or on PYTHONPATH), never a file that just lies in the current folder.
+
+    Args:
+        target: a short name, or "package.module:Class".
+        kind: what the class must be a subclass of.
+        short_names: short name -> "package.module:Class".
+        where: what messages begin with, from `Pipeline.where`.
+
+    Raises:
+        ConfigError: there is no such name, its module cannot be imported, or it is not such a class.
+    """
+    if ":" not in target and target not in short_names:
+        raise ConfigError(
+            f"{where}: unknown target {shown(target)}{did_you_mean(target, short_names)}; "
+            f'there are: {listed(sorted(short_names))}; or name a class: "package.module:Class"'
+        )
+    full = short_names.get(target, target)
+    module, _, name = full.partition(":")
+    if not all(part.isidentifier() for part in [*module.split("."), *name.split(".")]):
+        raise ConfigError(f'{where}: target {shown(target)} is not of the form "package.module:Class"')
+    _import(module, target, where)
+    try:
+        found = pkgutil.resolve_name(full)
+    except AttributeError:
+        names = [key for key, value in vars(sys.modules[module]).items() if _is_a(value, kind)]
+        hint = did_you_mean(name, names)
+        raise ConfigError(f"{where}: target {shown(target)}: {module} has no {shown(name)}{hint}") from None
+    if not _is_a(found, kind):
+        what = "a class of another kind" if isinstance(found, type) else "not a class"
+        raise ConfigError(
+            f"{where}: target {shown(target)} is {what}; it needs to be a subclass of "
+            f"{kind.__module__}.{kind.__qualname__}"
+        )
+    return typing.cast(type[T], found)
+
+
+def build(spec: Spec, kind: type[T], short_names: Mapping[str, str], where: str, **extra: object) -> T:
+    """Construct what a spec describes; its arguments are checked against the signature before the call.
+
+    Args:
+        spec: the target and its arguments.
+        kind: what the class must be a subclass of.
+        short_names: short name -> "package.module:Class".
+        where: what messages begin with, from `Pipeline.where`.
+        **extra: further arguments, which stagewise gives and the file may not.
+
+    Raises:
+        ConfigError: the target or its arguments are not usable, or the constructor refuses them.
+    """
+    made = resolve(spec.target, kind, short_names, where)
+    problems = list(_argument_problems(made, spec, extra))
+    if problems:
+        raise ConfigError("\n".join(f"{where}: {problem}" for problem in [*problems, _accepted(made, extra)]))
+    try:
+        return made(**spec.arguments, **extra)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    except StagewiseError:
+        raise
+    except _REFUSALS as error:
+        words = str(error) or type(error).__name__
+        raise ConfigError(f"{where}: {shown(spec.target)} refuses its arguments: {words}") from error
+
+
+def _import(module: str, target: str, where: str) -> None:
+    try:
+        with _without_current_folder():
+            import_module(module)
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # whatever a module's top level does, it is the file that named it
+        missing = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
+        if missing:
+            problem = "there is no such module; install it, or put its folder on PYTHONPATH"
+        else:
+            problem = f"importing {module} fails: {type(error).__name__}: {error}"
+        raise ConfigError(f"{where}: target {shown(target)}: {problem}") from error
+
+
+@contextmanager
+def _without_current_folder() -> Iterator[None]:
+    """Take the current folder off the import path where only `python -m` put it there."""
+    path = sys.path[:]
+    if path and path[0] in ("", str(Path.cwd())):
+        sys.path[:] = path[1:]
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+
+
+def _is_a(value: object, kind: type) -> bool:
+    return isinstance(value, type) and issubclass(value, kind)
+
+
+def _argument_problems(made: type, spec: Spec, extra: Mapping[str, object]) -> Iterator[str]:
+    """Say which arguments are unknown, given by stagewise itself, or missing."""
+    parameters = _parameters(made)
+    free = [name for name in _names(parameters) if name not in extra]
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+    for name in spec.arguments:
+        if name in extra:
+            yield f"{shown(spec.target)}: stagewise gives {shown(name)} itself; remove it"
+        elif name not in free and not takes_any:
+            yield f"{shown(spec.target)} takes no argument {shown(name)}{did_you_mean(name, free)}"
+    for parameter in parameters:
+        needed = parameter.default is inspect.Parameter.empty and parameter.kind in _BY_NAME
+        if needed and parameter.name not in spec.arguments and parameter.name not in extra:
+            yield f"{shown(spec.target)} needs {shown(parameter.name)}"
+
+
+def _accepted(made: type, extra: Mapping[str, object]) -> str:
+    """List the arguments that a class takes, with their defaults."""
+    parameters = [each for each in _parameters(made) if each.kind in _BY_NAME and each.name not in extra]
+    with_defaults = [
+        each.name if each.default is inspect.Parameter.empty else f"{each.name}={each.default!r}"
+        for each in parameters
+    ]
+    return f"{made.__qualname__} takes: {listed(with_defaults)}"
+
+
+def _parameters(made: type) -> list[inspect.Parameter]:
+    """Return a constructor's parameters; those of its first overload where it hides them (torch.nn.GRU)."""
+    try:
+        signature = inspect.signature(made)
+    except ValueError:  # a class written in C that does not say
+        return [inspect.Parameter("any", inspect.Parameter.VAR_KEYWORD)]
+    overloads = typing.get_overloads(made.__init__)  # type: ignore[misc]
+    if overloads and not _names(signature.parameters.values()):
+        return list(inspect.signature(overloads[0]).parameters.values())[1:]
+    return list(signature.parameters.values())
+
+
+def _names(parameters: typing.Iterable[inspect.Parameter]) -> list[str]:
+    return [parameter.name for parameter in parameters if parameter.kind in _BY_NAME]

@@ -1,0 +1,171 @@
+"""Any folder of audio files, however nested, with labels from folder names or tables."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from stagewise.datasets.audio_files import MEAN, STD, AudioFiles, Labels
+from stagewise.datasets.base import BadItem, Ints
+from stagewise.datasets.labels import ItemLabels
+from stagewise.datasets.scan import Rules
+from stagewise.datasets.textfiles import read_lines
+from stagewise.errors import ConfigError, DataError
+
+SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
+AMBIGUOUS = -1
+
+
+class AudioFolder(AudioFiles):
+    """FLAC, WAV, OGG and MP3 files anywhere below a folder; a key is a file's path in it, with slashes.
+
+    Names that begin with a dot are left out. An MP3 without a length header is as long as libsndfile takes it
+    to be; slices of MP3 and OGG are decoded from the beginning, so FLAC is faster for long files.
+
+    Args:
+        root: the folder.
+        labels: where each label comes from: "folder" (the first folder below the root), "folder:2" (the
+            second), or a CSV file with the columns `file` and the label's name.
+        splits: `{train = "…", test = "…"}`, files of one key a line, with or without the suffix; without them
+            a part of every class of the first label is for testing.
+        test_fraction: fraction for testing where there are no `splits`.
+        sample_rate: samples per second of every item.
+        bad_items: "error", or "skip" to leave unreadable files out, up to 1 %.
+        resample: convert files of another rate.
+        mono: average the channels of files that have several.
+        mean: subtracted from every sample in [-1, 1].
+        std: divides every sample.
+
+    Raises:
+        ConfigError: an argument is out of range.
+        DataError: there are no files, files are bad, or a list or label file does not fit.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        labels: Mapping[str, str] | None = None,
+        splits: Mapping[str, str] | None = None,
+        test_fraction: float = 0.2,
+        sample_rate: int = 16_000,
+        bad_items: Literal["error", "skip"] = "error",
+        resample: bool = False,
+        mono: bool = False,
+        mean: float = MEAN,
+        std: float = STD,
+    ) -> None:
+        if labels is not None and not isinstance(labels, Mapping):
+            raise ConfigError('data.labels must be a table, as labels = { speaker = "folder" }.')
+        sources = dict(labels or {})
+        folder = Path(root)
+        keys, refused = _audio_files(folder)
+
+        def label(keys: Sequence[str], _: Ints) -> Labels:
+            return {name: _label(folder, name, source, keys) for name, source in sources.items()}
+
+        rules = Rules(sample_rate, bad_items, resample, mono, mean, std)
+        super().__init__(folder, keys, _items_by_name(keys).get, label, rules, splits, test_fraction, refused)
+
+    def _path(self, key: str) -> str:
+        return f"{self.root}/{key}"
+
+
+def _audio_files(root: Path) -> tuple[list[str], list[BadItem]]:
+    """Return the keys of all audio files below a folder, sorted, and the files whose names cannot be keys."""
+    keys: list[str] = []
+    refused: list[BadItem] = []
+    visited: set[tuple[int, int]] = set()
+    for folder, folders, names in os.walk(root, onerror=_refuse, followlinks=True):
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in visited:
+            folders.clear()  # a link that leads back up would never end
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in names:
+            if name.startswith(".") or not name.lower().endswith(SUFFIXES):
+                continue
+            key = os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")  # noqa: PTH118
+            problem = _name_problem(key)
+            if problem is None:
+                keys.append(key)
+            else:
+                shown = ascii(key)[1:-1]
+                refused.append(BadItem(shown, f"{root}/{shown}", problem))
+    if not keys and not refused:
+        raise DataError(
+            f"no audio files ({', '.join(SUFFIXES)}) below {root}: "
+            "type --set data.root=FOLDER to name the folder that holds them."
+        )
+    return sorted(keys), refused
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"cannot read {error.filename} ({error.strerror}): correct data.root or its permissions.")
+
+
+def _name_problem(key: str) -> str | None:
+    if "\n" in key or "\r" in key:
+        return "its name holds a line break: rename it"
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8: rename it"
+    return None
+
+
+def _items_by_name(keys: Sequence[str]) -> dict[str, int]:
+    """Map every key, and every key without its suffix where that names one file only, to its item."""
+    items: dict[str, int] = {}
+    for item, key in enumerate(keys):
+        stem = key[: key.rindex(".")]
+        items[stem] = AMBIGUOUS if stem in items else item
+    unique = {stem: item for stem, item in items.items() if item != AMBIGUOUS}
+    return unique | {key: item for item, key in enumerate(keys)}
+
+
+def _label(root: Path, name: str, source: str, keys: Sequence[str]) -> ItemLabels:
+    level = re.fullmatch(r"folder(?::([1-9][0-9]*))?", source)
+    if level:
+        depth = int(level[1] or 1)
+        folders = [key.split("/")[:-1] for key in keys]
+        return ItemLabels.from_names([parts[depth - 1] if len(parts) >= depth else "" for parts in folders])
+    if not source.lower().endswith(".csv"):
+        raise ConfigError(
+            f'data.labels.{name} is "{source}": set it to "folder", "folder:2" or the path of a .csv file.'
+        )
+    return _read_table(root, name, Path(source), keys)
+
+
+def _read_table(root: Path, name: str, path: Path, keys: Sequence[str]) -> ItemLabels:
+    """Read a CSV file with the columns `file` and `name`; files that are not items are ignored."""
+    if not path.is_file() and (root / path).is_file():
+        raise DataError(f"{path} is missing: paths start at the current folder; type {root / path} instead.")
+    lines = list(read_lines(path))
+    rows = csv.reader([line for _, line in lines], strict=True)
+    try:
+        (_, header), *numbered_rows = [(lines[rows.line_num - 1][0], row) for row in rows]
+    except (csv.Error, ValueError) as error:
+        raise DataError(
+            f"{path} is not a CSV table ({error}): write `file,{name}` and one file a line."
+        ) from error
+    if "file" not in header or name not in header:
+        raise DataError(f"{path}:1: the first line must name the columns `file` and `{name}`, not {header}.")
+    file_column, value_column = header.index("file"), header.index(name)
+    items = _items_by_name(keys)
+    values = [""] * len(keys)
+    known = 0
+    for number, row in numbered_rows:
+        if len(row) != len(header):
+            raise DataError(f"{path}:{number}: {len(row)} columns where the first line has {len(header)}.")
+        item = items.get(row[file_column])
+        if item is not None:
+            values[item] = row[value_column]
+            known += 1
+    if not known:
+        raise DataError(f"{path}: none of its files is in the data set: write paths as '{keys[0]}'.")
+    return ItemLabels.from_names(values)

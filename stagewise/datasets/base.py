@@ -1,0 +1,150 @@
+"""What a data set is: ordered items, each with a key, an array of samples and labels.
+
+Shape suffixes: C channels, T samples, N items.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from stagewise.datasets.labels import FrameLabels, FrameTable, ItemLabels
+from stagewise.errors import DataError
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class BadItem:
+    """A file that was left out because it cannot be used as it is."""
+
+    key: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The known size of a data set that is not there yet."""
+
+    items: int
+    samples: int
+    source: str
+
+
+class Dataset(ABC):
+    """Ordered items, the only raw input of a pipeline.
+
+    A data set holds no open file, lock or thread, so that it can be used from several threads and handed to
+    worker processes, forked or spawned.
+
+    Attributes:
+        channels: channels of every item.
+        sample_rate: samples per second of every item.
+        keys: name of every item, unique, without line breaks.
+        lengths: samples of every item, int64 (N,).
+        bad: what was left out, if the pipeline allows that.
+        labels: label tables by name.
+    """
+
+    channels: int = 1
+    sample_rate: int
+    keys: Sequence[str]
+    lengths: Ints
+    bad: list[BadItem]
+    labels: Mapping[str, ItemLabels | FrameTable]
+
+    @abstractmethod
+    def read(self, item: int, start: int, stop: int) -> Floats:
+        """Read samples start to stop of an item: float32 (C, stop - start), standardised.
+
+        Any slice equals, bit for bit, the same slice of the whole item.
+
+        Raises:
+            DataError: the file cannot be read, or holds NaN or infinite samples.
+        """
+
+    @abstractmethod
+    def split(self, name: Literal["train", "test"]) -> Ints:
+        """Return the items of a split in item order, int64."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hash everything that changes training (sha256, hex); labels and absolute paths do not."""
+
+    @classmethod
+    def expected(cls, **arguments: Any) -> Expected | None:  # noqa: ARG003 (sub-classes use them)
+        """Say how large the data set of these arguments is, without looking at it; None if unknown."""
+        return None
+
+    @classmethod
+    def is_there(cls, **arguments: Any) -> bool:
+        """Say whether the data set of these arguments can be read without being downloaded or made first."""
+        return True
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def label_kind(self, name: str) -> Literal["item", "frames"]:
+        """Say whether a label is one class per item or one per frame.
+
+        Raises:
+            DataError: there is no such label.
+        """
+        return "item" if isinstance(self._table(name), ItemLabels) else "frames"
+
+    def label_classes(self, name: str) -> list[str]:
+        """Return the names of a label's classes, in class order.
+
+        Raises:
+            DataError: there is no such label.
+        """
+        return list(self._table(name).names)
+
+    def item_labels(self, name: str) -> Ints:
+        """Return the class of every item, int64 (N,), -1 where it is unknown.
+
+        Raises:
+            DataError: there is no such label, or it is one per frame.
+        """
+        table = self._table(name)
+        if not isinstance(table, ItemLabels):
+            raise DataError(f"label '{name}' is one class per frame: a probe on it cannot have `pool`.")
+        return table.classes
+
+    def frame_labels(self, name: str, item: int) -> FrameLabels | None:
+        """Return the classes of an item's frames, None where they are unknown.
+
+        Raises:
+            DataError: there is no such label, or it is one per item.
+        """
+        table = self._table(name)
+        if not isinstance(table, FrameTable):
+            raise DataError(f"label '{name}' is one class per item: a probe on it needs `pool = \"mean\"`.")
+        return table.of(item)
+
+    def label_fingerprint(self, name: str) -> str:
+        """Hash a label's classes and their names (sha256, hex).
+
+        Raises:
+            DataError: there is no such label.
+        """
+        digest = hashlib.sha256(self.label_kind(name).encode())
+        self._table(name).update(digest)
+        return digest.hexdigest()
+
+    def _table(self, name: str) -> ItemLabels | FrameTable:
+        if name not in self.labels:
+            known = ", ".join(f"'{label}'" for label in self.labels) or "none"
+            raise DataError(
+                f"this data set has no label '{name}'; it has: {known}. "
+                "Set the probe's `labels` to one of them, or add the label to [data]."
+            )
+        return self.labels[name]

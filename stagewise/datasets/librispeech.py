@@ -1,0 +1,165 @@
+"""LibriSpeech and everything in its folder layout: SPEAKER/CHAPTER/SPEAKER-CHAPTER-UTTERANCE.flac [1].
+
+[1] Panayotov et al. 2015, "LibriSpeech: an ASR corpus based on public domain audio books".
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from stagewise.datasets.audio_files import MEAN, STD, AudioFiles, Labels
+from stagewise.datasets.base import Expected, Ints
+from stagewise.datasets.labels import ItemLabels, read_alignment
+from stagewise.datasets.scan import Rules
+from stagewise.errors import ConfigError, DataError
+
+SAMPLE_RATE = 16_000
+
+# Utterances and hours of every subset, from the paper's Table 1 and the corpus itself.
+SUBSETS = {
+    "train-clean-100": (28_539, 100.59),
+    "train-clean-360": (104_014, 363.61),
+    "train-other-500": (148_688, 496.86),
+    "dev-clean": (2_703, 5.39),
+    "dev-other": (2_864, 5.12),
+    "test-clean": (2_620, 5.40),
+    "test-other": (2_939, 5.34),
+}
+
+
+class LibriSpeech(AudioFiles):
+    """Read English with the label `speaker`, and with `phones` where a file of them is given.
+
+    Args:
+        root: the folder that holds the subset, `LibriSpeech/subset`, or the speakers' folders themselves.
+        subset: the subset's name; None if `root` holds the speakers' folders.
+        splits: `{train = "…", test = "…"}`, files of one key a line, as `1688-142285-0000`; without them
+            a part of every speaker's utterances is for testing.
+        phones: a file of `key class class …` lines, one class per 160 samples.
+        bad_items: "error", or "skip" to leave unreadable files out, up to 1 %.
+        download: download the subset into `root` if it is not there.
+        test_fraction: fraction for testing where there are no `splits`.
+        mean: subtracted from every sample in [-1, 1].
+        std: divides every sample.
+        resample: convert files that are not 16 kHz.
+        mono: average the channels of files that have several.
+
+    Raises:
+        ConfigError: an argument is out of range.
+        DataError: the subset is missing or incomplete, files are bad, or a list or label file does not fit.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        subset: str | None = "train-clean-100",
+        splits: Mapping[str, str] | None = None,
+        phones: str | None = None,
+        bad_items: Literal["error", "skip"] = "error",
+        download: bool = False,
+        test_fraction: float = 0.2,
+        mean: float = MEAN,
+        std: float = STD,
+        resample: bool = False,
+        mono: bool = False,
+    ) -> None:
+        folder, keys = _locate(Path(root), subset, download)
+        item_of = {key: item for item, key in enumerate(keys)}
+
+        def label(keys: Sequence[str], lengths: Ints) -> Labels:
+            labels: Labels = {"speaker": ItemLabels.from_names([key.split("-")[0] for key in keys])}
+            if phones is not None:
+                labels["phones"] = read_alignment(Path(phones), keys, lengths)
+            return labels
+
+        rules = Rules(SAMPLE_RATE, bad_items, resample, mono, mean, std)
+        super().__init__(folder, keys, item_of.get, label, rules, splits, test_fraction)
+
+    @classmethod
+    def is_there(cls, **arguments: Any) -> bool:
+        """Say whether there is a folder that holds, or should hold, the utterances."""
+        return Path(arguments.get("root", "")).is_dir()
+
+    @classmethod
+    def expected(cls, **arguments: Any) -> Expected | None:
+        """Return the published size of the subset that these arguments name."""
+        subset = arguments.get("subset", "train-clean-100")
+        if subset not in SUBSETS:
+            return None
+        items, hours = SUBSETS[subset]
+        return Expected(items, round(hours * 3600 * SAMPLE_RATE), f"published size of LibriSpeech {subset}")
+
+    def _path(self, key: str) -> str:
+        speaker, chapter, _ = key.split("-")
+        return f"{self.root}/{speaker}/{chapter}/{key}.flac"
+
+
+def _locate(root: Path, subset: str | None, download: bool) -> tuple[Path, list[str]]:
+    """Find the folder that holds the speakers' folders, and the keys in it; download it if asked."""
+    if download and not (subset in SUBSETS and isinstance(subset, str)):
+        raise ConfigError(f"data.subset is {subset!r}: to download, set it to one of {', '.join(SUBSETS)}.")
+    folders = [root] if subset is None else [root / subset, root / "LibriSpeech" / subset, root]
+    found = _first_with_utterances(folders)
+    if found is None and download and subset is not None:
+        _download(root, subset)
+        found = _first_with_utterances(folders)
+    if found is None:
+        raise DataError(
+            f"no utterances in {', '.join(str(folder) for folder in folders)} "
+            "(looked for SPEAKER/CHAPTER/SPEAKER-CHAPTER-UTTERANCE.flac): type --set data.root=FOLDER, "
+            "or --set data.download=true to download LibriSpeech, "
+            'or set data.target = "audio-folder" for audio in other folders.'
+        )
+    folder, keys = found
+    if download and subset is not None and len(keys) < SUBSETS[subset][0]:
+        raise DataError(
+            f"{folder} holds {len(keys):,} of the {SUBSETS[subset][0]:,} utterances of {subset} "
+            "(an interrupted download?): delete the folder and type the same command again, "
+            "or set data.download = false to use what is there."
+        )
+    return folder, keys
+
+
+def _first_with_utterances(folders: Sequence[Path]) -> tuple[Path, list[str]] | None:
+    for folder in folders:
+        keys = sorted(_utterances(folder))
+        if keys:
+            return folder, keys
+    return None
+
+
+def _utterances(folder: Path) -> Iterator[str]:
+    for speaker in _numbered(folder):
+        for chapter in _numbered(speaker):
+            utterance = re.compile(rf"({speaker.name}-{chapter.name}-[0-9]+)\.flac")
+            for name in os.listdir(chapter):
+                match = utterance.fullmatch(name)
+                if match:
+                    yield match[1]
+
+
+def _numbered(folder: Path) -> list[Path]:
+    """Return the sub-folders whose names are numbers, as those of speakers and chapters are."""
+    if not folder.is_dir():
+        return []
+    try:
+        return [path for path in folder.iterdir() if re.fullmatch("[0-9]+", path.name) and path.is_dir()]
+    except OSError as error:
+        raise DataError(f"cannot read {folder} ({error.strerror}): check its permissions.") from error
+
+
+def _download(root: Path, subset: str) -> None:
+    from torchaudio.datasets import LIBRISPEECH
+
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        LIBRISPEECH(root, url=subset, download=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"cannot download LibriSpeech {subset} to {root} ({error}): type the same command again, or "
+            "download it in another way and type --set data.root=FOLDER."
+        ) from error

@@ -1,0 +1,131 @@
+"""A spoken corpus that needs no download: our sentences, said by espeak-ng, with exact phone labels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from stagewise.atomic import read_json
+from stagewise.datasets.base import Expected
+from stagewise.datasets.corpus import ALIGNMENT, MARKER, NAMES, Utterance, write_corpus
+from stagewise.datasets.labels import FrameTable
+from stagewise.datasets.librispeech import LibriSpeech
+from stagewise.datasets.sentences import sentence
+from stagewise.datasets.speech import Request
+from stagewise.datasets.textfiles import read_lines
+from stagewise.errors import ConfigError, IntegrityError
+
+# espeak-ng's name of the voice, words per minute, pitch. Variants with breath (f2, f5, …) are left out: their
+# noise differs from run to run once another voice has spoken (measured).
+VOICES = (
+    ("en-us", 185, 45),
+    ("en-us+f4", 195, 60),
+    ("en-gb-scotland+m3", 180, 40),
+    ("en-gb-x-rp+f1", 185, 55),
+    ("en-029+m7", 200, 50),
+    ("en-us-nyc+linda", 200, 65),
+    ("en-gb-x-gbclan+m1", 180, 35),
+    ("en-gb-x-gbcwmd+grandma", 190, 50),
+    ("en-us+Andy", 195, 40),
+    ("en-gb-x-rp+Annie", 200, 60),
+    ("en-029+steph", 185, 55),
+    ("en-gb-scotland+m4", 205, 55),
+)
+VOLUME = 60  # about as loud as LibriSpeech, whose mean and deviation are used
+GENERATOR = 1  # to be raised when the voices, the sentences or the labels change
+DEFAULT_ROOT, DEFAULT_VOICES, DEFAULT_SENTENCES = "data/synthetic-speech", 10, 20
+MEAN_SAMPLES = 52_000  # of a sentence, measured
+
+
+class SyntheticSpeech(LibriSpeech):
+    """Sentences said by several voices at 16 kHz, with the labels `speaker` and `phones`.
+
+    They are spoken once, into a folder of their own below `root` for every choice of voices, sentences and
+    seed; the same choice gives the same bytes.
+
+    Args:
+        root: the folder below which they are written.
+        voices: how many voices speak, 1 to 12.
+        sentences: how many sentences each voice says.
+        seed: another seed gives other sentences.
+        splits: `{train = "…", test = "…"}`, files of one key a line, as `01-1-0000`; without them a part of
+            every voice's sentences is for testing.
+        test_fraction: fraction for testing where there are no `splits`.
+        bad_items: "error", or "skip" to leave unreadable files out, up to 1 %.
+
+    Raises:
+        ConfigError: an argument is out of range, or the extra `speech` is not installed.
+        DataError: the folder cannot be written, or a split list does not fit.
+        IntegrityError: files of the corpus are missing.
+    """
+
+    def __init__(
+        self,
+        root: str = DEFAULT_ROOT,
+        voices: int = DEFAULT_VOICES,
+        sentences: int = DEFAULT_SENTENCES,
+        seed: int = 0,
+        splits: Mapping[str, str] | None = None,
+        test_fraction: float = 0.2,
+        bad_items: Literal["error", "skip"] = "error",
+    ) -> None:
+        if not 1 <= voices <= len(VOICES):
+            raise ConfigError(f"data.voices is {voices}: set it to a number from 1 to {len(VOICES)}.")
+        if not 1 <= sentences <= 9999:
+            raise ConfigError(f"data.sentences is {sentences}: set it to a number from 1 to 9999.")
+        settings, folder = _settings_and_folder(root, voices, sentences, seed)
+        marker = {"format": 1, "settings": settings, "items": voices * sentences}
+        write_corpus(folder, _utterances(voices, sentences, seed), marker)
+
+        remedy = f"Delete the folder {folder} and type the same command again."
+        if read_json(folder / MARKER, remedy) != marker:
+            raise IntegrityError(f"{folder / MARKER} does not belong to this folder. {remedy}")
+        there = sum(1 for _ in folder.glob("*/*/*.flac"))
+        if there != marker["items"]:
+            raise IntegrityError(f"{folder} holds {there} of {marker['items']} utterances. {remedy}")
+        super().__init__(
+            str(folder),
+            subset=None,
+            splits=splits,
+            phones=str(folder / ALIGNMENT),
+            bad_items=bad_items,
+            test_fraction=test_fraction,
+        )
+        table = self.labels["phones"]
+        assert isinstance(table, FrameTable)  # noqa: S101
+        names = [name for _, name in read_lines(folder / NAMES)]
+        self.labels = {**self.labels, "phones": replace(table, names=names)}
+
+    @classmethod
+    def is_there(cls, **arguments: Any) -> bool:
+        """Say whether the sentences have been spoken."""
+        choice = {"voices": DEFAULT_VOICES, "sentences": DEFAULT_SENTENCES, "seed": 0, "root": DEFAULT_ROOT}
+        choice |= {key: value for key, value in arguments.items() if key in choice}
+        return (_settings_and_folder(**choice)[1] / MARKER).exists()
+
+    @classmethod
+    def expected(cls, **arguments: Any) -> Expected | None:
+        """Return how many sentences these arguments make, and about how many samples."""
+        items = arguments.get("voices", DEFAULT_VOICES) * arguments.get("sentences", DEFAULT_SENTENCES)
+        return Expected(items, items * MEAN_SAMPLES, "estimate from the mean length of a sentence")
+
+
+def _settings_and_folder(root: str, voices: int, sentences: int, seed: int) -> tuple[dict[str, int], Path]:
+    settings = {"generator": GENERATOR, "voices": voices, "sentences": sentences, "seed": seed}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return settings, Path(root) / f"{voices}-voices-{sentences}-sentences-{digest[:8]}"
+
+
+def _utterances(voices: int, sentences: int, seed: int) -> list[Utterance]:
+    return [
+        Utterance(
+            f"{voice + 1:02d}-1-{number:04d}",
+            Request(sentence(seed, voice, number), name, rate, pitch, VOLUME),
+        )
+        for voice, (name, rate, pitch) in enumerate(VOICES[:voices])
+        for number in range(sentences)
+    ]

@@ -1,0 +1,145 @@
+"""Write a frozen stage's representation of the whole data set to its store, resumable at every shard.
+
+Legend: C channels, T rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from stagewise.encoding.stream import stream
+from stagewise.modules.geometry import Geometry
+from stagewise.modules.stage_module import StageModule
+from stagewise.stopping import Stop
+from stagewise.stores import Manifest, Scaling, StoreSpec, StoreWriter, stored_scaling
+from stagewise.windows.source import Source
+
+CALIBRATION_ITEMS = 32  # spread evenly over the data set; what lies outside their range is counted
+CALIBRATION_ROWS = 4096  # of each
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Frozen stages on top of a source: the rows of any item, streamed.
+
+    Attributes:
+        source: where rows are read.
+        stages: lowest first, in evaluation mode, on `device`.
+    """
+
+    source: Source
+    stages: Sequence[StageModule]
+    device: torch.device
+
+    @property
+    def geometry(self) -> Geometry:
+        """From the source's rows to those of the top."""
+        return sum((stage.geometry for stage in self.stages), Geometry())
+
+    @property
+    def channels(self) -> int:
+        """C of the top."""
+        return self.stages[-1].out_channels if self.stages else self.source.channels
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Rows of every item at the top."""
+        geometry = self.geometry
+        rows = {length: geometry.rows(length) for length in set(self.source.lengths.tolist())}
+        return np.array([rows[length] for length in self.source.lengths.tolist()], np.int64)
+
+    def rows(self, item: int) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield an item's rows, float32 (n, C), piece by piece."""
+        length = int(self.source.lengths[item])
+        for piece in stream(
+            lambda start, stop: self.source.read(item, start, stop, self.device), length, list(self.stages)
+        ):
+            yield piece[0].T.float().contiguous().cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What encoding cost and gave."""
+
+    manifest: Manifest
+    seconds: float
+    forward_seconds: float
+
+
+def encode(
+    chain: Chain,
+    folder: Path,
+    dtype: Literal["float32", "float16", "int8"],
+    compress: Literal["none", "zstd"],
+    fingerprint: str,
+    stop: Stop,
+    report: Callable[..., None],
+) -> Encoded:
+    """Write, or go on writing, the store of the top of a chain.
+
+    Args:
+        chain: the frozen stages and where their input is.
+        folder: of the stage.
+        dtype: of the store.
+        compress: of the store.
+        fingerprint: of everything that decides what the rows are.
+        stop: asked after every piece.
+        report: told ("encode", rows=…, of=…) after every piece.
+
+    Raises:
+        NumberError: a value is NaN or infinite, or overflows float16.
+        DiskError: the disk is full or failing; what is journaled stays.
+        Interrupted: a signal asked to stop; what is journaled stays.
+    """
+    begun, forward = time.perf_counter(), 0.0
+    spec = StoreSpec(chain.lengths, (chain.channels,), dtype, compress)
+    scaling = None
+    if dtype == "int8":
+        scaling = stored_scaling(folder, fingerprint) or calibrate(chain, stop)
+    with StoreWriter(folder, spec, fingerprint, scaling) as writer:
+        row = writer.rows_done
+        item = int(np.searchsorted(spec.offsets, row, side="right")) - 1
+        while row < spec.rows:
+            # An item that was cut short is streamed from its beginning: the same pieces give the same bits.
+            skip, pieces = row - int(spec.offsets[item]), chain.rows(item)
+            while True:
+                clock = time.perf_counter()
+                rows = next(pieces, None)
+                forward += time.perf_counter() - clock
+                if rows is None:
+                    break
+                new = rows[min(skip, len(rows)) :]
+                skip -= len(rows) - len(new)
+                if len(new):
+                    writer.append(new)
+                    row += len(new)
+                    report("encode", rows=row, of=spec.rows)
+                stop.check(f"{writer.rows_done} of {spec.rows} rows are stored.")
+            item += 1
+        manifest = writer.commit()
+    return Encoded(manifest, time.perf_counter() - begun, forward)
+
+
+def calibrate(chain: Chain, stop: Stop) -> Scaling:
+    """Find the range of every channel over a sample that is the same in every run."""
+    low_C = np.full(chain.channels, np.inf, np.float32)
+    high_C = np.full(chain.channels, -np.inf, np.float32)
+    present = np.flatnonzero(chain.lengths)
+    for item in present[np.linspace(0, len(present) - 1, min(CALIBRATION_ITEMS, len(present))).astype(int)]:
+        seen = 0
+        for rows in chain.rows(int(item)):
+            low_C, high_C = np.minimum(low_C, rows.min(0)), np.maximum(high_C, rows.max(0))
+            stop.check("nothing of this store was written yet.")
+            if (seen := seen + len(rows)) >= CALIBRATION_ROWS:
+                break
+    if not len(present):
+        low_C, high_C = np.zeros_like(low_C), np.zeros_like(high_C)
+    return Scaling.fit(low_C, high_C)

@@ -1,0 +1,1 @@
+"""Memory of a training step: predicted before anything runs, and measured while it does."""

@@ -1,0 +1,206 @@
+"""A stage's network: an encoder x → z, a context z → c, or both; what it hands on is c if there is one.
+
+Legend: B items, C channels, T rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from stagewise.errors import ConfigError
+from stagewise.modules.geometry import Geometry, geometry_of, out_channels
+from stagewise.modules.recurrent import Recurrent
+
+
+@dataclass(frozen=True)
+class Block:
+    """Modules run as one: a stack of local ones, or a single recurrent one."""
+
+    module: nn.Module
+    geometry: Geometry
+    precision: torch.dtype
+
+
+def autocast(device: str, precision: torch.dtype) -> AbstractContextManager[object]:
+    """Compute matrix products in `precision`; parameters and sums stay float32."""
+    return (
+        torch.autocast(device, enabled=False)
+        if precision == torch.float32
+        else torch.autocast(device, precision)
+    )
+
+
+def at_least_float32(x_BCT: Tensor) -> Tensor:
+    """Undo a lower precision of the block below."""
+    return x_BCT.to(torch.promote_types(x_BCT.dtype, torch.float32))
+
+
+class StageModule(nn.Module):
+    """The gradient-isolated module of one stage.
+
+    Args:
+        encoder: x (B, in_channels, T) → z; None hands x on as z.
+        context: z → c, one row of c for each row of z; None hands z on as c.
+        in_channels: channels of x.
+        where: what to call the stage in an error.
+        precision: what matrix products are computed in; recurrent parts always use float32, because their
+            errors would add up from row to row.
+
+    Raises:
+        ConfigError: the parts do not fit each other, or their rows see an unbounded window.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module | None,
+        context: nn.Module | None,
+        in_channels: int,
+        where: str = "stage",
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.precision = precision
+        self.encoder, self.context, self.in_channels = encoder, context, in_channels
+        self.z_channels = self.out_channels = in_channels
+        self.blocks: list[Block] = []  # those of the encoder, then those of the context
+        self.encoder_blocks = 0
+        for name, part in (("encoder", encoder), ("context", context)):
+            if part is None:
+                continue
+            blocks = list(_split(part, self.out_channels, f"{where}.{name}", precision))
+            hop = _geometry(blocks).hop
+            if name == "context" and hop != 1:
+                raise ConfigError(
+                    f"{where}.context: a context has one row per row of z, but its stride is {hop}. "
+                    "Make it part of the encoder."
+                )
+            self.blocks += blocks
+            self.out_channels = out_channels(part, self.out_channels, f"{where}.{name}")
+            if name == "encoder":
+                self.z_channels, self.encoder_blocks = self.out_channels, len(blocks)
+
+    @property
+    def geometry(self) -> Geometry:
+        """Which rows of x a row of the output sees."""
+        return _geometry(self.blocks)
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether the output's rows depend on everything before them."""
+        return self.geometry.recurrent
+
+    def forward(self, x_BCT: Tensor) -> tuple[Tensor, Tensor]:
+        """Return z and c for whole items, or for pieces that are cropped afterwards."""
+        z_BCT = self._encode(x_BCT)
+        return z_BCT, self._relate(z_BCT)
+
+    def window(self, x_BCT: Tensor, crop: Crop) -> tuple[Tensor, Tensor]:
+        """Return z and c of training windows, from the input rows that `crop` says they were read with."""
+        # A state is zero where the window begins: rows that the cut has spoilt must not reach it.
+        if isinstance(self.context, Recurrent):
+            z_BCT = crop(self._encode(x_BCT))
+            return z_BCT, self._relate(z_BCT)
+        if isinstance(self.encoder, Recurrent) and self.context is None:
+            return (z_BCT := self._encode(crop(x_BCT))), z_BCT
+        z_BCT, c_BCT = self(x_BCT)
+        return (z := crop(z_BCT)), z if c_BCT is z_BCT else crop(c_BCT)
+
+    def _encode(self, x_BCT: Tensor) -> Tensor:
+        for block in self.blocks[: self.encoder_blocks]:
+            x_BCT = run_block(block, x_BCT)
+        return x_BCT
+
+    def _relate(self, z_BCT: Tensor) -> Tensor:
+        for block in self.blocks[self.encoder_blocks :]:
+            z_BCT = run_block(block, z_BCT)
+        return z_BCT
+
+
+def run_block(block: Block, x_BCT: Tensor) -> Tensor:
+    """Run a block in its precision."""
+    with autocast(x_BCT.device.type, block.precision):
+        full = block.precision == torch.float32
+        result: Tensor = block.module(at_least_float32(x_BCT) if full else x_BCT)
+    return result
+
+
+def _split(part: nn.Module, channels: int, where: str, precision: torch.dtype) -> Iterator[Block]:
+    """Yield a part as one block, or, if there are recurrent modules among its layers, as one per layer."""
+    geometry = geometry_of(part, channels, where)
+    if not geometry.recurrent or isinstance(part, Recurrent):
+        yield Block(part, geometry, torch.float32 if geometry.recurrent else precision)
+        return
+    for name, child in part.named_children():
+        yield from _split(child, channels, f"{where}.{name}", precision)
+        channels = out_channels(child, channels, f"{where}.{name}")
+
+
+def _geometry(blocks: Sequence[Block]) -> Geometry:
+    return sum((block.geometry for block in blocks), Geometry())
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Cuts every item's `rows` rows out of its piece, after its own `skip`."""
+
+    skip_B: tuple[int, ...]  # noqa: N815
+    rows: int
+
+    def __call__(self, z_BCT: Tensor) -> Tensor:
+        """Return (B, C, rows)."""
+        skips = set(self.skip_B)
+        if len(skips) == 1:  # by far the most common: no window touches the beginning of its item
+            return z_BCT.narrow(2, skips.pop(), self.rows)
+        return torch.stack([z.narrow(1, skip, self.rows) for z, skip in zip(z_BCT, self.skip_B, strict=True)])
+
+    def of(self, items: slice) -> Crop:
+        """Return the crop of a part of the batch."""
+        return Crop(self.skip_B[items], self.rows)
+
+
+def merged_blocks(stages: list[StageModule]) -> Iterator[Block]:
+    """Yield the blocks of a chain of stages; neighbours that are local and of one precision become one."""
+    local: list[Block] = []
+    for block in (block for stage in stages for block in stage.blocks):
+        if local and (block.geometry.recurrent or block.precision != local[0].precision):
+            yield _merge(local)
+            local = []
+        if block.geometry.recurrent:
+            yield block
+        else:
+            local.append(block)
+    if local:
+        yield _merge(local)
+
+
+def _merge(blocks: list[Block]) -> Block:
+    modules = nn.Sequential(*(block.module for block in blocks))
+    return Block(modules, _geometry(blocks), blocks[0].precision)
+
+
+GROUP_BYTES = 16 * 2**20  # of the widest representation, while frozen stages are run again for a training step
+
+
+@torch.no_grad()
+def represent(stages: Sequence[StageModule], x_BCT: Tensor) -> Tensor:
+    """Run frozen stages over pieces without a graph: float32 rows for the stage above, not yet cropped.
+
+    A few items go through at a time, so that this never takes more memory than the step it is done for.
+    """
+    if not stages:
+        return x_BCT
+    rows, widest = x_BCT.shape[2], 1
+    for stage in stages:
+        rows = stage.geometry.rows(rows)
+        widest = max(widest, rows * stage.out_channels * 4)
+    parts = []
+    for part_bCT in x_BCT.split(max(1, GROUP_BYTES // widest)):
+        for stage in stages:
+            part_bCT = stage(part_bCT)[1]
+        parts.append(part_bCT.float())
+    return torch.cat(parts) if len(parts) > 1 else parts[0]

@@ -1,0 +1,39 @@
+"""What every local loss has in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Score:
+    """A loss to call backward on, and what else is worth a line in the log.
+
+    Attributes:
+        loss: a scalar with a graph.
+        metrics: detached scalars by name, averaged over the steps of an epoch.
+    """
+
+    loss: Tensor
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Objective(nn.Module, ABC):
+    """The local loss of one stage; its own parameters are thrown away when the stage is frozen.
+
+    A pipeline builds it as `Objective(z_channels=…, c_channels=…, **arguments of the file)`.
+    """
+
+    @abstractmethod
+    def forward(self, z_BCT: Tensor, c_BDT: Tensor, generator: torch.Generator | None = None) -> Score:
+        """Score a window.
+
+        Args:
+            z_BCT: representations of B items, C channels, T rows.
+            c_BDT: their context, D channels; the same tensor as z_BCT in a stage without a context.
+            generator: every random choice is drawn from it (CPU), so that a step can be repeated.
+        """

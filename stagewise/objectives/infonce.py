@@ -1,0 +1,69 @@
+"""InfoNCE: tell the row k steps ahead from rows drawn elsewhere, given the context so far."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from stagewise.objectives.base import Objective, Score
+from stagewise.objectives.contrast import Contrast
+from stagewise.objectives.negatives import DRAWS, Draw, draw_negatives
+
+
+class InfoNCE(Objective):
+    """Score (W_k c_t)·z_{t+k} for k = 1…steps against negatives; mean over positions, then over k.
+
+    Löwe et al. 2019, equations 3 and 4; van den Oord et al. 2018, equation 4. The loss of an untrained
+    stage is close to ln(1 + negatives).
+
+    Args:
+        z_channels: C, channels of the rows that are predicted.
+        c_channels: D, channels of the context that predicts.
+        steps: K, how many rows ahead.
+        negatives: N rows drawn for each target, or "all" for every other row of the batch.
+        draw: where they are drawn from: "batch", "sequence" or "others" (`draw_negatives`); unused by "all".
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        z_channels: int,
+        c_channels: int,
+        steps: int = 12,
+        negatives: int | Literal["all"] = 10,
+        draw: Draw = "batch",
+    ) -> None:
+        super().__init__()
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, not {steps}")
+        if negatives != "all" and (not isinstance(negatives, int) or negatives < 1):
+            raise ValueError(f'negatives must be at least 1, or "all", not {negatives!r}')
+        if draw not in DRAWS:
+            raise ValueError(f"draw must be one of {', '.join(DRAWS)}, not {draw!r}")
+        self.steps, self.negatives, self.draw = steps, negatives, draw
+        self.W_KCD = nn.Parameter(torch.empty(steps, z_channels, c_channels))
+        for W_CD in self.W_KCD:
+            nn.init.kaiming_uniform_(W_CD, a=math.sqrt(5))  # torch's own start for a linear map
+
+    def forward(self, z_BCT: Tensor, c_BDT: Tensor, generator: torch.Generator | None = None) -> Score:
+        """Return the loss with the share of positives picked and the bound ln(1 + N) − loss (nats).
+
+        Raises:
+            ValueError: the window has no row that lies `steps` rows ahead of another.
+        """
+        B, _, T = z_BCT.shape
+        if self.steps >= T:
+            raise ValueError(f"a window of {T} rows is too short to predict {self.steps} steps ahead")
+        if self.negatives == "all":
+            count, negatives_BTN = B * T - 1, None
+        else:
+            count = self.negatives
+            negatives_BTN = draw_negatives(self.draw, B, T, count, generator).to(z_BCT.device)
+        loss, picked = Contrast.apply(z_BCT, c_BDT, self.W_KCD, negatives_BTN)
+        bound = math.log(1 + count) - loss.detach()
+        return Score(loss, {"picked": picked, "information": bound})

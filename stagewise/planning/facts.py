@@ -1,0 +1,70 @@
+"""What `plan --json` prints: a plan as plain facts, shaped as the contract says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stagewise.datasets.base import Dataset
+from stagewise.planning.plan import Plan, StagePlan
+
+
+def plan_facts(plan: Plan) -> dict[str, Any]:
+    """Return a plan as JSON-able facts; bytes and rows are integers."""
+    size = plan.size
+    there = isinstance(size, Dataset)
+    samples = int(size.lengths.sum()) if isinstance(size, Dataset) else size.samples
+    return {
+        "format": 1,
+        "run": str(plan.run.path),
+        "pipeline": plan.pipeline.pipeline.name,
+        "schedule": plan.pipeline.pipeline.schedule,
+        "device": plan.device.type,
+        "memory_limit_bytes": plan.pipeline.pipeline.memory_limit,
+        "disk_limit_bytes": plan.pipeline.pipeline.disk_limit,
+        "disk_free_bytes": plan.disk_free,
+        "data": {
+            "there": there,
+            "items": len(size) if isinstance(size, Dataset) else size.items,
+            "samples": samples,
+            "source": "read from the files" if isinstance(size, Dataset) else size.source,
+        },
+        "end_to_end": {
+            "predicted_peak_bytes": plan.end_to_end.peak,
+            "by_category": plan.end_to_end.by_category,
+        },
+        "stages": [_stage(stage) for stage in plan.stages],
+        "probes": [{"name": probe.name, "stages": probe.stages, "labels": probe.labels} for probe in plan.pipeline.probe],
+    }
+
+
+def _stage(stage: StagePlan) -> dict[str, Any]:
+    return {
+        "index": stage.index,
+        "name": stage.name,
+        "action": stage.action,
+        "reason": stage.reason,
+        "fingerprint": stage.fingerprint,
+        "parameters": sum(p.numel() for p in stage.built.module.parameters()),
+        "geometry": {
+            "hop": stage.built.geometry.hop,
+            "receptive_field": stage.built.geometry.receptive_field,
+            "first": stage.built.geometry.first,
+            "recurrent": stage.built.geometry.recurrent,
+        },
+        "precision": stage.built.precision,
+        "memory": {
+            "predicted_peak_bytes": stage.forecast.bytes.peak,
+            "pieces": stage.forecast.pieces,
+            "by_category": stage.forecast.bytes.by_category,
+        },
+        "store": {
+            "state": stage.store_state,
+            "why": stage.policy.why,
+            "dtype": stage.built.config.store.dtype,
+            "compress": stage.policy.compress,
+            "rows": stage.rows,
+            "predicted_bytes": stage.store_bytes(),
+            "float16_bytes": stage.store_bytes("float16"),
+            "float32_bytes": stage.store_bytes("float32"),
+        },
+    }

@@ -1,0 +1,65 @@
+"""What a stage's and a probe's result depends on, and nothing else: the contents of their fingerprints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stagewise import datasets, modules, objectives
+from stagewise.config import Pipeline, Probe
+from stagewise.planning.build import BuiltStage, source_hashes
+from stagewise.planning.policy import Policy
+
+# Keys of a stage's tables that change how it is computed, not what comes out.
+WITHOUT_EFFECT = {"train": ("checkpoint", "precision"), "store": ("write", "compress", "keep")}
+
+
+def stage_identity(pipeline: Pipeline, stage: BuiltStage, below: str, policy: Policy) -> dict[str, Any]:
+    """Return what decides a stage: {"train": what decides its weights, "store": what decides its rows}.
+
+    Args:
+        pipeline: for the seed and the held-out part.
+        stage: with its precision resolved.
+        below: fingerprint of the stage below, or of the data set for the first one.
+        policy: of its store.
+    """
+    config = stage.config
+    train = config.train.model_dump(mode="json", exclude=set(WITHOUT_EFFECT["train"]))
+    specs = [(config.encoder, modules.SHORT_NAMES), (config.context, modules.SHORT_NAMES)]
+    identity: dict[str, Any] = {
+        "name": config.name,
+        "below": below,
+        "seed": pipeline.pipeline.seed,
+        "validation": pipeline.data.validation,
+        "encoder": config.encoder and config.encoder.model_dump(mode="json"),
+        "context": config.context and config.context.model_dump(mode="json"),
+        "objective": config.objective.model_dump(mode="json"),
+        "train": {**train, "precision": stage.precision},
+        **source_hashes([*specs, (config.objective, objectives.SHORT_NAMES)]),
+    }
+    return {"train": identity, "store": config.store.dtype if policy.write else None}
+
+
+def probe_identity(
+    pipeline: Pipeline, probe: Probe, stage: str, data: str, labels: str, device: str
+) -> dict[str, Any]:
+    """Return what decides a probe on a stage.
+
+    Args:
+        pipeline: for the seed.
+        probe: its table.
+        stage: fingerprint of the stage.
+        data: fingerprint of the data set.
+        labels: fingerprint of its labels.
+        device: kind of device, because another one gives other last bits.
+    """
+    table = probe.model_dump(mode="json", exclude={"stages", "data"})
+    sources = source_hashes([(probe.data, datasets.SHORT_NAMES)])
+    return {
+        "probe": table,
+        "seed": pipeline.pipeline.seed,
+        "stage": stage,
+        "data": data,
+        "labels": labels,
+        "device": device,
+        **sources,
+    }

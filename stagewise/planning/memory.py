@@ -1,0 +1,69 @@
+"""The memory of every stage's training step, and in how many pieces it must be computed to stay below a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stagewise.config import Pipeline
+from stagewise.errors import ConfigError
+from stagewise.memory.predict import predict_step
+from stagewise.memory.tracker import Bytes
+from stagewise.modules.geometry import Geometry
+from stagewise.modules.stage_module import Crop, StageModule
+from stagewise.planning.build import BuiltStage, make_trainee
+from stagewise.show import bytes_text
+from stagewise.training.step import batch_dependent
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The predicted peak of a training step, and the pieces it is computed in."""
+
+    bytes: Bytes
+    pieces: int
+
+
+def forecast(pipeline: Pipeline, stage: BuiltStage, below: Sequence[StageModule], pieces: int = 1) -> Bytes:
+    """Predict the peak of a training step of a stage, on windows read `below` some frozen stages."""
+    trainee = make_trainee(pipeline, stage, pieces)
+    geometry = sum((module.geometry for module in below), Geometry()) + stage.module.geometry
+    rows, batch = stage.config.objective.window, stage.config.train.batch_size
+    channels = below[0].in_channels if below else stage.module.in_channels
+    skip = -(geometry.first // geometry.hop)  # of a window that does not touch an item's beginning
+    crop = Crop((skip,) * batch, rows)
+    return predict_step(trainee, below, (batch, channels, geometry.window_span(rows)), crop)
+
+
+def within_limit(pipeline: Pipeline, stage: BuiltStage, below: Sequence[StageModule]) -> Forecast:
+    """Find the fewest pieces under which a step stays below `pipeline.memory_limit`.
+
+    Raises:
+        ConfigError: there is no such number; says what to change.
+    """
+    limit, batch = pipeline.pipeline.memory_limit, stage.config.train.batch_size
+    predicted = forecast(pipeline, stage, below)
+    if limit is None or predicted.peak <= limit:
+        return Forecast(predicted, 1)
+    where = pipeline.where(f"stage.{stage.config.name}")
+    if layers := batch_dependent(stage.module):
+        raise ConfigError(
+            f"{where}: a step needs {bytes_text(predicted.peak)}, more than pipeline.memory_limit = "
+            f"{bytes_text(limit)}, and with {layers[0]} it cannot be computed in pieces with the same gradient. "
+            f"Raise the limit, lower train.batch_size (now {batch}), or use a module without {layers[0]}."
+        )
+    least = predicted
+    pieces = 2
+    while pieces < 2 * batch:
+        attempt = forecast(pipeline, stage, below, min(pieces, batch))
+        if attempt.peak <= limit:
+            return Forecast(attempt, min(pieces, batch))
+        least = min(least, attempt, key=lambda b: b.peak)
+        pieces *= 2
+    largest = max(least.by_category, key=lambda name: least.by_category[name])
+    raise ConfigError(
+        f"{where}: even in pieces a step needs {bytes_text(least.peak)}, more than pipeline.memory_limit = "
+        f"{bytes_text(limit)}; most of it is {largest} ({bytes_text(least.by_category[largest])}). "
+        f"Raise pipeline.memory_limit to {bytes_text(least.peak * 1.05)}, or lower train.batch_size (now {batch}), "
+        "objective.window, objective.steps or the channels, or split the stage in two."
+    )

@@ -1,0 +1,128 @@
+"""Whether a stage's store is written or recomputed, and how, decided from bytes, disk and compute."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from stagewise.config import Pipeline
+from stagewise.errors import ConfigError
+from stagewise.memory.predict import fake_copy
+from stagewise.modules.stage_module import StageModule
+from stagewise.planning.build import BuiltStage
+from stagewise.show import disk_text
+
+ZSTD_SHARE = 0.62  # of an int8 store's bytes after zstd (measured on trained ReLU outputs of real speech, see README)
+CHEAP = 0.10  # recompute where that costs less than this share of a training step of the stage above
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What becomes of a stage's representation.
+
+    Attributes:
+        write: to a store; else it is recomputed from the nearest store below, or from the data.
+        compress: of the store.
+        why: in words.
+    """
+
+    write: bool
+    compress: Literal["none", "zstd"]
+    why: str
+
+
+def decide(pipeline: Pipeline, built: Sequence[BuiltStage], store_bytes: Sequence[int], free: int) -> list[Policy]:
+    """Decide for every stage, from the input up.
+
+    Args:
+        pipeline: its `store` tables and `disk_limit`.
+        built: the stages.
+        store_bytes: uncompressed bytes of each stage's store.
+        free: bytes that stores may still take on this disk.
+
+    Raises:
+        ConfigError: a recurrent stage would have to be recomputed from the middle of an item.
+    """
+    limit = pipeline.pipeline.disk_limit
+    left = free if limit is None else min(free, limit)
+    shares = _shares(built)
+    policies: dict[int, Policy] = {}
+
+    def write(index: int, why: str) -> None:
+        nonlocal left
+        room = _fits(store_bytes[index], left, built[index].config.store.compress)
+        left -= int(store_bytes[index] * (ZSTD_SHARE if room == "zstd" else 1))
+        policies[index] = Policy(True, room or "none", why + (" with zstd" if room == "zstd" else ""))
+
+    # What the file asks for comes first; then the top, whose stores are the smallest and save the most.
+    for index, stage in enumerate(built):
+        if stage.config.store.write is True:
+            write(index, "as the pipeline file says")
+        elif stage.config.store.write is False:
+            policies[index] = Policy(False, "none", "as the pipeline file says")
+    for index in sorted(set(range(len(built))) - set(policies), reverse=True):
+        size, recurrent = store_bytes[index], built[index].module.recurrent
+        if shares[index] < CHEAP and not recurrent:
+            above = built[index + 1].config.name
+            policies[index] = Policy(False, "none", f"recomputing costs {shares[index]:.1%} of a step of {above}")
+        elif _fits(size, left, built[index].config.store.compress):
+            write(index, "it fits on the disk")
+        else:
+            why = f"{disk_text(size)} do not fit into the {disk_text(max(0, left))} of disk that are left"
+            policies[index] = Policy(False, "none", why)
+    for index, stage in enumerate(built[:-1]):
+        if stage.module.recurrent and not policies[index].write:
+            raise ConfigError(
+                f"{pipeline.where(f'stage.{stage.config.name}')}: rows of a recurrent stage depend on everything "
+                f"before them, so the stages above need its store, but it is not written ({policies[index].why}). "
+                "Set its store.write = true, raise pipeline.disk_limit, or move it to the top."
+            )
+    return [policies[index] for index in range(len(built))]
+
+
+def forward_flops(stage: BuiltStage) -> float:
+    """Count the multiply-adds of one training window of a stage, forward."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        module: StageModule = fake_copy(stage.module, mode)
+        span = module.geometry.window_span(stage.config.objective.window)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            module(torch.empty(1, module.in_channels, span))
+    return counter.get_total_flops() / 2
+
+
+def _shares(built: Sequence[BuiltStage]) -> list[float]:
+    """Compare recomputing a stage's rows from the data, for a step of the stage above, with that step itself.
+
+    A step counts as three times its forward pass. The top has no stage above: its share is infinite.
+    """
+    flops = [forward_flops(stage) for stage in built]
+    windows = [stage.config.objective.window for stage in built]
+    shares = []
+    for index, above in enumerate(built[1:]):
+        cost, rows = 0.0, above.module.geometry.window_span(windows[index + 1])
+        for below in range(index, -1, -1):
+            cost += flops[below] * rows / windows[below]
+            rows = built[below].module.geometry.window_span(rows)
+        shares.append(cost / max(1.0, 3 * flops[index + 1]))
+    return [*shares, math.inf]
+
+
+def _fits(size: int, left: int, compress: str) -> Literal["none", "zstd"] | None:
+    """Choose the fastest compression under which a store fits, None if there is none."""
+    for way, needed in (("none", size), ("zstd", int(size * ZSTD_SHARE))):
+        if needed <= left and compress in (way, "auto"):
+            return "none" if way == "none" else "zstd"
+    return None
+
+
+def total_rows(lengths: np.ndarray[Any, np.dtype[np.int64]], stage: BuiltStage) -> int:
+    """Count the rows of a whole data set at a stage."""
+    values, counts = np.unique(lengths, return_counts=True)
+    return sum(stage.geometry.rows(v) * n for v, n in zip(values.tolist(), counts.tolist(), strict=True))

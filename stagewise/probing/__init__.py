@@ -1,0 +1,1 @@
+"""Probes: small supervised readers that tell what a frozen representation holds."""

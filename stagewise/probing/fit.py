@@ -1,0 +1,152 @@
+"""Fit a linear classifier (optionally with one hidden layer) on standardised vectors, and test it.
+
+Legend: N examples, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stagewise.probing.features import Features
+from stagewise.seeds import derive_seed
+from stagewise.stopping import Stop
+
+Ints = npt.NDArray[np.int64]
+TEST_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A probe and what it got right.
+
+    Attributes:
+        correct_I: right examples of each test item.
+        rows_I: examples of each test item.
+        majority: accuracy of always saying the training items' most frequent class.
+        train_items, test_items: items with examples.
+        train_rows, test_rows: examples.
+        tensors: mean, deviation and weights.
+    """
+
+    correct_I: Ints  # noqa: N815
+    rows_I: Ints  # noqa: N815
+    majority: float
+    train_items: int
+    test_items: int
+    train_rows: int
+    test_rows: int
+    tensors: dict[str, Tensor]
+
+
+def fit(
+    features: Features,
+    train: Ints,
+    test: Ints,
+    classes: int,
+    hidden: int | None,
+    epochs: int,
+    batch_size: int,
+    optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+    seed: int,
+    device: torch.device,
+    stop: Stop,
+    report: Callable[..., None],
+) -> Fitted:
+    """Fit on the segments of the training items and count right answers on those of the test items.
+
+    Args:
+        features: the examples.
+        train: items.
+        test: items.
+        classes: how many there are.
+        hidden: units of one ReLU layer, or None for a linear probe.
+        epochs: passes over the training examples.
+        batch_size: examples per step.
+        optimizer: makes one for the probe's parameters.
+        seed: every random choice derives from it.
+        device: where the probe is fitted.
+        stop: asked after every step.
+        report: told ("fit", epoch=…, of=…) after every epoch.
+    """
+    train_S = np.flatnonzero(np.isin(features.items, train))
+    test_S = np.flatnonzero(np.isin(features.items, test))
+    mean_C, deviation_C, counts = _moments(features, train_S, classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "probe"))
+        layers: list[nn.Module] = [nn.Linear(features.channels, hidden or classes)]
+        if hidden:
+            layers += [nn.ReLU(), nn.Linear(hidden, classes)]
+        probe = nn.Sequential(*layers).to(device)
+    optim = optimizer(probe)
+    for epoch in range(epochs):
+        order = np.random.Generator(np.random.Philox(derive_seed(seed, epoch))).permutation(train_S)
+        for x_NC, y_N, _ in _batches(features, order, batch_size, mean_C, deviation_C, device):
+            F.cross_entropy(probe(x_NC), y_N).backward()
+            optim.step()
+            optim.zero_grad(set_to_none=True)
+            stop.check("the stages are complete; this probe starts again.")
+        report("fit", epoch=epoch + 1, of=epochs)
+
+    items, place_S = np.unique(features.items[test_S], return_inverse=True)
+    correct_I, rows_I = np.zeros(len(items), np.int64), np.zeros(len(items), np.int64)
+    majority = 0
+    with torch.inference_mode():
+        for x_NC, y_N, segments in _batches(features, test_S, TEST_ROWS, mean_C, deviation_C, device):
+            right = (probe(x_NC).argmax(1) == y_N).cpu().numpy()
+            item_N = np.repeat(place_S[np.searchsorted(test_S, segments)], features.counts[segments])
+            np.add.at(correct_I, item_N, right)
+            np.add.at(rows_I, item_N, 1)
+            majority += int((y_N == int(counts.argmax())).sum())
+    return Fitted(
+        correct_I,
+        rows_I,
+        majority / max(1, int(rows_I.sum())),
+        len(np.unique(features.items[train_S])),
+        len(items),
+        int(counts.sum()),
+        int(rows_I.sum()),
+        {"mean": mean_C, "deviation": deviation_C, **probe.state_dict()},
+    )
+
+
+def _moments(features: Features, segments: Ints, classes: int) -> tuple[Tensor, Tensor, Ints]:
+    """Return mean and deviation (C,) of the training examples, and how often each class occurs."""
+    total_C, squares_C = np.zeros(features.channels), np.zeros(features.channels)
+    counts = np.zeros(classes, np.int64)
+    for segment in segments.tolist():
+        x_NC, y_N = features.read(segment)
+        total_C += x_NC.sum(0, dtype=np.float64)
+        squares_C += np.square(x_NC, dtype=np.float64).sum(0)
+        counts += np.bincount(y_N, minlength=classes)
+    rows = max(1, int(counts.sum()))
+    mean_C = total_C / rows
+    deviation_C = np.sqrt(np.maximum(0, squares_C / rows - mean_C**2))
+    deviation_C[deviation_C <= 1e-6 * max(1e-30, deviation_C.max())] = 1.0  # a constant channel says nothing
+    return torch.from_numpy(mean_C).float(), torch.from_numpy(deviation_C).float(), counts
+
+
+def _batches(
+    features: Features,
+    segments: Ints,
+    batch_size: int,
+    mean_C: Tensor,
+    deviation_C: Tensor,
+    device: torch.device,
+) -> Iterator[tuple[Tensor, Tensor, Ints]]:
+    """Yield standardised (x_NC, y_N, segments) of about `batch_size` examples."""
+    bounds = np.cumsum(features.counts[segments])
+    cuts = np.flatnonzero(np.diff((bounds - 1) // batch_size)) + 1
+    for part in np.split(segments, cuts):
+        if not len(part):
+            continue
+        read = [features.read(segment) for segment in part.tolist()]
+        x_NC = torch.from_numpy(np.concatenate([x for x, _ in read]))
+        y_N = torch.from_numpy(np.concatenate([y for _, y in read]))
+        yield ((x_NC - mean_C) / deviation_C).to(device), y_N.to(device), part

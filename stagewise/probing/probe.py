@@ -1,0 +1,112 @@
+"""Fit one probe on one stage and write its result; the same inputs give the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from stagewise import atomic
+from stagewise.config import Probe
+from stagewise.datasets.base import Dataset
+from stagewise.encoding.encode import Chain
+from stagewise.errors import DataError
+from stagewise.modules.geometry import Geometry
+from stagewise.probing.align import Alignment
+from stagewise.probing.features import Features, PooledFeatures, RowFeatures
+from stagewise.probing.fit import fit
+from stagewise.probing.interval import over_items, wilson
+from stagewise.seeds import derive_seed
+from stagewise.stopping import Stop
+from stagewise.training.checkpoint import write_tensors
+
+
+@dataclass(frozen=True)
+class ProbeJob:
+    """Everything that fitting a probe on a stage needs.
+
+    Attributes:
+        probe: as in the pipeline file.
+        stage: name of the stage.
+        dataset: whose labels are predicted.
+        chain: to the stage's rows of that data set.
+        geometry: from samples to those rows.
+        optimizer: makes one for the probe's parameters.
+        seed: of the pipeline.
+        fingerprint: of everything that decides the result.
+    """
+
+    probe: Probe
+    stage: str
+    dataset: Dataset
+    chain: Chain
+    geometry: Geometry
+    optimizer: Callable[[nn.Module], torch.optim.Optimizer]
+    seed: int
+    fingerprint: str
+
+
+def run_probe(job: ProbeJob, folder: Path, stop: Stop, report: Callable[..., None]) -> dict[str, Any]:
+    """Fit, test, and write `probe.safetensors` and, last, `probe.json`.
+
+    Raises:
+        DataError: there is nothing to train or to test on.
+        Interrupted: a signal asked to stop.
+    """
+    probe, seed = job.probe, derive_seed(job.seed, job.probe.name, job.stage)
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic.sweep(folder)
+    if probe.pool:
+        features: Features = PooledFeatures(job.chain, job.dataset, probe.labels, stop, report)
+    else:
+        alignment = Alignment(job.geometry, probe.label_offset)
+        scratch = folder / f"rows{atomic.PARTIAL}"
+        features = RowFeatures(job.chain, job.dataset, probe.labels, alignment, scratch, stop, report)
+    fitted = fit(
+        features,
+        job.dataset.split("train"),
+        job.dataset.split("test"),
+        len(job.dataset.label_classes(probe.labels)),
+        probe.hidden,
+        probe.epochs,
+        probe.batch_size,
+        job.optimizer,
+        seed,
+        job.chain.device,
+        stop,
+        report,
+    )
+    for part, items in (("training", fitted.train_items), ("test", fitted.test_items)):
+        if not items:
+            raise DataError(
+                f"probe {probe.name}: no {part} item has a label '{probe.labels}' and a row of stage "
+                f"{job.stage}. Check data.splits and the labels."
+            )
+    right, rows = int(fitted.correct_I.sum()), int(fitted.rows_I.sum())
+    interval = wilson(right, rows) if probe.pool else over_items(fitted.correct_I, fitted.rows_I, seed)
+    result = {
+        "format": 1,
+        "name": probe.name,
+        "stage": job.stage,
+        "labels": probe.labels,
+        "metric": "accuracy",
+        "value": right / rows,
+        "interval": list(interval),
+        "majority": fitted.majority,
+        "train_items": fitted.train_items,
+        "test_items": fitted.test_items,
+        "train_rows": fitted.train_rows,
+        "test_rows": fitted.test_rows,
+        "classes": len(job.dataset.label_classes(probe.labels)),
+        "pool": probe.pool,
+        "label_offset": None if probe.pool else probe.label_offset,
+        "hidden": probe.hidden,
+        "fingerprint": job.fingerprint,
+        "sha256": write_tensors(folder / "probe.safetensors", fitted.tensors),
+    }
+    atomic.write_json(folder / "probe.json", result)
+    return result

@@ -1,0 +1,118 @@
+"""Which probes a plan asks for, on which stages and data, and which of them are already there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stagewise.config import Probe
+from stagewise.config.fingerprint import fingerprint
+from stagewise.datasets.base import Dataset
+from stagewise.encoding.encode import Chain
+from stagewise.errors import ConfigError
+from stagewise.planning.build import build_dataset, make_optimizer
+from stagewise.planning.identity import probe_identity
+from stagewise.planning.plan import Plan
+from stagewise.probing.probe import ProbeJob, run_probe
+from stagewise.stage import input_of, load_weights
+from stagewise.stopping import Stop
+from stagewise.windows.source import RawSource, Source
+
+
+@dataclass(frozen=True)
+class PlannedProbe:
+    """One probe on one stage."""
+
+    probe: Probe
+    position: int
+    stage: str
+    dataset: Dataset
+    fingerprint: str
+    folder: Path
+
+    def locked(self) -> dict[str, Any]:
+        """What `pipeline.lock.json` keeps of it."""
+        return {
+            "name": self.probe.name,
+            "stage": self.stage,
+            "labels": self.probe.labels,
+            "folder": self.folder.name,
+        }
+
+
+def planned_probes(plan: Plan) -> list[PlannedProbe]:
+    """List every probe on every stage it reads; labels that are not there are errors now, not after days.
+
+    Raises:
+        DataError: a label or a probe's own data set is missing.
+    """
+    planned = []
+    for probe in plan.pipeline.probe:
+        where = f"probe.{probe.name}"
+        assert isinstance(plan.size, Dataset)
+        dataset = (
+            plan.size if probe.data is None else build_dataset(plan.pipeline, probe.data, f"{where}.data")
+        )
+        if probe.data is not None and (dataset.channels, dataset.sample_rate) != (
+            plan.size.channels,
+            plan.size.sample_rate,
+        ):
+            raise ConfigError(
+                f"{plan.pipeline.where(f'{where}.data')}: its items have {dataset.channels} channels at "
+                f"{dataset.sample_rate} samples per second, those the stages are trained on {plan.size.channels} at "
+                f"{plan.size.sample_rate}. Set its resample = true or mono = true, or choose other data."
+            )
+        if (dataset.label_kind(probe.labels) == "item") != (probe.pool is not None):
+            raise ConfigError(
+                f"{plan.pipeline.where(where)}: label '{probe.labels}' is one class per "
+                + ('item: set pool = "mean".' if probe.pool is None else "frame: leave out `pool`.")
+            )
+        make_optimizer(plan.pipeline, probe.optimizer, f"{where}.optimizer")
+        data, labels = dataset.fingerprint(), dataset.label_fingerprint(probe.labels)
+        for position, stage in enumerate(plan.stages):
+            if probe.stages != "all" and stage.name not in probe.stages:
+                continue
+            assert stage.fingerprint is not None
+            identity = probe_identity(plan.pipeline, probe, stage.fingerprint, data, labels, plan.device.type)
+            digest = fingerprint(identity)
+            folder = plan.run.probe(probe.name, stage.name, digest)
+            planned.append(PlannedProbe(probe, position, stage.name, dataset, digest, folder))
+    return planned
+
+
+def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Callable[..., None]) -> None:
+    """Fit a probe unless its result is there."""
+    if (planned.folder / "probe.json").exists():
+        return
+    probe, position = planned.probe, planned.position
+    source: Source
+    if probe.data is None:
+        source, stages = input_of(plan, position + 1)
+    else:
+        stages = []
+        for stage in plan.stages[: position + 1]:
+            assert stage.folder is not None
+            stages.append(load_weights(stage.built.module, stage.folder).to(plan.device))
+        source = RawSource(planned.dataset)
+    job = ProbeJob(
+        probe=probe,
+        stage=planned.stage,
+        dataset=planned.dataset,
+        chain=Chain(source, stages, plan.device),
+        geometry=plan.stages[position].built.geometry,
+        optimizer=lambda module: make_optimizer(
+            plan.pipeline, probe.optimizer, f"probe.{probe.name}.optimizer"
+        )(module.parameters()),
+        seed=plan.pipeline.pipeline.seed,
+        fingerprint=planned.fingerprint,
+    )
+    result = run_probe(
+        job,
+        planned.folder,
+        stop,
+        lambda kind, **facts: report(kind, probe=probe.name, stage=planned.stage, **facts),
+    )
+    plan.run.event("probe done", name=probe.name, stage=planned.stage, value=result["value"])
+    report("probed", **result)

@@ -1,0 +1,197 @@
+"""Carry out a plan: stage after stage is trained, frozen and encoded, then the probes are fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from stagewise import atomic
+from stagewise.config import Pipeline, load_pipeline
+from stagewise.datasets.base import Dataset, Expected
+from stagewise.errors import ConfigError
+from stagewise.planning.build import build_dataset, build_stages, dataset_kind, device_of
+from stagewise.planning.plan import Plan, StagePlan, make_plan
+from stagewise.probing.run import planned_probes, run_planned_probe
+from stagewise.runs.facts import run_facts
+from stagewise.runs.folder import LOCK_FILE, RunFolder
+from stagewise.runs.record import commit, mark_dropped, read_record
+from stagewise.stage import carry_out
+from stagewise.stopping import Stop, stoppable
+from stagewise.stores import remove_store, verify_store
+
+Report = Callable[..., None]
+
+
+def quiet(kind: str, **facts: Any) -> None:
+    """Report nothing."""
+
+
+def run_pipeline(
+    file: str | Path,
+    run: str | Path | None = None,
+    set: Mapping[str, object] | None = None,  # noqa: A002
+    until: str | None = None,
+    report: Report = quiet,
+) -> dict[str, Any]:
+    """Run a pipeline file, or go on with it, as `stagewise run` does.
+
+    Args:
+        file: the pipeline file.
+        run: the run directory; `runs/<pipeline.name>` when left out.
+        set: overrides by dotted key.
+        until: name of the last stage to make; no probes are fitted then.
+        report: called as report(kind, **facts) while it works.
+
+    Returns:
+        The run's facts, as `stagewise inspect --json` prints them.
+
+    Raises:
+        StagewiseError: anything a user can act on.
+    """
+    pipeline = load_pipeline(Path(file), set or {})
+    folder = RunFolder(Path(run) if run is not None else Path("runs") / pipeline.pipeline.name)
+    make(pipeline, folder, report, until=until)
+    return run_facts(folder)
+
+
+def make(
+    pipeline: Pipeline,
+    run: RunFolder,
+    report: Report,
+    until: str | None = None,
+    only: str | None = None,
+    anew: bool = False,
+    fresh: bool = False,
+    probe: str | None = None,
+) -> None:
+    """Make what a run lacks, as its only writer.
+
+    Args:
+        pipeline: validated.
+        run: the run directory.
+        report: told what happens.
+        until: name of the last stage to make; no probes are fitted then.
+        only: name of the one stage to make; those below must be done, and no probes are fitted.
+        anew: with `only`: drop its checkpoint, or encode it again if its store is damaged.
+        fresh: delete everything that the run directory holds first.
+        probe: name of the one probe to fit again; "" for all of them.
+
+    Raises:
+        StagewiseError: anything a user can act on.
+    """
+    _check_names(pipeline, until or only, probe)
+    with run.writing(), stoppable() as stop:
+        if fresh:
+            for name in ("stages", "probes", LOCK_FILE, "events.jsonl"):
+                atomic.remove(run.path / name)
+        if only is not None and anew:
+            _start_anew(pipeline, run, only, report)
+        plan = plan_pipeline(pipeline, run, report, need_data=True)
+        _carry_out(plan, stop, report, until, only, probe)
+
+
+def plan_pipeline(pipeline: Pipeline, run: RunFolder, report: Report = quiet, need_data: bool = False) -> Plan:
+    """Plan a pipeline; without its data, from the size the data is known to have.
+
+    Raises:
+        DataError: the data is not there, and it is needed or its size is unknown.
+    """
+    device, kind = device_of(pipeline), dataset_kind(pipeline)
+    size: Dataset | Expected | None = None
+    if not need_data and not kind.is_there(**pipeline.data.arguments):
+        size = kind.expected(**pipeline.data.arguments)
+    if size is None:
+        size = build_dataset(pipeline)
+        for item in size.bad:
+            report("note", text=f"left out {item.path}: {item.reason}")
+    channels = size.channels if isinstance(size, Dataset) else kind.channels
+    return make_plan(pipeline, run, build_stages(pipeline, channels, device), device, size)
+
+
+def _carry_out(
+    plan: Plan, stop: Stop, report: Report, until: str | None, only: str | None, probe: str | None
+) -> None:
+    probes = planned_probes(plan)
+    locked = plan.locked() | {"probes": [planned.locked() for planned in probes]}
+    if plan.run.locked != locked:
+        atomic.write_json(plan.run.path / LOCK_FILE, locked)
+    with suppress(OSError):  # a convenience: a read-only current folder must not stop a run
+        plan.run.remember()
+    for position, stage in enumerate(plan.stages):
+        wanted = probe is None and only in (None, stage.name)
+        if wanted and stage.action not in ("cached", "recompute"):
+            _make_stage(plan, position, stop, report)
+            _drop_below(plan, position)
+        elif stage.record is None and only != stage.name:
+            raise ConfigError(
+                f"stage {stage.name} is not done yet: type `stagewise stage {stage.name}`, or `stagewise run FILE`."
+            )
+        if stage.name in (until, only):
+            return
+    for planned in probes:
+        if probe is not None and probe in ("", planned.probe.name):
+            atomic.remove(planned.folder)
+        run_planned_probe(plan, planned, stop, report)
+
+
+def _make_stage(plan: Plan, position: int, stop: Stop, report: Report) -> None:
+    stage = plan.stages[position]
+    assert stage.folder is not None
+    with atomic.disk_errors(stage.folder):
+        stage.folder.mkdir(parents=True, exist_ok=True)
+        atomic.fsync_folder(stage.folder.parent)
+    atomic.sweep(stage.folder)
+    report("note", text=f"{stage.name} › {stage.action} ({stage.reason})")
+    plan.run.event("stage", name=stage.name, action=stage.action, reason=stage.reason, folder=stage.folder.name)
+    record = carry_out(plan, position, stop, report)
+    commit(stage.folder, record)
+    stage.record, stage.action = read_record(stage.folder), "cached"
+    plan.run.event("stage done", name=stage.name, folder=stage.folder.name)
+    report("done", stage=stage.name, record=record)
+
+
+def _drop_below(plan: Plan, position: int) -> None:
+    """Drop the stores that are not to be kept, once nothing that is still to be made reads them."""
+    for stage in plan.stages[:position]:
+        written = stage.record is not None and stage.record["store"]["state"] == "written"
+        if written and not stage.built.config.store.keep and _unread(plan, stage):
+            assert stage.folder is not None
+            assert stage.record is not None
+            mark_dropped(stage.folder, stage.record)
+            remove_store(stage.folder)
+
+
+def _unread(plan: Plan, stage: StagePlan) -> bool:
+    """Whether the stages up to the next store, which alone read this one, are done."""
+    for above in plan.stages[stage.index :]:
+        if above.record is None:
+            return False
+        if above.policy.write:
+            return True
+    return False  # the rows of the top are computed from it
+
+
+def _start_anew(pipeline: Pipeline, run: RunFolder, name: str, report: Report) -> None:
+    """Forget what an interrupted training of a stage left; check the store of a finished one."""
+    index = [stage.name for stage in pipeline.stage].index(name)
+    locked = run.locked
+    if locked is None or locked["stages"][index]["folder"] is None:
+        return
+    folder = run.path / "stages" / locked["stages"][index]["folder"]
+    record = read_record(folder)
+    if record is None:
+        atomic.remove(folder)
+    elif record["store"]["state"] == "written" and (problems := verify_store(folder)):
+        for problem in problems:
+            report("note", text=problem.replace("NAME", name))
+        mark_dropped(folder, record)  # what is dropped is encoded again
+        remove_store(folder)
+
+
+def _check_names(pipeline: Pipeline, stage: str | None, probe: str | None) -> None:
+    for kind, wanted, there in (("stage", stage, pipeline.stage), ("probe", probe, pipeline.probe)):
+        names = [part.name for part in there]
+        if wanted and wanted not in names:
+            raise ConfigError(f"there is no {kind} {wanted!r}; there are: {', '.join(names) or 'none'}.")

@@ -1,0 +1,32 @@
+"""What a run directory holds that its pipeline no longer uses, and how it goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stagewise import atomic
+from stagewise.runs.folder import RunFolder
+
+
+def unused(run: RunFolder) -> dict[Path, int]:
+    """Return folders of stages and probes that `pipeline.lock.json` does not name, with their bytes."""
+    locked = run.locked or {}
+    used = {part["folder"] for kind in ("stages", "probes") for part in locked.get(kind, [])}
+    found = {}
+    for kind in ("stages", "probes"):
+        for folder in sorted((run.path / kind).glob("*")):
+            if folder.is_dir() and not folder.is_symlink() and folder.name not in used:
+                found[folder] = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    return found
+
+
+def delete(run: RunFolder, folders: list[Path]) -> None:
+    """Delete folders, each so that a crash leaves it whole or gone.
+
+    Raises:
+        StagewiseError: another process is writing to the run.
+    """
+    with run.writing():
+        for folder in folders:
+            atomic.remove(folder)
+            run.event("deleted", folder=f"{folder.parent.name}/{folder.name}")

@@ -1,0 +1,113 @@
+"""What `inspect --json` and `plan --json` print, from the run directory or from a plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stagewise import atomic
+from stagewise.errors import IntegrityError
+from stagewise.runs.folder import RunFolder
+from stagewise.runs.record import read_record
+
+EMPTY_TRAIN = {
+    "epochs": 0,
+    "steps": 0,
+    "seconds": 0.0,
+    "loss": None,
+    "initial_loss": None,
+    "validation_loss": None,
+    "converged": False,
+    "data_wait_seconds": 0.0,
+}
+
+
+def run_facts(run: RunFolder) -> dict[str, Any]:
+    """Return the facts of a run, as the contract shapes them; reads only, and never imports torch.
+
+    Raises:
+        IntegrityError: a record is damaged.
+    """
+    locked = run.locked
+    assert locked is not None
+    stages = [_stage_facts(run, stage) for stage in locked["stages"]]
+    done = sum(stage["state"] == "complete" for stage in stages)
+    probes = list(_probe_facts(run, locked))
+    complete = done == len(stages) and all(p["value"] is not None for p in probes)
+    settings = locked["pipeline"]["pipeline"]
+    environment = next((s["environment"] for s in reversed(stages) if s.get("environment")), {})
+    return {
+        "format": 1,
+        "run": str(run.path),
+        "pipeline": settings["name"],
+        "state": "complete" if complete else "partial" if done or _started(run) else "empty",
+        "schedule": settings["schedule"],
+        "device": locked["device"],
+        "threads": environment.get("threads"),
+        "memory_limit_bytes": settings.get("memory_limit"),
+        "end_to_end": {
+            "predicted_peak_bytes": locked["end_to_end"]["peak"],
+            "by_category": locked["end_to_end"]["by_category"],
+        },
+        "stages": stages,
+        "probes": [probe for probe in probes if probe["value"] is not None],
+    }
+
+
+def _stage_facts(run: RunFolder, locked: dict[str, Any]) -> dict[str, Any]:
+    record = None
+    if locked["folder"] is not None:
+        folder = run.path / "stages" / locked["folder"]
+        record = read_record(folder)
+        if record is None and folder.exists():
+            locked = locked | {"state": "partial"}
+    facts: dict[str, Any] = {
+        "index": locked["index"],
+        "name": locked["name"],
+        "state": locked.get("state", "empty"),
+        "fingerprint": locked["fingerprint"],
+        "parameters": locked["parameters"],
+        "memory": {
+            "predicted_peak_bytes": locked["peak"],
+            "measured_peak_bytes": None,
+            "pieces": locked["pieces"],
+            "by_category": locked["by_category"],
+        },
+        "train": dict(EMPTY_TRAIN),
+        "store": {
+            "state": "written" if locked["policy"]["write"] else "recomputed",
+            "why": locked["policy"]["why"],
+            "dtype": None,
+            "rows": locked["rows"],
+            "bytes": 0,
+            "float32_bytes": locked["rows"] * locked["channels"] * 4,
+            "seconds": 0.0,
+            "forward_seconds": 0.0,
+        },
+    }
+    if record is not None:
+        facts |= {"state": "complete", "folder": locked["folder"]}
+        facts |= {key: record[key] for key in ("train", "store", "memory", "health", "environment")}
+    return facts
+
+
+def _probe_facts(run: RunFolder, locked: dict[str, Any]) -> list[dict[str, Any]]:
+    found = []
+    for probe in locked.get("probes", []):
+        path = run.path / "probes" / probe["folder"] / "probe.json"
+        if not path.exists():
+            found.append({**probe, "value": None})
+            continue
+        result = atomic.read_json(path, f"Delete {path.parent} and type `stagewise probe {probe['name']}`.")
+        try:
+            found.append({**result, "value": float(result["value"]), "interval": list(result["interval"])})
+        except (KeyError, TypeError, ValueError):
+            raise IntegrityError(
+                f"{path} is damaged. Delete its folder and type `stagewise probe {probe['name']}`."
+            ) from None
+    return found
+
+
+def _started(run: RunFolder) -> bool:
+    stages: Path = run.path / "stages"
+    return stages.exists() and any(stages.iterdir())

@@ -1,0 +1,115 @@
+"""Names and places in a run directory, its lock and its event log; nothing here knows what a stage is made of."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from stagewise import atomic
+from stagewise.errors import ConfigError, StagewiseError
+
+LOCK_FILE = "pipeline.lock.json"
+LAST = Path("runs") / "last"  # below the current folder: which run commands without a run use
+
+
+class RunFolder:
+    """One run directory; holds no absolute path, so that it can be moved or copied."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def stage(self, index: int, name: str, fingerprint: str) -> Path:
+        """Folder of a stage: order, name, first 8 hex digits of the fingerprint."""
+        return self.path / "stages" / f"{index}-{name}-{fingerprint[:8]}"
+
+    def probe(self, name: str, stage: str, fingerprint: str) -> Path:
+        """Folder of a probe on a stage."""
+        return self.path / "probes" / f"{name}-{stage}-{fingerprint[:8]}"
+
+    def earlier(self, index: int, name: str) -> list[Path]:
+        """Folders of a stage under any fingerprint."""
+        return sorted((self.path / "stages").glob(f"{index}-{name}-????????"))
+
+    @property
+    def locked(self) -> dict[str, Any] | None:
+        """What `pipeline.lock.json` says: the pipeline as it ran, and what was decided for it."""
+        path = self.path / LOCK_FILE
+        if not path.exists():
+            return None
+        remedy = "Type `stagewise run FILE` with its pipeline file to write it again."
+        content = atomic.read_json(path, remedy)
+        if not isinstance(content, dict) or content.get("format") != 1:
+            from stagewise.errors import IntegrityError
+
+            raise IntegrityError(f"{path} is not of format 1. {remedy}")
+        return content
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """Add a line to the event log; time is written down, and never read back."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        atomic.append_line(self.path / "events.jsonl", {"time": stamp, "kind": kind, **facts})
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the only writer of this run while the body runs; the operating system frees a dead one's lock.
+
+        Raises:
+            StagewiseError: another process is writing.
+            DiskError: the folder cannot be written.
+        """
+        with atomic.disk_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / "run.lock", timeout=0)
+            holder = self.path / "run.holder.json"
+            try:
+                lock.acquire()
+            except Timeout:
+                raise StagewiseError(f"{self.path} is in use by {_who(holder)}: wait for it, or stop it.") from None
+        try:
+            atomic.sweep(self.path)
+            since = time.strftime("%H:%M", time.localtime())
+            atomic.write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
+            yield
+            holder.unlink(missing_ok=True)
+        finally:
+            lock.release()
+
+    def remember(self) -> None:
+        """Make this the run that commands without a run use, if it lies below the current folder."""
+        try:
+            relative = self.path.resolve().relative_to(Path.cwd().resolve())
+        except ValueError:
+            return
+        LAST.parent.mkdir(exist_ok=True)
+        atomic.write_bytes(LAST, f"{relative.as_posix()}\n".encode())
+
+
+def find_run(path: Path | None) -> RunFolder:
+    """Return the run at `path`, or the last one made below the current folder.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if path is None:
+        if not LAST.exists():
+            raise ConfigError("no run was made below this folder yet: type `stagewise run FILE`, or name one with --run.")
+        path = Path(LAST.read_text().strip())
+    if not (path / LOCK_FILE).exists():
+        raise ConfigError(f"{path} is not a run (it has no {LOCK_FILE}): type `stagewise run FILE`, or name another.")
+    return RunFolder(path)
+
+
+def _who(holder: Path) -> str:
+    try:
+        facts = json.loads(holder.read_bytes())
+        return f"pid {facts['pid']} on host {facts['host']} since {facts['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

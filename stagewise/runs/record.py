@@ -1,0 +1,58 @@
+"""stage.json: the commit record of a stage, written last; a stage is done if and only if it holds.
+
+What it covers: the frozen weights, the metrics and the store's manifest (which covers the store).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stagewise import atomic
+from stagewise.errors import IntegrityError
+
+RECORD = "stage.json"
+COVERED = ("encoder.safetensors", "metrics.jsonl", "store.manifest.json")
+REMEDY = "Delete its folder and type `stagewise run FILE` to make the stage again."
+
+
+def commit(folder: Path, record: dict[str, Any]) -> None:
+    """Write the record of a stage whose files are all there, then drop what only training needed."""
+    files = {name: atomic.sha256_of(folder / name) for name in COVERED if (folder / name).exists()}
+    atomic.write_json(folder / RECORD, {"format": 1, **record, "files": files})
+    atomic.remove(folder / "checkpoint")
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Return the record of a stage, None if it is not done.
+
+    Raises:
+        IntegrityError: the record, the weights or the metrics are not what was written.
+    """
+    path = folder / RECORD
+    if not path.exists():
+        return None
+    record = atomic.read_json(path, REMEDY)
+    try:
+        files, store = dict(record["files"]), record["store"]["state"]
+        if record["format"] != 1 or not set(files) <= set(COVERED) or "encoder.safetensors" not in files:
+            raise ValueError("format")
+        index, name = record["index"], record["name"]
+        if not isinstance(index, int) or not isinstance(name, str) or not isinstance(record["fingerprint"], str):
+            raise TypeError("index, name or fingerprint")
+    except (KeyError, TypeError, ValueError) as error:
+        raise IntegrityError(f"{path} is damaged ({type(error).__name__}: {error}). {REMEDY}") from None
+    for name, digest in files.items():
+        if name == "store.manifest.json" and store == "dropped":
+            continue
+        if not (folder / name).exists():
+            raise IntegrityError(f"{folder / name} is missing. {REMEDY}")
+        if atomic.sha256_of(folder / name) != digest:
+            raise IntegrityError(f"{folder / name} is not what was written. {REMEDY}")
+    return record
+
+
+def mark_dropped(folder: Path, record: dict[str, Any]) -> None:
+    """Record that the store is gone on purpose; called before it is deleted."""
+    record["store"]["state"] = "dropped"
+    atomic.write_json(folder / RECORD, record)

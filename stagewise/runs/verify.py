@@ -1,0 +1,55 @@
+"""Read every byte of a run again: weights, metrics, stores, probes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from stagewise import atomic
+from stagewise.errors import IntegrityError
+from stagewise.runs.folder import RunFolder
+from stagewise.runs.record import read_record
+from stagewise.stores import verify_store
+from stagewise.stores.layout import STORE
+
+
+def verify_run(run: RunFolder, report: Callable[..., None]) -> tuple[list[str], int]:
+    """Return what is wrong, each with its path and what to type, and how many files were read."""
+    problems: list[str] = []
+    files = 1
+    try:
+        locked = run.locked or {}
+    except IntegrityError as error:
+        return [str(error)], files
+    for stage in locked["stages"]:
+        folder = run.path / "stages" / str(stage["folder"])
+        try:
+            record = read_record(folder)
+        except IntegrityError as error:
+            problems.append(str(error))
+            continue
+        if record is None:
+            continue
+        files += 1 + len(record["files"])
+        if record["store"]["state"] == "written":
+            name = stage["name"]
+            found = verify_store(folder, lambda done, of, name=name: report("verify", stage=name, bytes=done, of=of))  # type: ignore[misc]
+            problems += [problem.replace("NAME", name) for problem in found]
+            files += sum(1 for path in (folder / STORE).rglob("*") if path.is_file())
+    for probe in locked.get("probes", []):
+        folder = run.path / "probes" / probe["folder"]
+        if (folder / "probe.json").exists():
+            files += 2
+            problems += _probe(folder, probe["name"])
+    return problems, files
+
+
+def _probe(folder: Path, name: str) -> list[str]:
+    remedy = f"Delete {folder} and type `stagewise probe {name}`."
+    try:
+        result = atomic.read_json(folder / "probe.json", remedy)
+        if atomic.sha256_of(folder / "probe.safetensors") != result["sha256"]:
+            return [f"{folder / 'probe.safetensors'} is not what was written. {remedy}"]
+    except (IntegrityError, OSError, KeyError, TypeError) as error:
+        return [f"{folder / 'probe.json'}: {error} {remedy}"]
+    return []

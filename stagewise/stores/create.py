@@ -1,0 +1,71 @@
+"""The empty Zarr group of a store: metadata of the final shapes, the small arrays, all forced to disk.
+
+Only the writer imports this module, when it creates a store: readers (and their worker processes) do
+without zarr-python.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
+
+from stagewise.atomic import disk_errors, fsync_file, fsync_folder
+from stagewise.stores.layout import FILL, STORE, StoreSpec
+from stagewise.stores.quantise import Scaling
+
+
+def create_group(folder: Path, spec: StoreSpec, fingerprint: str, scaling: Scaling | None) -> None:
+    """Create `store.zarr` in `folder`: everything but the shards of `z`.
+
+    Raises:
+        DiskError: the disk is full, read-only or failing.
+    """
+    store, layout = folder / STORE, spec.layout
+    about = {
+        "format": 1,
+        "items": spec.items,
+        "rows": spec.rows,
+        "dtype": spec.dtype,
+        "fingerprint": fingerprint,
+    }
+    with disk_errors(store):
+        group = zarr.create_group(str(store), zarr_format=3, attributes={"stagewise": about})
+        group.create_array(
+            "z",
+            shape=(spec.rows, *spec.row_shape),
+            dtype=spec.dtype,
+            chunks=(layout.chunk_rows, *spec.row_shape),
+            shards=(layout.shard_rows, *spec.row_shape),
+            filters=(),
+            serializer=BytesCodec(endian="little"),
+            compressors=(*((ZstdCodec(level=1),) if spec.compress == "zstd" else ()), Crc32cCodec()),
+            fill_value=FILL[spec.dtype],
+        )
+        # A fill value that no value equals: zarr-python leaves out a chunk that is all fill value.
+        _small_array(group, "offsets", spec.offsets, -1)
+        if scaling is not None:
+            _small_array(group, "scale", scaling.scale_C, np.nan)
+            _small_array(group, "offset", scaling.offset_C, np.nan)
+        (store / "z" / "c").mkdir(exist_ok=True)
+        for place, _, names in os.walk(store):
+            for name in names:
+                fsync_file(Path(place, name))
+            fsync_folder(Path(place))
+        fsync_folder(folder)
+
+
+def _small_array(group: zarr.Group, name: str, values: npt.NDArray[Any], fill_value: float) -> None:
+    group.create_array(
+        name,
+        data=values,
+        chunks=values.shape,
+        filters=(),
+        compressors=(Crc32cCodec(),),
+        fill_value=fill_value,
+    )

@@ -1,0 +1,119 @@
+"""One training step of one stage, whole or in pieces with exactly the same gradient.
+
+Legend: B items of the batch, C channels of x or z, D channels of c, T rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from stagewise.memory.tracker import category
+from stagewise.modules.stage_module import Crop, StageModule, autocast
+from stagewise.objectives import Objective, Score
+
+
+@dataclass
+class Trainee:
+    """What a training step changes.
+
+    Attributes:
+        stage: the module in training.
+        objective: its local loss.
+        optimizer: over the parameters of both; None where there is nothing to train.
+        pieces: parts that a batch is computed in.
+        clip_gradient_norm: bound on the norm of the whole gradient, or None.
+    """
+
+    stage: StageModule
+    objective: Objective
+    optimizer: torch.optim.Optimizer | None
+    pieces: int = 1
+    clip_gradient_norm: float | None = None
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Everything the optimizer updates."""
+        return [*self.stage.parameters(), *self.objective.parameters()]
+
+
+def train_step(trainee: Trainee, x_BCT: Tensor, crop: Crop, generator: torch.Generator) -> Score:
+    """Update the trainee by one batch.
+
+    Args:
+        trainee: what is trained.
+        x_BCT: the input rows of B windows, on the trainee's device.
+        crop: how to cut the windows' rows out of the module's output.
+        generator: where the objective draws from.
+
+    Returns:
+        The score before the update; nothing is updated if its loss is not finite.
+    """
+    score = gradient(trainee, x_BCT, crop, generator)
+    if torch.isfinite(score.loss):
+        update(trainee)
+    else:
+        for parameter in trainee.parameters():
+            parameter.grad = None
+    return score
+
+
+def update(trainee: Trainee) -> None:
+    """Take the optimizer's step with the gradient that is there, and free the gradient."""
+    assert trainee.optimizer is not None  # noqa: S101
+    if trainee.clip_gradient_norm is not None:
+        torch.nn.utils.clip_grad_norm_(trainee.parameters(), trainee.clip_gradient_norm)
+    with category("optimizer"):
+        trainee.optimizer.step()
+    trainee.optimizer.zero_grad(set_to_none=True)
+
+
+def gradient(trainee: Trainee, x_BCT: Tensor, crop: Crop, generator: torch.Generator) -> Score:
+    """Add the batch's gradient to the parameters' `.grad`.
+
+    In pieces ("gradient caching", Gao et al. 2021): all representations without a graph, the loss's gradient
+    with respect to them, then piece by piece forward again and backward from there. The sum is the gradient
+    of the whole batch, up to the order in which floats are added.
+    """
+    if trainee.pieces == 1:
+        z_BCT, c_BDT = trainee.stage.window(x_BCT, crop)
+        score = score_of(trainee, z_BCT, c_BDT, generator)
+        del z_BCT, c_BDT  # whatever backward needs is in the graph; the rest goes now
+        with category("activations"):
+            score.loss.backward()
+        return Score(score.loss.detach(), score.metrics)
+
+    size = -(-len(x_BCT) // trainee.pieces)
+    slices = [slice(start, min(start + size, len(x_BCT))) for start in range(0, len(x_BCT), size)]
+    with torch.no_grad():
+        parts = [trainee.stage.window(x_BCT[s], crop.of(s)) for s in slices]
+        z_BCT = torch.cat([z for z, _ in parts]).requires_grad_()
+        same = all(c is z for z, c in parts)
+        c_BDT = z_BCT if same else torch.cat([c for _, c in parts]).requires_grad_()
+        del parts
+    score = score_of(trainee, z_BCT, c_BDT, generator)
+    with category("activations"):
+        score.loss.backward()
+    gz_BCT, gc_BDT = z_BCT.grad, None if same else c_BDT.grad
+    del z_BCT, c_BDT
+    for s in slices:
+        z, c = trainee.stage.window(x_BCT[s], crop.of(s))
+        outputs = [(t, g[s]) for t, g in ((z, gz_BCT), (c, gc_BDT)) if g is not None and t.requires_grad]
+        del z, c
+        torch.autograd.backward([t for t, _ in outputs], [g for _, g in outputs])
+        del outputs
+    return Score(score.loss.detach(), score.metrics)
+
+
+def score_of(trainee: Trainee, z_BCT: Tensor, c_BDT: Tensor, generator: torch.Generator) -> Score:
+    """Score a window in the stage's precision; what that allocates is counted as the objective's."""
+    with category("objective"), autocast(z_BCT.device.type, trainee.stage.precision):
+        score: Score = trainee.objective(z_BCT, c_BDT, generator)
+    return score
+
+
+def batch_dependent(stage: nn.Module) -> list[str]:
+    """Name the layers whose output for one item depends on the others or on chance: not exact in pieces."""
+    kinds = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RReLU)
+    return [type(module).__name__ for module in stage.modules() if isinstance(module, kinds)]

@@ -1,0 +1,91 @@
+"""Which windows an epoch trains on: a pure function of (seed, stage, epoch), so any step can be redone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from stagewise.modules.geometry import Geometry
+from stagewise.seeds import derive_seed
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of one step.
+
+    Attributes:
+        items: item of each window.
+        begins: first row to read of each.
+        skips: rows of the module's output to leave out before each window.
+        span: rows to read, the same for all.
+    """
+
+    items: Ints
+    begins: Ints
+    skips: tuple[int, ...]
+    span: int
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows that fit into some items.
+
+    Attributes:
+        items: the items that windows may be drawn from.
+        lengths: rows of every item of the data set, where they are read.
+        geometry: from those rows to the rows of a window.
+        rows: rows of a window.
+        per_item: windows of an item in an epoch, or "cover" for as many as lie side by side in it.
+    """
+
+    items: Ints
+    lengths: Ints
+    geometry: Geometry
+    rows: int
+    per_item: int | Literal["cover"]
+
+    @property
+    def starts(self) -> Ints:
+        """Places for a window in each item; 0 for an item that is too short."""
+        fits = {n: self.geometry.window_starts(n, self.rows) for n in set(self.lengths[self.items].tolist())}
+        return np.array([fits[n] for n in self.lengths[self.items].tolist()], np.int64)
+
+    @property
+    def counts(self) -> Ints:
+        """Windows that an epoch takes from each item."""
+        starts = self.starts
+        if self.per_item == "cover":
+            return np.where(starts > 0, (starts + self.rows - 1) // self.rows, 0)
+        return np.where(starts > 0, self.per_item, 0)
+
+    def steps(self, size: int) -> int:
+        """Count the batches of an epoch."""
+        windows = int(self.counts.sum())
+        return windows // min(size, windows) if windows else 0
+
+    def epoch(self, *seed: str | int) -> tuple[Ints, Ints]:
+        """Draw an epoch's windows in training order: item and first row of each."""
+        rng = np.random.Generator(np.random.Philox(derive_seed(*seed)))
+        starts, counts = self.starts, self.counts
+        items = np.repeat(self.items, counts)
+        first = rng.integers(0, np.repeat(starts, counts))
+        order = rng.permutation(len(items))
+        return items[order], first[order]
+
+    def batches(self, size: int, *seed: str | int) -> Iterator[Batch]:
+        """Cut an epoch into batches of one size; a last, smaller one is used only if it is the only one."""
+        items, first = self.epoch(*seed)
+        size = max(1, min(size, len(items)))
+        shift = self.geometry.first // self.geometry.hop
+        span = self.geometry.window_span(self.rows)
+        for start in range(0, len(items) - size + 1, size):
+            rows = first[start : start + size]
+            begins = np.maximum(0, rows + shift)
+            skips = tuple((rows - begins).tolist())
+            yield Batch(items[start : start + size], begins * self.geometry.hop, skips, span)

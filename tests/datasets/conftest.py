@@ -1,0 +1,38 @@
+"""Small audio data sets made on the spot, and the real ones where the machine has them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import soundfile
+from audio_examples import RATE, noise
+
+Make = Callable[[Sequence[str]], Path]
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Make:
+    """Write utterances of these keys in LibriSpeech's layout, each of another length."""
+
+    def make(keys: Sequence[str]) -> Path:
+        root = tmp_path / "speech"
+        for number, key in enumerate(keys):
+            speaker, chapter, _ = key.split("-")
+            path = root / speaker / chapter / f"{key}.flac"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, noise(number, 3000 + 160 * number), RATE)
+        return root
+
+    return make
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real data."""
+    folder = os.environ.get("STAGEWISE_TEST_DATA")
+    if not folder:
+        pytest.skip("STAGEWISE_TEST_DATA is not set")
+    return Path(folder)

@@ -1,0 +1,84 @@
+"""A stage's parts together: windows that cuts do not reach, states, precisions, refusals."""
+
+import pytest
+import torch
+from torch import nn
+
+from stagewise.errors import ConfigError
+from stagewise.modules import GRU, Conv1d
+from stagewise.modules.stage_module import Crop, StageModule, merged_blocks, represent
+
+
+def conv(channels=1, width=4):
+    return Conv1d(channels, [width, width], 4, 2, 1)
+
+
+def test_crop_takes_every_windows_own_rows():
+    z_BCT = torch.arange(24.0).view(2, 1, 12)
+    assert Crop((3, 3), 4)(z_BCT).tolist() == [[[3, 4, 5, 6]], [[15, 16, 17, 18]]]
+    assert Crop((0, 3), 4)(z_BCT).tolist() == [[[0, 1, 2, 3]], [[15, 16, 17, 18]]]
+    assert Crop((0, 3, 5), 4).of(slice(1, 3)) == Crop((3, 5), 4)
+
+
+def test_a_stage_without_context_hands_on_z_itself():
+    z, c = StageModule(conv(), None, 1).window(torch.randn(2, 1, 40), Crop((1, 2), 5))
+    assert z is c
+    assert z.shape == (2, 4, 5)
+
+
+@pytest.mark.parametrize("part", ["context", "encoder"])
+def test_a_state_never_sees_rows_that_a_cut_has_spoilt(part):
+    torch.manual_seed(0)
+    encoder, gru = conv(), GRU(4, 3)
+    x = torch.randn(2, 1, 200)
+    clean = encoder(x)[:, :, 5:25]
+    crop = Crop((5, 5), 20)
+    if part == "context":
+        z, c = StageModule(encoder, gru, 1).window(x, crop)
+        torch.testing.assert_close(z, clean)
+    else:  # the convolution belongs to a frozen stage below, computed again
+        below = represent([StageModule(encoder, None, 1)], x)
+        z, c = StageModule(gru, None, 4).window(below, crop)
+        assert z is c
+    torch.testing.assert_close(c, gru(clean))
+
+
+def test_layers_around_a_recurrent_one_are_blocks_of_their_own():
+    encoder = nn.Sequential(conv(), nn.Sequential(GRU(4, 3), nn.ReLU()), nn.Conv1d(3, 2, 2))
+    stage = StageModule(encoder, None, 1, precision=torch.bfloat16)
+    assert [(b.geometry.recurrent, b.precision) for b in stage.blocks] == [
+        (False, torch.bfloat16),
+        (True, torch.float32),
+        (False, torch.bfloat16),
+        (False, torch.bfloat16),
+    ]
+    assert len(list(merged_blocks([stage, stage]))) == 5
+    assert (stage.recurrent, stage.geometry.hop, stage.out_channels) == (True, 4, 2)
+    full = StageModule(encoder, None, 1)
+    x = torch.randn(2, 1, 80)
+    assert torch.equal(full(x)[1], encoder(x))
+
+
+def test_stages_of_different_precision_feed_each_other():
+    low = StageModule(conv(), None, 1, precision=torch.bfloat16)
+    high = StageModule(conv(4), None, 4)
+    assert low(torch.randn(1, 1, 40))[1].dtype == torch.bfloat16
+    assert represent([low, high], torch.randn(1, 1, 40)).dtype == torch.float32
+    assert len(list(merged_blocks([low, high]))) == 2
+
+
+def test_parts_that_do_not_fit_are_refused():
+    with pytest.raises(ConfigError, match="^stage.a.encoder.0: Conv1d does not take an input of shape") as raised:
+        StageModule(conv(3), None, 2, "stage.a")
+    assert str(raised.value).endswith("Check its channels against the stage below.")
+    with pytest.raises(ConfigError) as raised:
+        StageModule(None, conv(), 1, "stage.a")
+    assert str(raised.value) == (
+        "stage.a.context: a context has one row per row of z, but its stride is 4. Make it part of the encoder."
+    )
+
+
+@pytest.mark.parametrize("bad", [{"kernel_size": [3, 3], "stride": [1, 1, 1]}, {"kernel_size": []}])
+def test_lists_of_different_length_are_refused(bad):
+    with pytest.raises(ValueError, match="one number per layer is needed in every list"):
+        Conv1d(1, [4, 4], **bad)

@@ -1,0 +1,44 @@
+"""Harming a store in tests, and what reading it must then say."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from stagewise.errors import IntegrityError
+from stagewise.stores import StoreReader, verify_store
+
+REMEDY = "Type `stagewise verify`, then `stagewise stage NAME` to encode it again."
+
+
+def shard_path(store, shard=1):
+    return store.folder / "store.zarr" / store.manifest.shards[shard].path
+
+
+def read_all(folder):
+    with StoreReader(folder) as reader:
+        for item in range(len(reader)):
+            reader[item]
+
+
+def refused(folder, path, *words):
+    """Reading must fail and verify must tell; both with path, remedy and the given words."""
+    with pytest.raises(IntegrityError) as caught:
+        read_all(folder)
+    message = str(caught.value)
+    problems = verify_store(folder)
+    assert problems
+    for text in (message, problems[0]):
+        assert str(path) in text
+        assert REMEDY in text
+        for word in words:
+            assert word in text
+    return message
+
+
+def lie(folder, change):
+    path = folder / "store.manifest.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))

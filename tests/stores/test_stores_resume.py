@@ -1,0 +1,122 @@
+"""Killed or failing at any step, a store is resumed and becomes the undisturbed one to the byte."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+from stores_example import ROWS, UNIT, Killed, break_disk, content, spec, write_all, write_some
+
+from stagewise.errors import DiskError
+from stagewise.stores import StoreWriter, finished, verify_store
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_resumes_at_the_last_journaled_shard(tmp_path, dtype):
+    write_some(tmp_path, 70, dtype)
+    written = {name: (tmp_path / "store.zarr" / name).stat().st_mtime_ns for name in ("z/c/0/0", "z/c/1/0")}
+    with StoreWriter(tmp_path, spec(dtype), "a", UNIT if dtype == "int8" else None) as writer:
+        assert writer.rows_done == 64
+        writer.append(ROWS[64:])
+        manifest = writer.commit()
+    assert {name: (tmp_path / "store.zarr" / name).stat().st_mtime_ns for name in written} == written
+    assert verify_store(tmp_path) == []
+    assert finished(tmp_path, "a") == manifest
+
+
+def harm(folder, kind):
+    """What a kill or a bad disk may leave; returns the rows that are still good."""
+    store, journal = folder / "store.zarr", folder / "store.journal"
+    if kind == "torn line":
+        journal.write_bytes(journal.read_bytes() + b'{"path": "z/c/2')
+    elif kind == "partial files":
+        (store / "z/c/2").mkdir(exist_ok=True)
+        (store / "z/c/2/0.partial").write_bytes(b"half")
+        (folder / "store.journal.partial").write_bytes(b"half")
+    elif kind == "shard not journaled":
+        journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:2]))
+        return 32
+    elif kind == "shard missing":
+        (store / "z/c/0/0").unlink()
+        return 0
+    elif kind == "shard cut":
+        os.truncate(store / "z/c/1/0", 100)
+        return 32
+    elif kind == "line damaged":
+        first, second, third = journal.read_bytes().splitlines(keepends=True)
+        journal.write_bytes(first + second.replace(b"z/c/0/0", b"../x") + third)
+        return 0
+    elif kind == "line of another kind":
+        first, _, third = journal.read_bytes().splitlines(keepends=True)
+        journal.write_bytes(first + b"[3]\n" + third)
+        return 0
+    elif kind == "small file damaged":
+        (store / "offsets/c/0").write_bytes(b"")
+        return 0
+    elif kind == "small file missing":
+        (store / "z/zarr.json").unlink()
+        return 0
+    elif kind == "journal missing":
+        journal.unlink()
+        return 0
+    elif kind == "journal header damaged":
+        journal.write_bytes(b"3\n" + journal.read_bytes())
+        return 0
+    return 64
+
+
+KINDS = (
+    "nothing", "torn line", "partial files", "shard not journaled", "shard missing", "shard cut",
+    "line damaged", "line of another kind", "small file damaged", "small file missing", "journal missing",
+    "journal header damaged",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_resumed_store_is_the_undisturbed_one_to_the_byte(tmp_path, kind):
+    calm, harmed = tmp_path / "calm", tmp_path / "harmed"
+    calm.mkdir()
+    harmed.mkdir()
+    write_all(calm, "int8")
+    write_some(harmed, 70, "int8")
+    good = harm(harmed, kind)
+    with StoreWriter(harmed, spec("int8"), "a", UNIT) as writer:
+        assert writer.rows_done == good
+        writer.append(ROWS[good:80])
+    with StoreWriter(harmed, spec("int8"), "a", UNIT) as writer:
+        assert writer.rows_done == 64
+        writer.append(ROWS[64:])
+        writer.commit()
+    assert content(harmed) == content(calm)
+
+
+@pytest.mark.parametrize("failure", [Killed, errno.ENOSPC, errno.EIO, errno.EROFS])
+def test_disk_that_fails_at_any_step_costs_no_published_row(tmp_path, monkeypatch, failure):
+    calm = tmp_path / "calm"
+    calm.mkdir()
+    write_all(calm, "int8")
+    words = {errno.ENOSPC: "disk full at", errno.EIO: "input/output error", errno.EROFS: "cannot write"}
+    nth = 0
+    while True:
+        # Every step when killed; every third, at another phase each, for the errors, which take the same way.
+        nth += 1 if failure is Killed else 3
+        folder = tmp_path / f"{nth}"
+        folder.mkdir()
+        with monkeypatch.context() as patch:
+            steps = break_disk(patch, nth, failure)
+            said = ""
+            try:
+                write_all(folder, "int8")
+            except (Killed, DiskError) as error:
+                said = str(error)
+        if steps() < nth:
+            break
+        if failure is not Killed:
+            assert words[failure] in said
+            assert str(folder) in said
+            assert not list(folder.glob("store.zarr/z/c/*/*.partial"))
+        if finished(folder, "a") is None:
+            write_all(folder, "int8")
+        assert content(folder) == content(calm)
+    assert nth > 40
