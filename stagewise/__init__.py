@@ -1,9 +1,9 @@
 """Train deep encoders stage by stage, each in the memory of one gradient-isolated module.
 
-    import stagewise
-    run = stagewise.open("runs/quickstart")     # read only
-    encoder = run.encoder("context")            # a frozen torch.nn.Module
-    stagewise.run("pipelines/quickstart.toml")  # what the command does
+import stagewise
+run = stagewise.open("runs/quickstart")     # read only
+encoder = run.encoder("context")            # a frozen torch.nn.Module
+stagewise.run("pipelines/quickstart.toml")  # what the command does
 """
 
 from __future__ import annotations

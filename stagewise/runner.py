@@ -10,7 +10,7 @@ from typing import Any
 from stagewise import atomic
 from stagewise.config import Pipeline, load_pipeline
 from stagewise.datasets.base import Dataset, Expected
-from stagewise.errors import ConfigError
+from stagewise.errors import ConfigError, IntegrityError
 from stagewise.planning.build import build_dataset, build_stages, dataset_kind, device_of
 from stagewise.planning.plan import Plan, StagePlan, make_plan
 from stagewise.probing.run import planned_probes, run_planned_probe
@@ -110,9 +110,7 @@ def plan_pipeline(pipeline: Pipeline, run: RunFolder, report: Report = quiet, ne
     return make_plan(pipeline, run, build_stages(pipeline, channels, device), device, size)
 
 
-def _carry_out(
-    plan: Plan, stop: Stop, report: Report, until: str | None, only: str | None, probe: str | None
-) -> None:
+def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: str | None, probe: str | None) -> None:
     probes = planned_probes(plan)
     locked = plan.locked() | {"probes": [planned.locked() for planned in probes]}
     if plan.run.locked != locked:
@@ -180,14 +178,22 @@ def _start_anew(pipeline: Pipeline, run: RunFolder, name: str, report: Report) -
     if locked is None or locked["stages"][index]["folder"] is None:
         return
     folder = run.path / "stages" / locked["stages"][index]["folder"]
-    record = read_record(folder)
+    record = read_record(folder, with_store=False)
     if record is None:
         atomic.remove(folder)
-    elif record["store"]["state"] == "written" and (problems := verify_store(folder)):
+    elif record["store"]["state"] == "written" and (problems := _store_problems(folder)):
         for problem in problems:
-            report("note", text=problem.replace("NAME", name))
+            report("note", text=problem)
         mark_dropped(folder, record)  # what is dropped is encoded again
         remove_store(folder)
+
+
+def _store_problems(folder: Path) -> list[str]:
+    try:
+        read_record(folder)
+        return verify_store(folder)
+    except IntegrityError as error:
+        return [str(error)]
 
 
 def _check_names(pipeline: Pipeline, stage: str | None, probe: str | None) -> None:

@@ -76,7 +76,11 @@ def input_of(plan: Plan, position: int) -> tuple[Source, list[StageModule]]:
 
 def load_weights(module: StageModule, folder: Path) -> StageModule:
     """Give a module the frozen weights of a stage's folder."""
-    restore({f"stage.{k}": v for k, v in read_tensors(folder / "encoder.safetensors").items()}, {"stage": module}, None)
+    restore(
+        {f"stage.{k}": v for k, v in read_tensors(folder / "encoder.safetensors").items()},
+        {"stage": module},
+        None,
+    )
     return module.eval().requires_grad_(False)
 
 
@@ -103,14 +107,21 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def _train(
-    plan: Plan, stage: StagePlan, source: Source, below: list[StageModule], stop: Stop, report: Callable[..., None]
+    plan: Plan,
+    stage: StagePlan,
+    source: Source,
+    below: list[StageModule],
+    stop: Stop,
+    report: Callable[..., None],
 ) -> dict[str, Any]:
     config, seed = stage.built.config, plan.pipeline.pipeline.seed
     assert isinstance(plan.size, Dataset)
     assert stage.folder is not None
     stage.built.module.to(plan.device)
     stage.built.objective.to(plan.device)
-    geometry = sum((module.geometry for module in below), start=type(stage.built.geometry)()) + stage.built.module.geometry
+    geometry = (
+        sum((module.geometry for module in below), start=type(stage.built.geometry)()) + stage.built.module.geometry
+    )
     train, validation = held_out(plan.size, plan.pipeline.data.validation, seed)
     window, lengths = config.objective.window, source.lengths
     windows = Windows(train, lengths, geometry, window, config.train.windows_per_item)
@@ -122,8 +133,11 @@ def _train(
         )
     short = int((windows.starts == 0).sum())
     if short:
-        report("note", text=f"stage {stage.name}: {short} of {len(train)} training items are too short for a window "
-               f"of {window} rows; they are encoded but not trained on.")
+        report(
+            "note",
+            text=f"stage {stage.name}: {short} of {len(train)} training items are too short for a window "
+            f"of {window} rows; they are encoded but not trained on.",
+        )
     job = Job(
         name=stage.name,
         seed=seed,
@@ -174,7 +188,10 @@ def _encode(stage: StagePlan, chain: Chain, stop: Stop, report: Callable[..., No
     if manifest is None:
         needed, free = stage.store_bytes(), shutil.disk_usage(stage.folder).free
         if needed > free and stage.policy.compress == "none":
-            report("note", text=f"stage {stage.name}: its store needs {needed:,} bytes and the disk has {free:,} left.")
+            report(
+                "note",
+                text=f"stage {stage.name}: its store needs {needed:,} bytes and the disk has {free:,} left.",
+            )
         encoded = encode(
             chain,
             stage.folder,

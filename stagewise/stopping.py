@@ -30,9 +30,7 @@ class Stop:
         """
         if self.signal is not None:
             name = signal.Signals(self.signal).name
-            raise Interrupted(
-                f"stopped by {name}: {saved} Type the same command again to go on.", self.signal
-            )
+            raise Interrupted(f"stopped by {name}: {saved} Type the same command again to go on.", self.signal)
 
 
 @contextmanager

@@ -12,7 +12,17 @@ import psutil
 from stagewise import __version__
 from stagewise.show import bytes_text
 
-PACKAGES = ("torch", "torchaudio", "torchvision", "zarr", "numcodecs", "numpy", "soundfile", "safetensors", "espeakng-loader")
+PACKAGES = (
+    "torch",
+    "torchaudio",
+    "torchvision",
+    "zarr",
+    "numcodecs",
+    "numpy",
+    "soundfile",
+    "safetensors",
+    "espeakng-loader",
+)
 
 
 def machine_facts() -> dict[str, Any]:

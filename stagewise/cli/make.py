@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 RUN = click.option("--run", "run_folder", type=click.Path(path_type=Path), help="Run directory.")
 SET = click.option(
-    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of the file, such as data.root=/audio."
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a key of the file, such as data.root=/audio.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -28,7 +32,13 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--dry-run", is_flag=True, help="Only print the plan.")
 @JSON
 def run(
-    file: Path, run_folder: Path | None, sets: tuple[str, ...], fresh: bool, until: str | None, dry_run: bool, as_json: bool
+    file: Path,
+    run_folder: Path | None,
+    sets: tuple[str, ...],
+    fresh: bool,
+    until: str | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Train, freeze and encode every stage of FILE, then fit its probes.
 

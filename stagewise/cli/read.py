@@ -57,9 +57,9 @@ def clean(run: Path | None, yes: bool) -> None:
     \b
     stagewise clean runs/full
     """
-    from stagewise.show import disk_text
     from stagewise.runs.clean import delete, unused
     from stagewise.runs.folder import find_run
+    from stagewise.show import disk_text
 
     folder = find_run(run)
     found = unused(folder)

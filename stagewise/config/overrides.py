@@ -87,9 +87,7 @@ def _step(node: object, part: str, path: KeyPath, parts: tuple[str, ...]) -> str
         raise ValueError(f"{holder} is {shown(node)}, which has no keys")
     index = find_item(node, part)
     if index is None:
-        names = [
-            item["name"] for item in node if isinstance(item, dict) and isinstance(item.get("name"), str)
-        ]
+        names = [item["name"] for item in node if isinstance(item, dict) and isinstance(item.get("name"), str)]
         known = f"there are: {listed(names)}" if names else f"it has {len(node)} items"
         raise ValueError(f"no {holder} is called {shown(part)}{did_you_mean(part, names)}; {known}")
     return index

@@ -63,9 +63,7 @@ class Report:
         raise ConfigError("\n".join([*message, f"{count}; nothing was run."]))
 
 
-def model_problems(
-    model: type[BaseModel], content: object, at: KeyPath = ()
-) -> Iterator[tuple[KeyPath, str]]:
+def model_problems(model: type[BaseModel], content: object, at: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
     """Validate the content of a table of the file and say what is wrong with it."""
     try:
         model.model_validate(content)

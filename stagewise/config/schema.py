@@ -49,9 +49,7 @@ def _stages(value: object) -> object:
 
 Name = Annotated[str, Field(pattern=NAME)]
 WindowsPerItem = Annotated[Annotated[int, Field(ge=1)] | Literal["cover"], BeforeValidator(_windows)]
-StageNames = Annotated[
-    Literal["all"] | Annotated[tuple[str, ...], Field(min_length=1)], BeforeValidator(_stages)
-]
+StageNames = Annotated[Literal["all"] | Annotated[tuple[str, ...], Field(min_length=1)], BeforeValidator(_stages)]
 
 
 class _Table(BaseModel):
@@ -117,9 +115,7 @@ class Settings(_Table):
         default=None, description='Stores that would not fit this, such as "200 GiB", are recomputed instead.'
     )
     device: str = Field(default="auto", pattern=DEVICE, description='"auto", "cpu", "cuda" or "cuda:N".')
-    threads: int | None = Field(
-        default=None, ge=1, description="CPU threads; as many as torch chooses when absent."
-    )
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; as many as torch chooses when absent.")
 
 
 class Train(_Table):
@@ -130,9 +126,7 @@ class Train(_Table):
         ge=0,
         description="Epochs at most; training ends at convergence; 0 keeps the random weights.",
     )
-    patience: int = Field(
-        default=20, ge=1, description="Epochs without a better validation loss that end training."
-    )
+    patience: int = Field(default=20, ge=1, description="Epochs without a better validation loss that end training.")
     batch_size: int = Field(default=8, ge=1, description="Items per optimizer step.")
     windows_per_item: WindowsPerItem = Field(
         default=1, description='Training windows per item and epoch, or "cover": as many as cover the item.'
@@ -183,17 +177,13 @@ class Stage(_Table):
 class ProbeDefaults(_Table):
     """What every probe starts from: everything but its name."""
 
-    stages: StageNames = Field(
-        description='Names of the stages whose stores are read, or "all": one probe each.'
-    )
+    stages: StageNames = Field(description='Names of the stages whose stores are read, or "all": one probe each.')
     labels: str = Field(min_length=1, description="Which labels of the data set are predicted.")
     pool: Literal["mean"] | None = Field(
         default=None,
         description='"mean" predicts one label per item from the mean of its rows; else one per row.',
     )
-    label_offset: int = Field(
-        default=-1, description="Row i is read against label i + this, for labels per row."
-    )
+    label_offset: int = Field(default=-1, description="Row i is read against label i + this, for labels per row.")
     hidden: int | None = Field(
         default=None, ge=1, description="Units of one hidden ReLU layer; a linear probe when absent."
     )
@@ -203,9 +193,7 @@ class ProbeDefaults(_Table):
         default=Spec.model_validate({"target": "torch.optim:Adam", "lr": 1e-3}),
         description="A torch optimizer and its arguments.",
     )
-    data: Spec | None = Field(
-        default=None, description="A labelled data set of its own; the pipeline's when absent."
-    )
+    data: Spec | None = Field(default=None, description="A labelled data set of its own; the pipeline's when absent.")
 
 
 class Probe(ProbeDefaults):

@@ -13,9 +13,7 @@ class Source:
     """The file behind a pipeline; any two are equal, so that pipelines are compared by what they say."""
 
     name: str = field(default="pipeline", compare=False)
-    tree: dict[str, Any] = field(
-        default_factory=dict, compare=False
-    )  # overrides applied, defaults not merged
+    tree: dict[str, Any] = field(default_factory=dict, compare=False)  # overrides applied, defaults not merged
     lines: dict[KeyPath, int] = field(default_factory=dict, compare=False)
     overridden: dict[KeyPath, str] = field(default_factory=dict, compare=False)  # path -> KEY as it was typed
 

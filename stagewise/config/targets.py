@@ -151,8 +151,7 @@ def _accepted(made: type, extra: Mapping[str, object]) -> str:
     """List the arguments that a class takes, with their defaults."""
     parameters = [each for each in _parameters(made) if each.kind in _BY_NAME and each.name not in extra]
     with_defaults = [
-        each.name if each.default is inspect.Parameter.empty else f"{each.name}={each.default!r}"
-        for each in parameters
+        each.name if each.default is inspect.Parameter.empty else f"{each.name}={each.default!r}" for each in parameters
     ]
     return f"{made.__qualname__} takes: {listed(with_defaults)}"
 

@@ -48,9 +48,7 @@ def parse_duration(value: object) -> float:
     """
     seconds = _parse(value, _SECONDS)
     if seconds is None or not 0 <= seconds <= LARGEST:
-        raise ValueError(
-            f'{shown(value)} is not a duration: write "10 min", "30 s", "2 h" or a number of seconds'
-        )
+        raise ValueError(f'{shown(value)} is not a duration: write "10 min", "30 s", "2 h" or a number of seconds')
     return float(seconds)
 
 
@@ -71,9 +69,7 @@ def _schema(number: dict[str, object], units: dict[str, int]) -> dict[str, objec
     return {"anyOf": [number, text]}
 
 
-Bytes = Annotated[
-    int, BeforeValidator(parse_bytes), WithJsonSchema(_schema({"type": "integer", "minimum": 1}, _BYTES))
-]
+Bytes = Annotated[int, BeforeValidator(parse_bytes), WithJsonSchema(_schema({"type": "integer", "minimum": 1}, _BYTES))]
 Duration = Annotated[
     float,
     BeforeValidator(parse_duration),

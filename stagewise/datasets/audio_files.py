@@ -63,7 +63,7 @@ class AudioFiles(Dataset):
         if not 0 <= test_fraction < 1:
             raise ConfigError(f"data.test_fraction is {test_fraction}: set it to 0 or more and less than 1.")
         self.root = root
-        self.sample_rate = rules.sample_rate
+        self.sample_rate, self.mean, self.std = rules.sample_rate, rules.mean, rules.std
         self._rules = rules
         listed = None if splits is None else read_split_lists(splits, find)
         if listed is not None:

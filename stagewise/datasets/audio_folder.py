@@ -150,9 +150,7 @@ def _read_table(root: Path, name: str, path: Path, keys: Sequence[str]) -> ItemL
     try:
         (_, header), *numbered_rows = [(lines[rows.line_num - 1][0], row) for row in rows]
     except (csv.Error, ValueError) as error:
-        raise DataError(
-            f"{path} is not a CSV table ({error}): write `file,{name}` and one file a line."
-        ) from error
+        raise DataError(f"{path} is not a CSV table ({error}): write `file,{name}` and one file a line.") from error
     if "file" not in header or name not in header:
         raise DataError(f"{path}:1: the first line must name the columns `file` and `{name}`, not {header}.")
     file_column, value_column = header.index("file"), header.index(name)

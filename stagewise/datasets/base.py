@@ -47,6 +47,7 @@ class Dataset(ABC):
 
     Attributes:
         channels: channels of every item.
+        mean, std: of the standardisation: what `read` gives is (samples - mean) / std.
         sample_rate: samples per second of every item.
         keys: name of every item, unique, without line breaks.
         lengths: samples of every item, int64 (N,).
@@ -55,6 +56,8 @@ class Dataset(ABC):
     """
 
     channels: int = 1
+    mean: float = 0.0
+    std: float = 1.0
     sample_rate: int
     keys: Sequence[str]
     lengths: Ints
@@ -80,7 +83,7 @@ class Dataset(ABC):
         """Hash everything that changes training (sha256, hex); labels and absolute paths do not."""
 
     @classmethod
-    def expected(cls, **arguments: Any) -> Expected | None:  # noqa: ARG003 (sub-classes use them)
+    def expected(cls, **arguments: Any) -> Expected | None:
         """Say how large the data set of these arguments is, without looking at it; None if unknown."""
         return None
 

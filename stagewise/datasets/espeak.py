@@ -37,9 +37,7 @@ class _Event(ctypes.Structure):
     )
 
 
-_Callback = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
-)
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
 class Speaker:
@@ -93,9 +91,7 @@ def serve(requests: dict[str, Any], out: BinaryIO) -> None:
     speaker = Speaker(requests["library"], requests["data"])
     for request in requests["requests"]:
         samples, phonemes = speaker.speak(request)
-        out.write(
-            json.dumps({"rate": speaker.rate, "bytes": len(samples), "phonemes": phonemes}).encode() + b"\n"
-        )
+        out.write(json.dumps({"rate": speaker.rate, "bytes": len(samples), "phonemes": phonemes}).encode() + b"\n")
         out.write(samples)
         out.flush()
 

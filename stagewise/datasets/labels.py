@@ -127,9 +127,7 @@ def read_alignment(path: Path, keys: Sequence[str], lengths: npt.NDArray[np.int6
     return FrameTable(classes, np.concatenate([[0], np.cumsum(counts_N)]), names)
 
 
-def _parse(
-    path: Path, items: Mapping[str, int], lengths: npt.NDArray[np.int64]
-) -> dict[int, npt.NDArray[np.int16]]:
+def _parse(path: Path, items: Mapping[str, int], lengths: npt.NDArray[np.int64]) -> dict[int, npt.NDArray[np.int16]]:
     classes_by_item: dict[int, npt.NDArray[np.int16]] = {}
     for number, line in read_lines(path):
         key, *rest = line.split(maxsplit=1)

@@ -87,7 +87,7 @@ class LibriSpeech(AudioFiles):
     @classmethod
     def expected(cls, **arguments: Any) -> Expected | None:
         """Return the published size of the subset that these arguments name."""
-        subset = arguments.get("subset", "train-clean-100")
+        subset = arguments.get("subset")
         if subset not in SUBSETS:
             return None
         items, hours = SUBSETS[subset]

@@ -43,9 +43,7 @@ class Rules:
         if self.bad_items not in ("error", "skip"):
             raise ConfigError(f'data.bad_items is {self.bad_items!r}: set it to "error" or "skip".')
         if self.sample_rate < 1:
-            raise ConfigError(
-                f"data.sample_rate is {self.sample_rate}: set it to a number above 0, as 16000."
-            )
+            raise ConfigError(f"data.sample_rate is {self.sample_rate}: set it to a number above 0, as 16000.")
         if not self.std > 0:
             raise ConfigError(f"data.std is {self.std}: set it to a number above 0.")
 
@@ -57,8 +55,7 @@ class Rules:
             return None
         if not self.resample:
             return (
-                f"{header.rate:,} Hz where {self.sample_rate:,} Hz is expected: "
-                "set data.resample = true to convert it"
+                f"{header.rate:,} Hz where {self.sample_rate:,} Hz is expected: set data.resample = true to convert it"
             )
         if not can_resample(header.rate, self.sample_rate):
             return f"{header.rate:,} Hz cannot be converted to {self.sample_rate:,} Hz in reasonable memory"

@@ -67,7 +67,7 @@ def speak(requests: Sequence[Request]) -> Iterator[Speech]:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=messages
         )
         with child:
-            assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018
+            assert child.stdin is not None and child.stdout is not None  # noqa: PT018
             try:
                 with child.stdin:
                     child.stdin.write(json.dumps(order).encode())
@@ -93,6 +93,4 @@ def _answer(stream: IO[bytes]) -> Speech:
     data = stream.read(head["bytes"])
     if len(data) < head["bytes"]:
         raise EOFError
-    return Speech(
-        np.frombuffer(data, dtype=np.int16), head["rate"], [(at, name) for at, name in head["phonemes"]]
-    )
+    return Speech(np.frombuffer(data, dtype=np.int16), head["rate"], [(at, name) for at, name in head["phonemes"]])

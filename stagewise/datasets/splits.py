@@ -43,9 +43,7 @@ def read_split_lists(splits: Mapping[str, str], find: Find) -> dict[str, set[int
             else:
                 found.add(item)
                 if name == "test" and item in members["train"]:
-                    raise DataError(
-                        f"{path}:{number}: {key} is also in the train list: delete one of the two."
-                    )
+                    raise DataError(f"{path}:{number}: {key} is also in the train list: delete one of the two.")
         if missing:
             raise DataError(
                 f"{missing[0]} is not in the data set ({len(missing):,} of the list's keys are not): "

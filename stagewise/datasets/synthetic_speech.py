@@ -96,14 +96,19 @@ class SyntheticSpeech(LibriSpeech):
             test_fraction=test_fraction,
         )
         table = self.labels["phones"]
-        assert isinstance(table, FrameTable)  # noqa: S101
+        assert isinstance(table, FrameTable)
         names = [name for _, name in read_lines(folder / NAMES)]
         self.labels = {**self.labels, "phones": replace(table, names=names)}
 
     @classmethod
     def is_there(cls, **arguments: Any) -> bool:
         """Say whether the sentences have been spoken."""
-        choice = {"voices": DEFAULT_VOICES, "sentences": DEFAULT_SENTENCES, "seed": 0, "root": DEFAULT_ROOT}
+        choice: dict[str, Any] = {
+            "root": DEFAULT_ROOT,
+            "voices": DEFAULT_VOICES,
+            "sentences": DEFAULT_SENTENCES,
+            "seed": 0,
+        }
         choice |= {key: value for key, value in arguments.items() if key in choice}
         return (_settings_and_folder(**choice)[1] / MARKER).exists()
 

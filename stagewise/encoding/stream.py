@@ -25,9 +25,7 @@ PIECE_BYTES = 32 * 2**20  # what the widest representation inside a piece may ta
 Read = Callable[[int, int], Tensor]  # rows [start, stop) of one item, (1, C, stop - start)
 
 
-def stream(
-    read: Read, length: int, stages: list[StageModule], piece_bytes: int = PIECE_BYTES
-) -> Iterator[Tensor]:
+def stream(read: Read, length: int, stages: list[StageModule], piece_bytes: int = PIECE_BYTES) -> Iterator[Tensor]:
     """Yield an item's rows after `stages`, piece by piece, (1, C, n), in order.
 
     Args:
@@ -40,9 +38,7 @@ def stream(
     blocks = list(merged_blocks(stages))
     rows_per_piece = _rows_per_piece(stages, piece_bytes)
     if not blocks:
-        yield from (
-            read(start, min(length, start + rows_per_piece)) for start in range(0, length, rows_per_piece)
-        )
+        yield from (read(start, min(length, start + rows_per_piece)) for start in range(0, length, rows_per_piece))
         return
     pieces: Iterable[Tensor] = ()
     for block in blocks:

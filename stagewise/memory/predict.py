@@ -31,22 +31,23 @@ def predict_step(
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     fake = _fake_trainee(trainee, mode)
-    assert fake.optimizer is not None  # noqa: S101
+    assert fake.optimizer is not None
     frozen = [fake_copy(stage, mode) for stage in below]
     tracker = MemoryTracker()
     with mode:
         tracker.count((t for module in (fake.stage, fake.objective) for t in _tensors(module)), "parameters")
         tracker.count((t for stage in frozen for t in _tensors(stage)), "input")
-        for parameter in fake.parameters():
+        trained = [p for p in fake.parameters() if p.requires_grad]
+        for parameter in trained:
             parameter.register_post_accumulate_grad_hook(
                 lambda p: tracker.count([p.grad], "gradients") if p.grad is not None else None
             )
         # The optimizer makes its state in its first step: a gradient of nothing gets that out of the way.
-        for parameter in fake.parameters():
+        for parameter in trained:
             parameter.grad = torch.empty_like(parameter)
         update(fake)
         states = fake.optimizer.state.values()
-        tracker.count((v for s in states for v in s.values() if isinstance(v, torch.Tensor)), "optimizer")
+        tracker.count((v for s in states for v in s.values() if isinstance(v, Tensor)), "optimizer")
         with tracker:
             with category("input"):
                 x_BCT = represent(frozen, torch.empty(input_shape))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -12,17 +13,29 @@ def workspace_bytes(func: Any, args: tuple[Any, ...], result: Any) -> int:
     """Return the bytes an operator needs beyond its inputs and results.
 
     Only oneDNN's convolutions on a CPU are known here (seen in torch's profiler, torch 2.11): they copy their
-    operands into a blocked layout and their results back out of it.
+    operands into a blocked layout and their results back out of it, one product after the other.
     """
     if func is torch.ops.aten.convolution.default and args[0].device.type == "cpu":
-        return sum(_bytes(t) for t in (args[0], args[1], result))
+        x, weight = (_bytes(t) for t in args[:2])
+        return max(x + weight, _bytes(result))
     if func is torch.ops.aten.convolution_backward.default and args[0].device.type == "cpu":
-        gx, gw, _ = result
-        if isinstance(gx, Tensor):
-            return 2 * _bytes(gx)
-        return sum(_bytes(t) for t in (args[0], args[1])) + (_bytes(gw) if isinstance(gw, Tensor) else 0)
+        gy, x = (_bytes(t) for t in args[:2])
+        gx, gw = (_bytes(t) if isinstance(t, Tensor) else 0 for t in result[:2])
+        # gx is found first, when there is no gw yet; gw needs x and gy, then its own copy.
+        return max(gy + _scratch(gx, gy, args), 2 * gx - gw, x + gy, gw)
     return 0
 
 
+def _scratch(gx: int, gy: int, args: tuple[Any, ...]) -> int:
+    """Return what each thread works in while it finds the gradient of an item."""
+    if gx == 0:
+        return 0
+    items, _, *rows = args[1].shape
+    strides = args[4]
+    if any(n % stride for n, stride in zip(rows, strides, strict=True)):
+        gy += gx * math.prod(strides)  # rows in groups of a stride; a last group that is not whole costs this
+    return torch.get_num_threads() * gy // items
+
+
 def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+    return int(tensor.numel() * tensor.element_size())

@@ -40,9 +40,7 @@ class Conv1d(nn.Sequential):
         }
         counts = {name: len(value) for name, value in given.items() if not isinstance(value, int)}
         if len(set(counts.values())) > 1 or 0 in counts.values():
-            raise ValueError(
-                f"one number per layer is needed in every list, but the lists have {counts} numbers"
-            )
+            raise ValueError(f"one number per layer is needed in every list, but the lists have {counts} numbers")
         depth = max(counts.values(), default=1)
         layers: list[nn.Module] = []
         per_layer = {n: [v] * depth if isinstance(v, int) else list(v) for n, v in given.items()}

@@ -165,6 +165,10 @@ def out_channels(module: nn.Module, channels: int, where: str = "module") -> int
     Raises:
         ConfigError: it does not map (B, C, T) to (B, C', T').
     """
+    if type(module).forward is nn.Sequential.forward:
+        for name, child in module.named_children():
+            channels = out_channels(child, channels, f"{where}.{name}")
+        return channels
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     module = copy.deepcopy(module).eval()  # a batch norm counts even what has no data

@@ -28,11 +28,7 @@ class Block:
 
 def autocast(device: str, precision: torch.dtype) -> AbstractContextManager[object]:
     """Compute matrix products in `precision`; parameters and sums stay float32."""
-    return (
-        torch.autocast(device, enabled=False)
-        if precision == torch.float32
-        else torch.autocast(device, precision)
-    )
+    return torch.autocast(device, enabled=False) if precision == torch.float32 else torch.autocast(device, precision)
 
 
 def at_least_float32(x_BCT: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ class Contrast(torch.autograd.Function):
     def forward(
         ctx: Any, z_BCT: Tensor, c_BDT: Tensor, W_KCD: Tensor, negatives_BTN: Tensor | None
     ) -> tuple[Tensor, Tensor]:
+        """Return loss and picked share, and keep the gradients that will be asked for."""
         need_z, need_c, need_W, _ = ctx.needs_input_grad
         device = z_BCT.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else W_KCD.dtype
@@ -49,11 +50,14 @@ class Contrast(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, scale: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        """Hand over the gradients, scaled.
+
+        Raises:
+            RuntimeError: it was called before.
+        """
         # Handed over, not copied: W's gradient is the largest tensor of a step, and must not be there twice.
         if ctx.grads is None:
-            raise RuntimeError(
-                "InfoNCE's backward runs once per loss: compute the loss again for another one"
-            )
+            raise RuntimeError("InfoNCE's backward runs once per loss: compute the loss again for another one")
         grads, ctx.grads = [g if g is None else g.mul_(scale) for g in ctx.grads], None
         gz, gc, gW = (g if g is None else g.to(d) for g, d in zip(grads, ctx.dtypes, strict=True))
         return (
@@ -72,86 +76,94 @@ def _accumulate(
     grads: tuple[Tensor | None, Tensor | None, Tensor | None],
 ) -> tuple[Tensor, Tensor]:
     """Add up loss, picked share and (in place) gradients over chunks of target rows."""
-    B, T, C = z_BTC.shape
-    K = W_KCD.shape[0]
-    rows_RC = z_BTC.view(B * T, C)
+    B, T, _ = z_BTC.shape
+    K = len(W_KCD)
+    gz_BTC, gc_BTD, gW_KCD = grads
     sums = torch.promote_types(z_BTC.dtype, torch.float32)
-    loss = rows_RC.new_zeros((), dtype=sums)
-    picked = rows_RC.new_zeros((), dtype=sums)
-    targets_BT = torch.arange(B * T, device=z_BTC.device).view(B, T)
+    steps_K = torch.arange(1, K + 1, device=z_BTC.device)
     # Mean over the B·(T−k) positions that have a target k rows ahead, then over k (eq. 4 and section 3.1).
-    steps = torch.arange(1, K + 1, device=z_BTC.device)
-    weight_K = 1.0 / (K * B * (T - steps).to(sums))
-
+    weight_K = 1.0 / (K * B * (T - steps_K).to(sums))
+    weight_TK = (torch.arange(T, device=z_BTC.device)[:, None] >= steps_K) * weight_K
+    # Time runs backwards in `past`, with K rows of zeros before the first: then the contexts of neighbouring
+    # targets, 1 to K rows back, are one strided view, and all K products are one batched product.
+    past_BUD = F.pad(c_BTD.flip(1), (0, 0, 0, K))
+    gpast_BUD = None if gc_BTD is None else torch.zeros_like(past_BUD, dtype=sums)
+    loss = picked = z_BTC.new_zeros((), dtype=sums)
     width = max(1, CHUNK_ROWS // B)
     for start in range(1, T, width):
-        stop = min(T, start + width)
-        target_S = targets_BT[:, start:stop].reshape(-1)
-        pred_SKC = _predict(c_BTD, W_KCD, start, stop)
-        if negatives_BTN is None:  # every row of the batch is a candidate
-            candidate_SM, label_SK = None, target_S[:, None].expand(-1, K)
-            logits_SKM = (pred_SKC.view(-1, C) @ rows_RC.T).view(-1, K, B * T)
-        else:
-            candidate_SM = torch.cat([target_S[:, None], negatives_BTN[:, start:stop].flatten(0, 1)], dim=1)
-            label_SK = torch.zeros(len(target_S), K, dtype=torch.long, device=z_BTC.device)
-            rows_SMC = rows_RC.index_select(0, candidate_SM.flatten()).view(*candidate_SM.shape, C)
-            logits_SKM = torch.bmm(pred_SKC, rows_SMC.transpose(1, 2))
-        logp_SKM = F.log_softmax(logits_SKM.to(sums), dim=2)
-        own_SK1 = logp_SKM.gather(2, label_SK[..., None])
-        exists_SK = (torch.arange(start, stop, device=z_BTC.device)[:, None] >= steps).repeat(B, 1)
-        weight_SK = exists_SK * weight_K
-        loss -= (own_SK1[..., 0] * weight_SK).sum()
-        picked += ((own_SK1 >= logp_SKM).all(2) * weight_SK).sum()
-
-        if not any(g is not None for g in grads):
-            continue
-        glogits_SKM = logp_SKM.exp_()
-        glogits_SKM.scatter_add_(2, label_SK[..., None], torch.full_like(own_SK1, -1.0))
-        glogits_SKM = (glogits_SKM * weight_SK[..., None]).to(z_BTC.dtype)
-        if candidate_SM is None:
-            gpred_SKC = (glogits_SKM.view(-1, B * T) @ rows_RC).view(-1, K, C)
-        else:
-            gpred_SKC = torch.bmm(glogits_SKM, rows_SMC)
-        _add_to_context(gpred_SKC, c_BTD, W_KCD, start, stop, grads[1], grads[2])
-        if grads[0] is not None:
-            grad_RC = grads[0].view(B * T, C)
-            if candidate_SM is None:
-                grad_RC += glogits_SKM.view(-1, B * T).T @ pred_SKC.view(-1, C)
-            else:
-                grows_SMC = torch.bmm(glogits_SKM.transpose(1, 2), pred_SKC)
-                grad_RC.index_add_(0, candidate_SM.flatten(), grows_SMC.flatten(0, 1).to(sums))
+        chunk = slice(start, min(T, start + width))
+        part = _score(z_BTC, past_BUD, W_KCD, negatives_BTN, weight_TK, chunk, (gz_BTC, gpast_BUD, gW_KCD))
+        loss, picked = loss + part[0], picked + part[1]
+    if gc_BTD is not None and gpast_BUD is not None:
+        gc_BTD.copy_(gpast_BUD[:, :T].flip(1))
     return loss, picked
 
 
-def _predict(c_BTD: Tensor, W_KCD: Tensor, start: int, stop: int) -> Tensor:
-    """Return W_k c_{t−k} (S, K, C) for the targets t in [start, stop); zeros where t < k."""
-    B, _, _ = c_BTD.shape
-    K, C, _ = W_KCD.shape
-    pred_BsKC = c_BTD.new_zeros(B, stop - start, K, C)
-    for k in range(1, min(K, stop - 1) + 1):
-        first = max(start, k)
-        pred_BsKC[:, first - start :, k - 1] = c_BTD[:, first - k : stop - k] @ W_KCD[k - 1].T
-    return pred_BsKC.flatten(0, 1)
-
-
-def _add_to_context(
-    gpred_SKC: Tensor,
-    c_BTD: Tensor,
+def _score(
+    z_BTC: Tensor,
+    past_BUD: Tensor,
     W_KCD: Tensor,
-    start: int,
-    stop: int,
-    gc_BTD: Tensor | None,
-    gW_KCD: Tensor | None,
-) -> None:
-    """Add the predictions' gradient to those of c and W, undoing `_predict`."""
-    B, _, D = c_BTD.shape
-    K, C, _ = W_KCD.shape
-    gpred_BsKC = gpred_SKC.view(B, stop - start, K, C)
-    for k in range(1, min(K, stop - 1) + 1):
-        first = max(start, k)
-        g_BnC = gpred_BsKC[:, first - start :, k - 1]
-        if gc_BTD is not None:
-            gc_BTD[:, first - k : stop - k] += g_BnC @ W_KCD[k - 1]
-        if gW_KCD is not None:
-            c_nD = c_BTD[:, first - k : stop - k].reshape(-1, D)
-            gW_KCD[k - 1] += g_BnC.reshape(-1, C).T @ c_nD
+    negatives_BTN: Tensor | None,
+    weight_TK: Tensor,
+    chunk: slice,
+    grads: tuple[Tensor | None, Tensor | None, Tensor | None],
+) -> tuple[Tensor, Tensor]:
+    """Return loss and picked share of the targets in one chunk of time, and add to the gradients."""
+    B, T, C = z_BTC.shape
+    K, s = len(W_KCD), chunk.stop - chunk.start
+    rows_RC = z_BTC.view(B * T, C)
+    gz_BTC, gpast_BUD, gW_KCD = grads
+    first = T - chunk.stop + 1  # where the contexts of the chunk's last target begin in `past`
+    target_S = torch.arange(B * T, device=z_BTC.device).view(B, T)[:, chunk].flip(1).reshape(-1)
+    weight_SK = weight_TK[chunk].flip(0).repeat(B, 1)
+    context_BsDK = past_BUD[:, first : first + s + K - 1].unfold(1, K, 1)
+    context_KSD = context_BsDK.permute(3, 0, 1, 2).reshape(K, B * s, -1)
+    pred_SKC = torch.bmm(context_KSD, W_KCD.transpose(1, 2)).transpose(0, 1)
+    if negatives_BTN is None:  # every row of the batch is a candidate
+        label_SK = target_S[:, None].expand(-1, K)
+        logits_SKM = (pred_SKC.reshape(-1, C) @ rows_RC.T).view(-1, K, B * T)
+    else:
+        candidate_SM = torch.cat([target_S[:, None], negatives_BTN[:, chunk].flip(1).flatten(0, 1)], dim=1)
+        label_SK = torch.zeros(B * s, K, dtype=torch.long, device=z_BTC.device)
+        rows_SMC = rows_RC.index_select(0, candidate_SM.flatten()).view(*candidate_SM.shape, C)
+        logits_SKM = torch.bmm(pred_SKC, rows_SMC.transpose(1, 2))
+    logp_SKM = F.log_softmax(logits_SKM.to(weight_TK.dtype), dim=2)
+    own_SK1 = logp_SKM.gather(2, label_SK[..., None])
+    loss = -(own_SK1[..., 0] * weight_SK).sum()
+    picked = ((own_SK1 >= logp_SKM).all(2) * weight_SK).sum()
+    if all(g is None for g in grads):
+        return loss, picked
+
+    glogits_SKM = logp_SKM.exp_()
+    glogits_SKM.scatter_add_(2, label_SK[..., None], torch.full_like(own_SK1, -1.0))
+    glogits_SKM = glogits_SKM.mul_(weight_SK[..., None]).to(z_BTC.dtype)
+    if negatives_BTN is None:
+        if gz_BTC is not None:
+            gz_BTC.view(B * T, C).addmm_(
+                glogits_SKM.view(-1, B * T).T.to(gz_BTC.dtype), pred_SKC.reshape(-1, C).to(gz_BTC.dtype)
+            )
+        gpred_SKC = (glogits_SKM.view(-1, B * T) @ rows_RC).view(-1, K, C)
+    else:
+        if gz_BTC is not None:
+            grows_SMC = torch.bmm(glogits_SKM.transpose(1, 2), pred_SKC).to(gz_BTC.dtype)
+            gz_BTC.view(B * T, C).index_add_(0, candidate_SM.flatten(), grows_SMC.flatten(0, 1))
+            del grows_SMC
+        gpred_SKC = torch.bmm(glogits_SKM, rows_SMC)
+        del rows_SMC
+    del pred_SKC
+    gpred_KSC = gpred_SKC.transpose(0, 1)
+    if gW_KCD is not None:
+        _add_product(gW_KCD, gpred_KSC.transpose(1, 2), context_KSD)
+    del context_KSD
+    if gpast_BUD is not None:
+        for k, gcontext_BsD in enumerate(torch.bmm(gpred_KSC, W_KCD).view(K, B, s, -1), first):
+            gpast_BUD[:, k : k + s] += gcontext_BsD
+    return loss, picked
+
+
+def _add_product(sum_KCD: Tensor, a_KCS: Tensor, b_KSD: Tensor) -> None:
+    """Add a @ b, without a tensor of the sum's size where the types allow it."""
+    if sum_KCD.dtype == a_KCS.dtype:
+        sum_KCD.baddbmm_(a_KCS, b_KSD)
+    else:
+        sum_KCD += torch.bmm(a_KCS, b_KSD)

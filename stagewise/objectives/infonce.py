@@ -64,6 +64,6 @@ class InfoNCE(Objective):
         else:
             count = self.negatives
             negatives_BTN = draw_negatives(self.draw, B, T, count, generator).to(z_BCT.device)
-        loss, picked = Contrast.apply(z_BCT, c_BDT, self.W_KCD, negatives_BTN)
+        loss, picked = Contrast.apply(z_BCT, c_BDT, self.W_KCD, negatives_BTN)  # type: ignore[no-untyped-call]
         bound = math.log(1 + count) - loss.detach()
         return Score(loss, {"picked": picked, "information": bound})

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -59,13 +59,12 @@ def device_of(pipeline: Pipeline) -> torch.device:
 
 def build_dataset(pipeline: Pipeline, spec: Spec | None = None, where: str = "data") -> Dataset:
     """Construct the pipeline's data set, or the one of a probe."""
-    return build(spec or pipeline.data, cast(type[Dataset], Dataset), datasets.SHORT_NAMES, pipeline.where(where))
+    return build(spec or pipeline.data, Dataset, datasets.SHORT_NAMES, pipeline.where(where))
 
 
 def dataset_kind(pipeline: Pipeline) -> type[Dataset]:
     """Return the class of the pipeline's data set, without constructing it."""
-    kind = cast(type[Dataset], Dataset)
-    return resolve(pipeline.data.target, kind, datasets.SHORT_NAMES, pipeline.where("data"))
+    return resolve(pipeline.data.target, Dataset, datasets.SHORT_NAMES, pipeline.where("data"))
 
 
 def build_stages(pipeline: Pipeline, channels: int, device: torch.device) -> list[BuiltStage]:
@@ -86,7 +85,7 @@ def build_stages(pipeline: Pipeline, channels: int, device: torch.device) -> lis
             module = StageModule(encoder, context, channels, pipeline.where(where), getattr(torch, precision))
             objective = build(
                 config.objective,
-                cast(type[Objective], Objective),
+                Objective,
                 objectives.SHORT_NAMES,
                 pipeline.where(f"{where}.objective"),
                 z_channels=module.z_channels,
@@ -97,7 +96,7 @@ def build_stages(pipeline: Pipeline, channels: int, device: torch.device) -> lis
     return built
 
 
-def end_to_end(pipeline: Pipeline, built: list[BuiltStage]) -> BuiltStage:
+def end_to_end(built: list[BuiltStage]) -> BuiltStage:
     """Join all stages into one, with the last one's objective on its top: what is trained end to end."""
     top = built[-1]
     parts = [p for stage in built for p in (stage.module.encoder, stage.module.context) if p is not None]
@@ -109,9 +108,7 @@ def end_to_end(pipeline: Pipeline, built: list[BuiltStage]) -> BuiltStage:
 
 def make_trainee(pipeline: Pipeline, stage: BuiltStage, pieces: int = 1) -> Trainee:
     """Join a stage with its objective and optimizer, wherever their parameters are now."""
-    trainee = Trainee(
-        stage.module, stage.objective, None, pieces, stage.config.train.clip_gradient_norm
-    )
+    trainee = Trainee(stage.module, stage.objective, None, pieces, stage.config.train.clip_gradient_norm)
     where = f"stage.{stage.config.name}.train.optimizer"
     if stage.config.train.epochs > 0 or any(True for _ in trainee.parameters()):
         trainee.optimizer = make_optimizer(pipeline, stage.config.train.optimizer, where)(trainee.parameters())

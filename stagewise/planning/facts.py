@@ -33,7 +33,9 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
             "by_category": plan.end_to_end.by_category,
         },
         "stages": [_stage(stage) for stage in plan.stages],
-        "probes": [{"name": probe.name, "stages": probe.stages, "labels": probe.labels} for probe in plan.pipeline.probe],
+        "probes": [
+            {"name": probe.name, "stages": probe.stages, "labels": probe.labels} for probe in plan.pipeline.probe
+        ],
     }
 
 

@@ -39,9 +39,7 @@ def stage_identity(pipeline: Pipeline, stage: BuiltStage, below: str, policy: Po
     return {"train": identity, "store": config.store.dtype if policy.write else None}
 
 
-def probe_identity(
-    pipeline: Pipeline, probe: Probe, stage: str, data: str, labels: str, device: str
-) -> dict[str, Any]:
+def probe_identity(pipeline: Pipeline, probe: Probe, stage: str, data: str, labels: str, device: str) -> dict[str, Any]:
     """Return what decides a probe on a stage.
 
     Args:

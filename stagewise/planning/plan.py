@@ -96,6 +96,7 @@ class Plan:
             "pipeline": to_json(self.pipeline),
             "device": self.device.type,
             "keys": self.keys,
+            "input": {name: getattr(self.size, name) for name in ("channels", "sample_rate", "mean", "std")},
             "end_to_end": {"peak": self.end_to_end.peak, "by_category": self.end_to_end.by_category},
             "stages": [
                 {
@@ -118,7 +119,11 @@ class Plan:
 
 
 def make_plan(
-    pipeline: Pipeline, run: RunFolder, built: Sequence[BuiltStage], device: torch.device, size: Dataset | Expected
+    pipeline: Pipeline,
+    run: RunFolder,
+    built: Sequence[BuiltStage],
+    device: torch.device,
+    size: Dataset | Expected,
 ) -> Plan:
     """Plan a pipeline against what its run directory already holds.
 
@@ -143,7 +148,7 @@ def make_plan(
     if locked.get("keys", {}).get("memory") == keys["memory"]:
         whole = Bytes(**locked["end_to_end"])
     else:
-        whole = forecast(pipeline, end_to_end(pipeline, list(built)), [])
+        whole = forecast(pipeline, end_to_end(list(built)), [])
     stages = [StagePlan(i, *parts) for i, parts in enumerate(zip(built, policies, forecasts, rows, strict=True), 1)]
     if isinstance(size, Dataset):
         _identify(pipeline, run, stages, size.fingerprint())
@@ -228,7 +233,10 @@ def _choose_actions(stages: list[StagePlan]) -> None:
             needed = "the stage above needs it" if above_runs else "it is to be kept now"
             stage.action, stage.reason = "encode", f"its store was dropped, and {needed}"
         elif above_runs and not stage.policy.write:
-            stage.action, stage.reason = "recompute", "trained; its rows are computed again for the stage above"
+            stage.action, stage.reason = (
+                "recompute",
+                "trained; its rows are computed again for the stage above",
+            )
         else:
             stage.action, stage.reason = "cached", "nothing changed"
         above_runs = stage.action in ("train", "resume") or (stage.action == "recompute")

@@ -94,7 +94,7 @@ def forward_flops(stage: BuiltStage) -> float:
         span = module.geometry.window_span(stage.config.objective.window)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             module(torch.empty(1, module.in_channels, span))
-    return counter.get_total_flops() / 2
+    return float(counter.get_total_flops()) / 2
 
 
 def _shares(built: Sequence[BuiltStage]) -> list[float]:

@@ -46,9 +46,7 @@ class Features(ABC):
 class PooledFeatures(Features):
     """The mean of an item's rows, one example an item; items without rows or label are left out."""
 
-    def __init__(
-        self, chain: Chain, dataset: Dataset, labels: str, stop: Stop, report: Callable[..., None]
-    ) -> None:
+    def __init__(self, chain: Chain, dataset: Dataset, labels: str, stop: Stop, report: Callable[..., None]) -> None:
         self.channels, lengths = chain.channels, chain.lengths
         classes = dataset.item_labels(labels)
         self.items = np.flatnonzero((classes >= 0) & (lengths > 0))

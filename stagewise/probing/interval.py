@@ -22,9 +22,7 @@ def wilson(correct: int, total: int) -> tuple[float, float]:
     return low, 1.0 if correct == total else centre + half
 
 
-def over_items(
-    correct_I: npt.NDArray[np.int64], rows_I: npt.NDArray[np.int64], seed: int
-) -> tuple[float, float]:
+def over_items(correct_I: npt.NDArray[np.int64], rows_I: npt.NDArray[np.int64], seed: int) -> tuple[float, float]:
     """Return the percentile interval of rows' accuracy when whole items are drawn again (cluster bootstrap).
 
     Args:

@@ -52,9 +52,7 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
     for probe in plan.pipeline.probe:
         where = f"probe.{probe.name}"
         assert isinstance(plan.size, Dataset)
-        dataset = (
-            plan.size if probe.data is None else build_dataset(plan.pipeline, probe.data, f"{where}.data")
-        )
+        dataset = plan.size if probe.data is None else build_dataset(plan.pipeline, probe.data, f"{where}.data")
         if probe.data is not None and (dataset.channels, dataset.sample_rate) != (
             plan.size.channels,
             plan.size.sample_rate,
@@ -102,9 +100,9 @@ def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Cal
         dataset=planned.dataset,
         chain=Chain(source, stages, plan.device),
         geometry=plan.stages[position].built.geometry,
-        optimizer=lambda module: make_optimizer(
-            plan.pipeline, probe.optimizer, f"probe.{probe.name}.optimizer"
-        )(module.parameters()),
+        optimizer=lambda module: make_optimizer(plan.pipeline, probe.optimizer, f"probe.{probe.name}.optimizer")(
+            module.parameters()
+        ),
         seed=plan.pipeline.pipeline.seed,
         fingerprint=planned.fingerprint,
     )

@@ -35,7 +35,7 @@ def run_facts(run: RunFolder) -> dict[str, Any]:
     probes = list(_probe_facts(run, locked))
     complete = done == len(stages) and all(p["value"] is not None for p in probes)
     settings = locked["pipeline"]["pipeline"]
-    environment = next((s["environment"] for s in reversed(stages) if s.get("environment")), {})
+    environment: dict[str, Any] = next((s["environment"] for s in reversed(stages) if s.get("environment")), {})
     return {
         "format": 1,
         "run": str(run.path),

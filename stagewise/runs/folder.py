@@ -100,7 +100,9 @@ def find_run(path: Path | None) -> RunFolder:
     """
     if path is None:
         if not LAST.exists():
-            raise ConfigError("no run was made below this folder yet: type `stagewise run FILE`, or name one with --run.")
+            raise ConfigError(
+                "no run was made below this folder yet: type `stagewise run FILE`, or name one with --run."
+            )
         path = Path(LAST.read_text().strip())
     if not (path / LOCK_FILE).exists():
         raise ConfigError(f"{path} is not a run (it has no {LOCK_FILE}): type `stagewise run FILE`, or name another.")

@@ -23,8 +23,12 @@ def commit(folder: Path, record: dict[str, Any]) -> None:
     atomic.remove(folder / "checkpoint")
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
+def read_record(folder: Path, with_store: bool = True) -> dict[str, Any] | None:
     """Return the record of a stage, None if it is not done.
+
+    Args:
+        folder: of the stage.
+        with_store: whether its store's manifest must be what was written, too.
 
     Raises:
         IntegrityError: the record, the weights or the metrics are not what was written.
@@ -32,7 +36,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     path = folder / RECORD
     if not path.exists():
         return None
-    record = atomic.read_json(path, REMEDY)
+    record: dict[str, Any] = atomic.read_json(path, REMEDY)
     try:
         files, store = dict(record["files"]), record["store"]["state"]
         if record["format"] != 1 or not set(files) <= set(COVERED) or "encoder.safetensors" not in files:
@@ -43,12 +47,14 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     except (KeyError, TypeError, ValueError) as error:
         raise IntegrityError(f"{path} is damaged ({type(error).__name__}: {error}). {REMEDY}") from None
     for name, digest in files.items():
-        if name == "store.manifest.json" and store == "dropped":
+        if name == "store.manifest.json" and (store == "dropped" or not with_store):
             continue
+        again = f"Type `stagewise stage {record['name']}` to encode it again."
+        remedy = again if name == "store.manifest.json" else REMEDY
         if not (folder / name).exists():
-            raise IntegrityError(f"{folder / name} is missing. {REMEDY}")
+            raise IntegrityError(f"{folder / name} is missing. {remedy}")
         if atomic.sha256_of(folder / name) != digest:
-            raise IntegrityError(f"{folder / name} is not what was written. {REMEDY}")
+            raise IntegrityError(f"{folder / name} is not what was written. {remedy}")
     return record
 
 

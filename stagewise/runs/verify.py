@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from stagewise import atomic
@@ -33,8 +34,7 @@ def verify_run(run: RunFolder, report: Callable[..., None]) -> tuple[list[str], 
         files += 1 + len(record["files"])
         if record["store"]["state"] == "written":
             name = stage["name"]
-            found = verify_store(folder, lambda done, of, name=name: report("verify", stage=name, bytes=done, of=of))  # type: ignore[misc]
-            problems += [problem.replace("NAME", name) for problem in found]
+            problems += verify_store(folder, partial(_report, report, name))
             files += sum(1 for path in (folder / STORE).rglob("*") if path.is_file())
     for probe in locked.get("probes", []):
         folder = run.path / "probes" / probe["folder"]
@@ -42,6 +42,10 @@ def verify_run(run: RunFolder, report: Callable[..., None]) -> tuple[list[str], 
             files += 2
             problems += _probe(folder, probe["name"])
     return problems, files
+
+
+def _report(report: Callable[..., None], stage: str, done: int, of: int) -> None:
+    report("verify", stage=stage, bytes=done, of=of)
 
 
 def _probe(folder: Path, name: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +10,22 @@ import numpy.typing as npt
 
 from stagewise.errors import IntegrityError
 
-REMEDY = "Type `stagewise verify`, then `stagewise stage NAME` to encode it again."
+STAGE_FOLDER = re.compile(r"[0-9]+-(.+)-[0-9a-f]{8}")  # as a run directory names the folder of a stage
+
+
+def remedy(path: Path) -> str:
+    """Say what to type about a damaged file of a store."""
+    found = (STAGE_FOLDER.fullmatch(part) for part in reversed(path.parts))
+    name = next((match[1] for match in found if match), "NAME")
+    return f"Type `stagewise stage {name}` to encode it again; `stagewise verify` reads everything."
 
 
 def damaged(path: Path, problem: str) -> IntegrityError:
     """Say that a file is not to be trusted."""
-    return IntegrityError(f"{path} is damaged: {problem}. {REMEDY}")
+    return IntegrityError(f"{path} is damaged: {problem}. {remedy(path)}")
 
 
-def damaged_rows(
-    path: Path, problem: str, rows: range, offsets: npt.NDArray[np.int64] | None
-) -> IntegrityError:
+def damaged_rows(path: Path, problem: str, rows: range, offsets: npt.NDArray[np.int64] | None) -> IntegrityError:
     """Say that rows of a shard's file are not to be trusted; without offsets their items are not known."""
     return damaged(path, f"{problem}, so {describe_rows(rows, offsets)} cannot be used")
 
@@ -29,7 +35,5 @@ def describe_rows(rows: range, offsets: npt.NDArray[np.int64] | None) -> str:
     text = f"rows {rows.start}–{rows.stop - 1}"
     if offsets is None:
         return text
-    first, last = (
-        int(np.searchsorted(offsets, row, side="right")) - 1 for row in (rows.start, rows.stop - 1)
-    )
+    first, last = (int(np.searchsorted(offsets, row, side="right")) - 1 for row in (rows.start, rows.stop - 1))
     return f"{text} (items {first}–{last})"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stagewise import atomic
-from stagewise.stores.damage import REMEDY, damaged
+from stagewise.stores.damage import damaged, remedy
 from stagewise.stores.files import small_files
 from stagewise.stores.layout import COMPRESS, FILL, MANIFEST, Layout
 
@@ -78,7 +78,7 @@ def read_manifest(folder: Path) -> Manifest:
         IntegrityError: the store was never finished, or its manifest is damaged.
     """
     path = folder / MANIFEST
-    content = atomic.read_json(path, REMEDY)
+    content = atomic.read_json(path, remedy(path))
     try:
         return _parse(content)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

@@ -22,9 +22,7 @@ Int8Array = npt.NDArray[np.int8]
 
 LIMIT = 127
 SCALE_BITS = 17
-SMALLEST = float(
-    np.finfo(np.float32).tiny
-)  # scale of a constant channel: anything but its constant saturates
+SMALLEST = float(np.finfo(np.float32).tiny)  # scale of a constant channel: anything but its constant saturates
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +85,5 @@ class Scaling:
 
 def _round_up(scale_C: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     mantissa_C, exponent_C = np.frexp(np.maximum(scale_C, SMALLEST))
-    rounded_C: npt.NDArray[np.float64] = np.ldexp(
-        np.ceil(np.ldexp(mantissa_C, SCALE_BITS)), exponent_C - SCALE_BITS
-    )
+    rounded_C: npt.NDArray[np.float64] = np.ldexp(np.ceil(np.ldexp(mantissa_C, SCALE_BITS)), exponent_C - SCALE_BITS)
     return rounded_C

@@ -113,9 +113,7 @@ class StoreReader:
         self.close()
 
 
-def _read_chunk(
-    open_shard: Callable[[int], OpenShard], chunks_per_shard: int, chunk: int
-) -> npt.NDArray[Any]:
+def _read_chunk(open_shard: Callable[[int], OpenShard], chunks_per_shard: int, chunk: int) -> npt.NDArray[Any]:
     shard, number = divmod(chunk, chunks_per_shard)
     return open_shard(shard).chunk(number)
 
@@ -135,9 +133,7 @@ def _check_files(store: Path, manifest: Manifest) -> tuple[npt.NDArray[np.int64]
     for shard in manifest.shards:
         found = sizes.get(shard.path)
         if found != shard.bytes:
-            problem = (
-                "the file is missing" if found is None else f"it has {found} bytes instead of {shard.bytes}"
-            )
+            problem = "the file is missing" if found is None else f"it has {found} bytes instead of {shard.bytes}"
             rows = range(shard.first_row, shard.first_row + shard.rows)
             raise damaged_rows(store / shard.path, problem, rows, offsets)
     return offsets, scaling

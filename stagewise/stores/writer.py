@@ -46,9 +46,7 @@ class StoreWriter:
         DiskError: the disk is full, read-only or failing.
     """
 
-    def __init__(
-        self, folder: Path, spec: StoreSpec, fingerprint: str, scaling: Scaling | None = None
-    ) -> None:
+    def __init__(self, folder: Path, spec: StoreSpec, fingerprint: str, scaling: Scaling | None = None) -> None:
         if (spec.dtype == "int8") != (scaling is not None):
             raise ValueError(f"a scaling goes with int8 and only with int8, not with {spec.dtype}")
         self._folder, self._spec, self._fingerprint, self._scaling = folder, spec, fingerprint, scaling
@@ -188,9 +186,7 @@ class StoreWriter:
         try:
             sha256 = atomic.write_bytes(path, encode_shard(rows, self._layout))
         except BaseException:
-            path.with_name(path.name + atomic.PARTIAL).unlink(
-                missing_ok=True
-            )  # give a full disk its room back
+            path.with_name(path.name + atomic.PARTIAL).unlink(missing_ok=True)  # give a full disk its room back
             raise
         entry = journal.Entry(Shard(name, span.start, len(span), path.stat().st_size, sha256), saturated)
         journal.add(self._folder, entry)

@@ -65,9 +65,7 @@ def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
                 raise IntegrityError(f"{slot / 'state.json'} is not what was written.")
             if atomic.sha256_of(slot / "state.safetensors") != state["sha256"]:
                 raise IntegrityError(f"{slot / 'state.safetensors'} is not what was written.")
-            found.append(
-                Checkpoint(state["number"], state["progress"], read_tensors(slot / "state.safetensors"))
-            )
+            found.append(Checkpoint(state["number"], state["progress"], read_tensors(slot / "state.safetensors")))
         except (IntegrityError, OSError, KeyError, TypeError, ValueError) as error:
             discarded.append(f"checkpoint {slot} is discarded: {error}")
     return max(found, key=lambda c: c.number, default=None), discarded
@@ -102,11 +100,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def state_of(modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer | None) -> dict[str, Tensor]:
     """Collect the tensors of modules and of an optimizer under one flat set of names."""
-    tensors = {
-        f"{name}.{key}": value
-        for name, module in modules.items()
-        for key, value in module.state_dict().items()
-    }
+    tensors = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     if optimizer is not None:
         for number, state in optimizer.state_dict()["state"].items():
             for key, value in state.items():
@@ -128,8 +122,7 @@ def restore(
             module.load_state_dict(own)
         except RuntimeError as error:
             raise IntegrityError(
-                f"stored weights do not fit {name}: {error}. Delete its stage's folder, then type the command "
-                "again."
+                f"stored weights do not fit {name}: {error}. Delete its stage's folder, then type the command again."
             ) from error
     if optimizer is None:
         return

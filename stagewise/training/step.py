@@ -61,7 +61,7 @@ def train_step(trainee: Trainee, x_BCT: Tensor, crop: Crop, generator: torch.Gen
 
 def update(trainee: Trainee) -> None:
     """Take the optimizer's step with the gradient that is there, and free the gradient."""
-    assert trainee.optimizer is not None  # noqa: S101
+    assert trainee.optimizer is not None
     if trainee.clip_gradient_norm is not None:
         torch.nn.utils.clip_grad_norm_(trainee.parameters(), trainee.clip_gradient_norm)
     with category("optimizer"):

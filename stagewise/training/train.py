@@ -107,9 +107,7 @@ class Training:
         generator = torch.Generator().manual_seed(seed)
         if progress.steps + 1 not in MEASURED_STEPS:
             return train_step(job.trainee, *self._input(batch, stored), generator)
-        existing = sum(
-            t.numel() * t.element_size() for t in state_of(self.modules, job.trainee.optimizer).values()
-        )
+        existing = sum(t.numel() * t.element_size() for t in state_of(self.modules, job.trainee.optimizer).values())
         with measured(job.device, existing) as peak:
             score = train_step(job.trainee, *self._input(batch, stored), generator)
         progress.peak_bytes = max(progress.peak_bytes, peak.bytes)
@@ -147,9 +145,7 @@ class Training:
         if progress.best_loss is None or (loss is not None and loss < progress.best_loss):
             name = f"best-{progress.epoch}.safetensors"
             (self.folder / "checkpoint").mkdir(parents=True, exist_ok=True)
-            digest = write_tensors(
-                self.folder / "checkpoint" / name, state_of({"stage": job.trainee.stage}, None)
-            )
+            digest = write_tensors(self.folder / "checkpoint" / name, state_of({"stage": job.trainee.stage}, None))
             progress.best_loss, progress.best_epoch = loss, progress.epoch
             progress.best_file, progress.best_sha256 = name, digest
         record["seconds"] = round(self._elapsed(), 3)
@@ -213,9 +209,7 @@ class Training:
             return
         restore(checkpoint.tensors, self.modules, self.job.trainee.optimizer)
         self.progress, self.saves = progress, checkpoint.number
-        self.report(
-            "note", text=f"stage {self.job.name} goes on after epoch {progress.epoch}, step {progress.step}."
-        )
+        self.report("note", text=f"stage {self.job.name} goes on after epoch {progress.epoch}, step {progress.step}.")
 
     def _finish(self) -> None:
         """Put the best weights in place of the last ones and write what the stage leaves behind."""

@@ -71,9 +71,7 @@ class StoreSource(Source):
         self.store, self.lengths = store, store.lengths
         (self.channels,) = store.row_shape
         scaling = store.scaling
-        self.scaling = (
-            None if scaling is None else (torch.tensor(scaling.scale_C), torch.tensor(scaling.offset_C))
-        )
+        self.scaling = None if scaling is None else (torch.tensor(scaling.scale_C), torch.tensor(scaling.offset_C))
 
     def gather(self, items: Ints, starts: Ints, span: int) -> Tensor:
         """Read rows in the store's dtype: (B, span, C)."""

@@ -55,7 +55,7 @@ name = "speaker"
 stages = "all"                       # Figure 4: one probe per stage
 labels = "speaker"
 pool = "mean"
-"""  # noqa: E501
+"""
 
 MINIMAL = """\
 format = 1

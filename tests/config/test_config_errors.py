@@ -174,17 +174,13 @@ def test_missing_tables() -> None:
 
 def test_tables_of_the_wrong_shape() -> None:
     head = 'format = 1\npipeline.name = "x"\ndata.target = "d"\n'
-    assert problems_of(head + "stage = []") == [
-        "x.toml:4: stage: is empty: a pipeline has at least one stage"
-    ]
+    assert problems_of(head + "stage = []") == ["x.toml:4: stage: is empty: a pipeline has at least one stage"]
     assert problems_of(head + "stage = 3") == ["x.toml:4: stage: needs a list of tables, not 3"]
     assert problems_of(head + "stage = [3]\nprobe = {}") == [
         "x.toml:4: stage.1: needs a table, not 3",
         "x.toml:5: probe: needs a list of tables, not a table",
     ]
-    assert problems_of(head + "[stage]\nname = 'a'") == [
-        "x.toml:4: stage: needs a list of tables, not a table"
-    ]
+    assert problems_of(head + "[stage]\nname = 'a'") == ["x.toml:4: stage: needs a list of tables, not a table"]
 
 
 @pytest.mark.parametrize("version", ["true", "1.0", '"1"', "0"])
@@ -195,9 +191,7 @@ def test_other_formats(version: str) -> None:
 
 def test_names_given_twice() -> None:
     probe = '[[probe]]\nname = "p"\nlabels = "l"\nstages = "all"\n'
-    assert problems_of(MINIMAL + probe + probe) == [
-        'x.toml:14: probe.p.name: "p" is already the name of probe 1'
-    ]
+    assert problems_of(MINIMAL + probe + probe) == ['x.toml:14: probe.p.name: "p" is already the name of probe 1']
 
 
 def test_a_hundred_problems_are_enough() -> None:
@@ -214,8 +208,7 @@ def test_a_hundred_problems_are_enough() -> None:
         ("format = 1\n= 2\n", "x.toml:2: not TOML: Invalid statement at column 1"),
         (
             "format = one\n",
-            "x.toml:1: not TOML: Invalid value at column 10 (text needs quotes, numbers, true and "
-            "false do not)",
+            "x.toml:1: not TOML: Invalid value at column 10 (text needs quotes, numbers, true and false do not)",
         ),
         ("format = 1\nformat = 2\n", "x.toml:2: not TOML: Cannot overwrite a value at column 11"),
         ("[a]\n[a]\n", "x.toml:2: not TOML: Cannot declare ('a',) twice at column 3"),

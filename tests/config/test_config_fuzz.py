@@ -60,9 +60,7 @@ PIECES = [
     *["target", "name", "stage", "format", '"../../x"', '"os:system"', "stages = ['a', 1]\n", "train = []\n"],
 ]
 MUTATIONS = st.lists(
-    st.tuples(
-        st.integers(0, len(EXAMPLE)), st.integers(0, 30), st.sampled_from(PIECES) | st.text(max_size=5)
-    ),
+    st.tuples(st.integers(0, len(EXAMPLE)), st.integers(0, 30), st.sampled_from(PIECES) | st.text(max_size=5)),
     min_size=1,
     max_size=6,
 )
@@ -135,20 +133,14 @@ def test_mutated_lines(edits: list[tuple[str, int, int, str]], sets: list[str]) 
 
 STAGE_KEYS = [*json_schema()["$defs"]["Stage"]["properties"], "target", "x"]
 TREES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.sampled_from(["all", "a", "1 GiB", "\0", "gru"]),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["all", "a", "1 GiB", "\0", "gru"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(STAGE_KEYS), inner),
     max_leaves=12,
 )
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    st.dictionaries(st.sampled_from(["format", "pipeline", "data", "stage", "probe", "defaults", "x"]), TREES)
-)
+@given(st.dictionaries(st.sampled_from(["format", "pipeline", "data", "stage", "probe", "defaults", "x"]), TREES))
 @example({"defaults": {"probe": {"name": 1}}, "probe": [{"defaults": 1}], "stage": [[]]})
 def test_random_content(content: dict[str, object]) -> None:
     check(lambda: from_json(content))

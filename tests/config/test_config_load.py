@@ -103,9 +103,7 @@ def test_every_way_to_write_a_value() -> None:
         '[[probe]]\nname = "p"\nstages = ["conv1"]\nlabels = "x"\nhidden = 16\n'
         'data = { target = "a.b:C", root = "r" }\n'
     )
-    pipeline = load_text(
-        text, "x.toml", ["pipeline.device=cuda:1", "pipeline.threads=2", "pipeline.memory_limit=1000"]
-    )
+    pipeline = load_text(text, "x.toml", ["pipeline.device=cuda:1", "pipeline.threads=2", "pipeline.memory_limit=1000"])
     (stage,) = pipeline.stage
     assert (stage.train.windows_per_item, stage.train.checkpoint, stage.train.clip_gradient_norm) == (
         "cover",
@@ -141,9 +139,7 @@ def test_where_points_at_the_file_the_default_or_the_override() -> None:
     assert pipeline.where("stage.conv1.objective") == "x.toml:24: defaults.objective"
     assert pipeline.where("stage.conv1.train.epochs") == "--set stage.conv1.train.epochs"
     assert pipeline.where("stage.context.train.epochs") == "x.toml:17: defaults.train.epochs"
-    assert (
-        pipeline.where("stage.context.store.keep") == "x.toml:39: stage.context.store.keep"
-    )  # not written: its stage
+    assert pipeline.where("stage.context.store.keep") == "x.toml:39: stage.context.store.keep"  # not written: its stage
     assert pipeline.where("probe.speaker.stages") == "x.toml:45: probe.speaker.stages"
 
 
@@ -179,9 +175,7 @@ NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,5}", fullmatch=True)
 ARGUMENTS = st.dictionaries(
     st.sampled_from(["lr", "copy", "json", "arguments", "model_config", "x y"]), JSON_VALUES, max_size=3
 )
-SPECS = st.builds(
-    lambda target, rest: {"target": target, **rest}, st.sampled_from(["gru", "a.b:C"]), ARGUMENTS
-)
+SPECS = st.builds(lambda target, rest: {"target": target, **rest}, st.sampled_from(["gru", "a.b:C"]), ARGUMENTS)
 STAGES = st.fixed_dictionaries(
     {"name": NAMES, "encoder": SPECS},
     optional={

@@ -36,9 +36,7 @@ def test_overlay() -> None:
 
 
 def test_a_stage_keeps_what_it_says_and_inherits_the_rest() -> None:
-    text = (
-        MINIMAL + "train = { patience = 2, optimizer = { lr = 0.3 } }\nobjective = { steps = 1 }\n" + DEFAULTS
-    )
+    text = MINIMAL + "train = { patience = 2, optimizer = { lr = 0.3 } }\nobjective = { steps = 1 }\n" + DEFAULTS
     (stage,) = load_text(text, "x.toml").stage
     assert (stage.train.epochs, stage.train.patience) == (5, 2)
     assert stage.train.optimizer.target == "torch.optim:SGD"
@@ -52,11 +50,7 @@ def test_a_stage_keeps_what_it_says_and_inherits_the_rest() -> None:
 
 
 def test_a_target_replaces_the_default_whole() -> None:
-    text = (
-        MINIMAL
-        + 'train.optimizer.target = "torch.optim:Adam"\nobjective = { target = "classify" }\n'
-        + DEFAULTS
-    )
+    text = MINIMAL + 'train.optimizer.target = "torch.optim:Adam"\nobjective = { target = "classify" }\n' + DEFAULTS
     (stage,) = load_text(text, "x.toml").stage
     assert stage.train.epochs == 5
     assert stage.train.optimizer.arguments == {}
@@ -74,11 +68,7 @@ def test_an_optimizer_without_a_target_changes_the_built_in_one() -> None:
 
 
 def test_probes_inherit_too() -> None:
-    text = (
-        MINIMAL
-        + DEFAULTS
-        + '[[probe]]\nname = "a"\nlabels = "x"\n[[probe]]\nname = "b"\nlabels = "y"\nepochs = 9\n'
-    )
+    text = MINIMAL + DEFAULTS + '[[probe]]\nname = "a"\nlabels = "x"\n[[probe]]\nname = "b"\nlabels = "y"\nepochs = 9\n'
     a, b = load_text(text, "x.toml").probe
     assert (a.stages, a.epochs, b.epochs) == ("all", 3, 9)
     assert a.optimizer.arguments == {"lr": 1e-3, "weight_decay": 0.5}
@@ -102,8 +92,7 @@ def test_a_mistake_in_a_default_is_reported_once_at_its_line() -> None:
 def test_a_mistake_in_a_default_that_every_stage_overrides_is_reported() -> None:
     text = MINIMAL + 'store.dtype = "int8"\n[defaults.store]\ndtype = "int4"\n'
     assert problems_of(text) == [
-        'x.toml:11: defaults.store.dtype: needs "float32" or "float16" or "int8", not "int4" '
-        '(did you mean "int8"?)'
+        'x.toml:11: defaults.store.dtype: needs "float32" or "float16" or "int8", not "int4" (did you mean "int8"?)'
     ]
 
 

@@ -135,9 +135,7 @@ def test_every_key_is_described() -> None:
 
 def test_every_table_of_the_models_is_closed_or_takes_arguments() -> None:
     schema = json_schema()
-    open_tables = {
-        name for name, table in schema["$defs"].items() if table["additionalProperties"] is not False
-    }
+    open_tables = {name for name, table in schema["$defs"].items() if table["additionalProperties"] is not False}
     assert open_tables == {"Spec", "Data", "Objective"}
     assert set(schema["properties"]) == set(PipelineFile.model_fields)
 

@@ -22,9 +22,7 @@ class Module:
 
 
 class Conv1d(Module):
-    def __init__(
-        self, in_channels: int, out_channels: int, *, stride: int = 1, padding_mode: str = "zeros"
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, padding_mode: str = "zeros") -> None:
         self.arguments = (in_channels, out_channels, stride, padding_mode)
 
 
@@ -74,9 +72,7 @@ def test_arguments_and_extra_arguments() -> None:
     made = build(spec("conv1d", in_channels=1, stride=5), Conv1d, SHORT, WHERE, out_channels=2)
     assert made.arguments == (1, 2, 5, "zeros")
     assert build(spec(f"{__name__}:Any_", x=1), Any_, {}, WHERE).arguments == {"x": 1}
-    assert (
-        build(spec("hidden", input_size=1, hidden_size=2), Hidden, SHORT, WHERE).arguments["hidden_size"] == 2
-    )
+    assert build(spec("hidden", input_size=1, hidden_size=2), Hidden, SHORT, WHERE).arguments["hidden_size"] == 2
 
 
 def test_unknown_short_name() -> None:
@@ -161,9 +157,7 @@ def test_targets_that_are_refused(target: str, problem: str) -> None:
         ("def", "importing broken fails: SyntaxError"),
     ],
 )
-def test_a_module_that_fails(
-    body: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_module_that_fails(body: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken.py").write_text(body)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError) as raised:
@@ -196,14 +190,10 @@ def test_modules_of_torch() -> None:
     torch = pytest.importorskip("torch")
     gru = build(spec("torch.nn:GRU", input_size=3, hidden_size=4), torch.nn.Module, {}, WHERE)
     assert gru.hidden_size == 4
-    with pytest.raises(
-        ConfigError, match=r'takes no argument "hidden_sise" \(did you mean "hidden_size"\?\)'
-    ):
+    with pytest.raises(ConfigError, match=r'takes no argument "hidden_sise" \(did you mean "hidden_size"\?\)'):
         build(spec("torch.nn:GRU", input_size=3, hidden_sise=4), torch.nn.Module, {}, WHERE)
     with pytest.raises(ConfigError, match=r"refuses its arguments: .*negative"):
-        build(
-            spec("torch.nn:Conv1d", in_channels=1, out_channels=-1, kernel_size=2), torch.nn.Module, {}, WHERE
-        )
+        build(spec("torch.nn:Conv1d", in_channels=1, out_channels=-1, kernel_size=2), torch.nn.Module, {}, WHERE)
     adam = build(
         spec("torch.optim:Adam", lr=0.5),
         torch.optim.Optimizer,

@@ -61,9 +61,7 @@ def test_what_is_no_size_is_refused_with_an_example(value: object) -> None:
         parse_bytes(value)
 
 
-@pytest.mark.parametrize(
-    "value", ["", "10", "10 minutes", "-1 s", -1, float("nan"), float("inf"), True, None]
-)
+@pytest.mark.parametrize("value", ["", "10", "10 minutes", "-1 s", -1, float("nan"), float("inf"), True, None])
 def test_what_is_no_duration_is_refused_with_an_example(value: object) -> None:
     with pytest.raises(ValueError, match=re.escape('is not a duration: write "10 min"')):
         parse_duration(value)

@@ -35,9 +35,7 @@ def signal() -> np.ndarray:
     return noise(0, LENGTH)
 
 
-def write(
-    folder: Path, signal: np.ndarray, suffix: str, container: str, subtype: str, **options: object
-) -> str:
+def write(folder: Path, signal: np.ndarray, suffix: str, container: str, subtype: str, **options: object) -> str:
     path = folder / f"{subtype}.{suffix}"
     soundfile.write(path, signal, RATE, format=container, subtype=subtype, **options)
     return str(path)
@@ -145,9 +143,7 @@ def test_damage_inside_is_found_when_it_is_read(tmp_path, signal):
     data = bytearray(Path(path).read_bytes())
     data[len(data) // 2] ^= 0x55
     Path(path).write_bytes(data)
-    with pytest.raises(
-        DataError, match=r"cannot read .*PCM_16.flac: the decoder says: .*type the same command"
-    ):
+    with pytest.raises(DataError, match=r"cannot read .*PCM_16.flac: the decoder says: .*type the same command"):
         read_samples(path, 0, LENGTH)
 
 

@@ -65,9 +65,7 @@ def table(tmp_path, text):
 
 
 def test_labels_from_a_table(folder, tmp_path):
-    path = table(
-        tmp_path, 'mood,file,note\nsad,anna/one.flac,"a, b"\nglad,ben/four,\n,five.wav,\nsad,gone.wav,\n'
-    )
+    path = table(tmp_path, 'mood,file,note\nsad,anna/one.flac,"a, b"\nglad,ben/four,\n,five.wav,\nsad,gone.wav,\n')
     data = AudioFolder(root=str(folder), labels={"mood": path})
     moods = dict(zip(data.keys, data.item_labels("mood").tolist(), strict=True))
     assert data.label_classes("mood") == ["glad", "sad"]
@@ -96,18 +94,14 @@ def test_a_table_that_does_not_fit(folder, tmp_path, text, message):
 
 
 def test_label_sources_that_are_none(folder, tmp_path):
-    with pytest.raises(
-        ConfigError, match=r'data.labels.mood is "folder:0": set it to "folder", "folder:2" or'
-    ):
+    with pytest.raises(ConfigError, match=r'data.labels.mood is "folder:0": set it to "folder", "folder:2" or'):
         AudioFolder(root=str(folder), labels={"mood": "folder:0"})
     with pytest.raises(ConfigError, match=r"data.labels must be a table"):
         AudioFolder(root=str(folder), labels="folder")
     with pytest.raises(DataError, match=r"cannot read none.csv \(No such file"):
         AudioFolder(root=str(folder), labels={"mood": "none.csv"})
     table(folder, "file,mood\nfive.wav,sad\n")
-    with pytest.raises(
-        DataError, match=r"labels.csv is missing: paths start at the current folder; type .*audio/lab"
-    ):
+    with pytest.raises(DataError, match=r"labels.csv is missing: paths start at the current folder; type .*audio/lab"):
         AudioFolder(root=str(folder), labels={"mood": "labels.csv"})
 
 
@@ -157,9 +151,7 @@ def test_links_are_followed_once(folder, tmp_path):
 def test_no_files(tmp_path):
     with pytest.raises(DataError, match=r"no audio files .* below .*--set data.root=FOLDER"):
         AudioFolder(root=str(tmp_path))
-    with pytest.raises(
-        DataError, match=r"cannot read .*none \(No such file or directory\): correct data.root"
-    ):
+    with pytest.raises(DataError, match=r"cannot read .*none \(No such file or directory\): correct data.root"):
         AudioFolder(root=str(tmp_path / "none"))
 
 

@@ -60,9 +60,7 @@ def test_one_in_a_hundred_is_skipped_and_counted(tmp_path):
 def test_more_than_one_in_a_hundred_is_an_error(tmp_path):
     many(tmp_path, 98)
     (tmp_path / "0042.flac").write_text("text")
-    with pytest.raises(
-        DataError, match=r"(?s)1 of 99 audio files.*more than the 1% that data.bad_items = \"skip\""
-    ):
+    with pytest.raises(DataError, match=r"(?s)1 of 99 audio files.*more than the 1% that data.bad_items = \"skip\""):
         AudioFolder(root=str(tmp_path), bad_items="skip")
 
 
@@ -71,9 +69,7 @@ def test_resample_and_mono_convert(tmp_path):
     soundfile.write(tmp_path / "a.wav", stereo, 22_050, subtype="FLOAT")
     soundfile.write(tmp_path / "b.wav", noise(2, 500), RATE, subtype="FLOAT")
     data = AudioFolder(root=str(tmp_path), resample=True, mono=True, mean=0.0, std=1.0)
-    expected = torchaudio.functional.resample(
-        torch.from_numpy(stereo.mean(axis=1)).double(), 22_050, RATE
-    ).numpy()
+    expected = torchaudio.functional.resample(torch.from_numpy(stereo.mean(axis=1)).double(), 22_050, RATE).numpy()
     assert data.lengths.tolist() == [len(expected), 500]
     whole = data.read(0, 0, len(expected))
     np.testing.assert_allclose(whole[0], expected, atol=1e-6)
@@ -100,7 +96,5 @@ def test_damage_after_the_scan_names_the_file(tmp_path):
     many(tmp_path, 1)
     data = AudioFolder(root=str(tmp_path))
     (tmp_path / "0000.wav").write_text("text")
-    with pytest.raises(
-        DataError, match=r"cannot read .*0000.wav: the decoder says: Format not recognised\. Replace"
-    ):
+    with pytest.raises(DataError, match=r"cannot read .*0000.wav: the decoder says: Format not recognised\. Replace"):
         data.read(0, 0, 10)

@@ -28,9 +28,7 @@ class Tiny(Dataset):
     bad = []  # noqa: RUF012
     labels = {  # noqa: RUF012
         "speaker": ItemLabels.from_names(["x", ""]),
-        "phones": FrameTable(
-            np.array([3, 4], dtype=np.int16), np.array([0, 0, 2]), ["0", "1", "2", "3", "4"]
-        ),
+        "phones": FrameTable(np.array([3, 4], dtype=np.int16), np.array([0, 0, 2]), ["0", "1", "2", "3", "4"]),
     }
 
     def read(self, item, start, stop):
@@ -86,9 +84,7 @@ def test_labels_of_both_kinds():
 
 @pytest.mark.parametrize("method", ["item_labels", "label_kind", "label_classes", "label_fingerprint"])
 def test_an_unknown_label_names_the_known_ones(method):
-    with pytest.raises(
-        DataError, match=r"no label 'sex'; it has: 'speaker', 'phones'\. Set the probe's `labels`"
-    ):
+    with pytest.raises(DataError, match=r"no label 'sex'; it has: 'speaker', 'phones'\. Set the probe's `labels`"):
         getattr(Tiny(), method)("sex")
     with pytest.raises(DataError, match="no label 'sex'"):
         Tiny().frame_labels("sex", 0)
@@ -109,9 +105,7 @@ def test_label_fingerprints_change_with_classes_and_names():
     changed = Tiny()
     changed.labels = {
         "speaker": ItemLabels.from_names(["y", ""]),
-        "phones": FrameTable(
-            np.array([3, 0], dtype=np.int16), np.array([0, 0, 2]), tiny.labels["phones"].names
-        ),
+        "phones": FrameTable(np.array([3, 0], dtype=np.int16), np.array([0, 0, 2]), tiny.labels["phones"].names),
     }
     for name in tiny.labels:
         assert changed.label_fingerprint(name) != before[name]

@@ -35,9 +35,7 @@ def test_reads_the_published_format(tmp_path):
 
 
 def test_crlf_and_a_byte_order_mark_do_not_matter(tmp_path):
-    table = read_alignment(
-        alignment(tmp_path, b"\xef\xbb\xbf1-1-0001 5\r\n1-1-0002 1 2 3\r\n"), KEYS, LENGTHS
-    )
+    table = read_alignment(alignment(tmp_path, b"\xef\xbb\xbf1-1-0001 5\r\n1-1-0002 1 2 3\r\n"), KEYS, LENGTHS)
     assert table.of(1).classes.tolist() == [5]
     assert table.of(2).classes.tolist() == [1, 2, 3]
 

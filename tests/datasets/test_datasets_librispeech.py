@@ -124,9 +124,7 @@ def test_nothing_there(tmp_path, exists):
     root = tmp_path / "data"
     if exists:
         root.mkdir()
-    with pytest.raises(
-        DataError, match=r"no utterances in .*--set data.root=FOLDER.*--set data.download=true"
-    ):
+    with pytest.raises(DataError, match=r"no utterances in .*--set data.root=FOLDER.*--set data.download=true"):
         LibriSpeech(root=str(root))
 
 
@@ -176,9 +174,7 @@ def test_a_failed_download(tmp_path, monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr("torchaudio.datasets.LIBRISPEECH", download)
-    with pytest.raises(
-        DataError, match=r"cannot download LibriSpeech dev-clean .*no route to host.*type the same"
-    ):
+    with pytest.raises(DataError, match=r"cannot download LibriSpeech dev-clean .*no route to host.*type the same"):
         LibriSpeech(root=str(tmp_path), subset="dev-clean", download=True)
 
 

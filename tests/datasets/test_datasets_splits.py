@@ -49,9 +49,7 @@ def test_both_lists_are_needed(splits):
 
 
 def test_a_missing_list(tmp_path):
-    with pytest.raises(
-        DataError, match=r"cannot read .*none.txt \(No such file or directory\): check the path"
-    ):
+    with pytest.raises(DataError, match=r"cannot read .*none.txt \(No such file or directory\): check the path"):
         read_split_lists({"train": str(tmp_path / "none.txt"), "test": "x"}, ITEMS.get)
 
 

@@ -134,14 +134,10 @@ def test_a_damaged_corpus_says_what_to_delete(tmp_path):
     SyntheticSpeech(root=str(tmp_path), voices=1, sentences=2)
     (folder,) = [path for path in tmp_path.iterdir() if path.is_dir()]
     (folder / "01/1/01-1-0001.flac").unlink()
-    with pytest.raises(
-        IntegrityError, match=r"holds 1 of 2 utterances\. Delete the folder .* and type the same"
-    ):
+    with pytest.raises(IntegrityError, match=r"holds 1 of 2 utterances\. Delete the folder .* and type the same"):
         SyntheticSpeech(root=str(tmp_path), voices=1, sentences=2)
     (folder / "complete.json").write_text("[]")
-    with pytest.raises(
-        IntegrityError, match=r"complete.json does not belong to this folder\. Delete the folder"
-    ):
+    with pytest.raises(IntegrityError, match=r"complete.json does not belong to this folder\. Delete the folder"):
         SyntheticSpeech(root=str(tmp_path), voices=1, sentences=2)
     (folder / "complete.json").write_text("{")
     with pytest.raises(IntegrityError, match=r"complete.json is damaged .*Delete the folder"):
@@ -185,9 +181,7 @@ def test_arguments_out_of_range(tmp_path, arguments, message):
 
 
 def test_a_voice_that_does_not_exist():
-    with pytest.raises(
-        DataError, match=r"espeak-ng stopped with code 1 \(RuntimeError: espeak-ng cannot say"
-    ):
+    with pytest.raises(DataError, match=r"espeak-ng stopped with code 1 \(RuntimeError: espeak-ng cannot say"):
         list(speak([Request("Hello.", "no-such-voice", 170, 50, 60)]))
 
 
@@ -208,9 +202,7 @@ def test_every_voice_speaks_the_same_after_the_others():
 
 def test_sentences_are_a_pure_function():
     assert sentence(0, 0, 0) == sentence(0, 0, 0)
-    texts = {
-        sentence(seed, voice, number) for seed in range(2) for voice in range(10) for number in range(20)
-    }
+    texts = {sentence(seed, voice, number) for seed in range(2) for voice in range(10) for number in range(20)}
     assert len(texts) == 400
     assert all(text[0].isupper() and text.endswith(".") and text.isascii() for text in texts)
 

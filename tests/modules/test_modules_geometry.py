@@ -79,7 +79,7 @@ def test_parameter_counts():
 
 
 @given(stacks, st.integers(0, 200))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_row_counts_are_torchs(stack, length):
     modules = build(stack)
     try:
@@ -90,7 +90,7 @@ def test_row_counts_are_torchs(stack, length):
 
 
 @given(stacks)
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=20)
 def test_what_trying_finds_is_what_the_arguments_say(stack):
     modules = build(stack)
     known, found = geometry_of(modules, 1), geometry_of(Opaque(modules), 1)

@@ -76,9 +76,7 @@ def test_a_second_backward_is_refused_rather_than_wrong():
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    B=st.integers(1, 4), T=st.integers(3, 9), K=st.integers(1, 2), N=st.integers(1, 5), seed=st.integers(0, 99)
-)
+@given(B=st.integers(1, 4), T=st.integers(3, 9), K=st.integers(1, 2), N=st.integers(1, 5), seed=st.integers(0, 99))
 def test_any_shape_equals_the_naive_loop(B, T, K, N, seed):
     objective, z, c = problem(B=B, T=T, seed=seed, steps=K, negatives=N)
     drawn = draw_negatives("batch", B, T, N, torch.Generator().manual_seed(seed))
@@ -94,9 +92,7 @@ def test_untrained_loss_is_ln_of_one_plus_negatives(negatives):
     count = 255 if negatives == "all" else negatives
     score = objective(z, z)
     assert score.loss.item() == pytest.approx(math.log(1 + count), abs=0.02)
-    assert score.metrics["information"].item() == pytest.approx(
-        math.log(1 + count) - score.loss.item(), abs=1e-5
-    )
+    assert score.metrics["information"].item() == pytest.approx(math.log(1 + count) - score.loss.item(), abs=1e-5)
 
 
 def test_same_generator_same_loss_and_other_generator_another():
@@ -130,7 +126,8 @@ def test_where_negatives_come_from(B, T, seed):
         return draw_negatives(draw, B, T, 50, torch.Generator().manual_seed(seed))
 
     own = torch.arange(B * T).view(B, T, 1)
-    assert 0 <= drawn("batch").min() and drawn("batch").max() < B * T
+    assert drawn("batch").min() >= 0
+    assert drawn("batch").max() < B * T
     assert (drawn("sequence") // T == own // T).all()
     assert (drawn("others") != own).all()
 

@@ -9,7 +9,7 @@ import pytest
 from stagewise.errors import IntegrityError
 from stagewise.stores import StoreReader, verify_store
 
-REMEDY = "Type `stagewise verify`, then `stagewise stage NAME` to encode it again."
+REMEDY = "Type `stagewise stage NAME` to encode it again; `stagewise verify` reads everything."
 
 
 def shard_path(store, shard=1):

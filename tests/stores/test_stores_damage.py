@@ -45,9 +45,7 @@ def test_message_names_the_items_whose_rows_are_damaged(write):
     first = layout.shard_rows
     last = first + layout.chunk_rows - 1
     owner = np.repeat(np.arange(len(store.items)), [len(item) for item in store.items])
-    with pytest.raises(
-        IntegrityError, match=f"rows {first}–{last} .items {owner[first]}–{owner[last]}. cannot"
-    ):
+    with pytest.raises(IntegrityError, match=f"rows {first}–{last} .items {owner[first]}–{owner[last]}. cannot"):
         read_all(store.folder)
 
 

@@ -86,9 +86,7 @@ def rewrite_small(store, name, values):
 def test_offsets_that_cannot_be_true(write, change):
     store = write("int8")
     offsets = store.spec.offsets.copy()
-    at, value = {"negative": (1, -4), "unsorted": (2, 200), "beyond": (-1, 10**15), "from one": (0, 1)}[
-        change
-    ]
+    at, value = {"negative": (1, -4), "unsorted": (2, 200), "beyond": (-1, 10**15), "from one": (0, 1)}[change]
     offsets[at] = value
     rewrite_small(store, "offsets/c/0", offsets)
     with pytest.raises(IntegrityError, match="offsets do not rise from 0 to 243"):

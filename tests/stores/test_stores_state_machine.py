@@ -28,9 +28,7 @@ class WriterMachine(RuleBasedStateMachine):
         rng = np.random.default_rng(seed)
         self.items = [rng.standard_normal((n, CHANNELS), dtype=np.float32) for n in lengths]
         self.rows = np.concatenate([np.empty((0, CHANNELS), np.float32), *self.items])
-        self.scaling = (
-            Scaling.fit(np.full(CHANNELS, -2.0), np.full(CHANNELS, 2.0)) if dtype == "int8" else None
-        )
+        self.scaling = Scaling.fit(np.full(CHANNELS, -2.0), np.full(CHANNELS, 2.0)) if dtype == "int8" else None
         shard_bytes = 16 * CHANNELS * np.dtype(dtype).itemsize * shard_chunks
         self.spec = StoreSpec(np.array(lengths, np.int64), (CHANNELS,), dtype, compress, shard_bytes)
         self.folder = Path(tempfile.mkdtemp())
@@ -48,9 +46,7 @@ class WriterMachine(RuleBasedStateMachine):
 
     @rule(left=st.sampled_from(["nothing", "partial", "torn line", "lost line"]))
     def kill(self, left):
-        published = (
-            self.spec.layout.shards if self.next == self.spec.rows else self.next // self.spec.shard_rows
-        )
+        published = self.spec.layout.shards if self.next == self.spec.rows else self.next // self.spec.shard_rows
         self.writer.__exit__(None, None, None)  # a thread cannot be killed: its last shard is complete
         journal = self.folder / "store.journal"
         lines = journal.read_bytes().splitlines(keepends=True)

@@ -42,9 +42,7 @@ def test_float16_overflow_is_an_error_never_an_infinity(tmp_path):
     with StoreWriter(tmp_path, spec("float16"), "a") as writer:
         writer.append(rows[:10])
         rows[12, 2] = -65520
-        with pytest.raises(
-            NumberError, match=r"rows 12–12 .items 0–0. overflow float16 .*use dtype = 'float32'"
-        ):
+        with pytest.raises(NumberError, match=r"rows 12–12 .items 0–0. overflow float16 .*use dtype = 'float32'"):
             writer.append(rows[10:])
 
 

@@ -1,0 +1,181 @@
+"""The command line as a user meets it, in processes of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+
+REPO = Path(__file__).parents[2]
+
+
+def stagewise(*arguments, cwd, check=None, env=None):
+    path = os.pathsep.join([str(REPO / "tests"), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "stagewise", *map(str, arguments)],
+        cwd=cwd, capture_output=True, text=True, timeout=240, env={**os.environ, "PYTHONPATH": path, **(env or {})},
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr + done.stdout
+    if check is not None:
+        assert done.returncode == check, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    tiny.write_pipeline(folder)
+    stagewise("run", "tiny.toml", cwd=folder, check=0)
+    return folder
+
+
+def test_help_is_fast_and_never_imports_torch(tmp_path):
+    code = """if True:
+        import sys
+        from stagewise.cli.main import main
+        try:
+            main(["--help"])
+        except SystemExit:
+            print("torch" in sys.modules, "numpy" in sys.modules)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False False"
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "stage", "probe", "inspect", "verify", "clean", "doctor", "schema"])
+def test_every_command_has_help_with_an_example(command, tmp_path):
+    done = stagewise(command, "--help", cwd=tmp_path, check=0)
+    assert re.search(rf"stagewise {command}\b", done.stdout.split("Usage:")[1].split("\n", 1)[1])
+
+
+def test_run_says_what_it_did_on_stderr_and_shows_a_table_on_stdout(folder):
+    done = stagewise("run", "tiny.toml", cwd=folder, check=0)
+    assert "runs/tiny: complete" in done.stdout
+    assert "context" in done.stdout
+    assert "phones" in done.stdout
+    assert done.stderr == ""  # nothing was left to do
+    assert "\x1b" not in done.stdout
+
+
+def test_json_of_every_reading_command(folder):
+    facts = json.loads(stagewise("inspect", "--json", cwd=folder, check=0).stdout)
+    assert facts["state"] == "complete"
+    planned = json.loads(stagewise("plan", "tiny.toml", "--json", cwd=folder, check=0).stdout)
+    assert [s["action"] for s in planned["stages"]] == ["cached"] * 3
+    assert planned["disk_free_bytes"] > 0
+    assert planned["end_to_end"]["predicted_peak_bytes"] > 0
+    assert all(s["memory"]["predicted_peak_bytes"] > 0 for s in planned["stages"])
+    dry = json.loads(stagewise("run", "tiny.toml", "--dry-run", "--json", cwd=folder, check=0).stdout)
+    assert dry["stages"] == planned["stages"]
+    assert "torch" in json.loads(stagewise("doctor", "--json", cwd=folder, check=0).stdout)
+    assert "properties" in json.loads(stagewise("schema", cwd=folder, check=0).stdout)
+
+
+def test_plan_and_inspect_as_tables(folder):
+    planned = stagewise("plan", "tiny.toml", "--set", "stage.two.objective.negatives=5", cwd=folder, check=0).stdout
+    assert "objective.negatives: 4 → 5" in planned.replace("\n", " ")
+    table = stagewise("inspect", cwd=folder, check=0, env={"COLUMNS": "80"}).stdout
+    assert max(map(len, table.splitlines())) <= 80
+    assert "…" not in table
+
+
+def test_verify_and_its_exit_code(folder, tmp_path):
+    import shutil
+
+    assert "files are what was written" in stagewise("verify", cwd=folder, check=0).stdout
+    shutil.copytree(folder / "runs" / "tiny", tmp_path / "copy")
+    victim = next((tmp_path / "copy").glob("stages/1-*/encoder.safetensors"))
+    victim.write_bytes(victim.read_bytes()[:-1] + b"\x01")
+    done = stagewise("verify", "copy", cwd=tmp_path, check=3)
+    assert str(victim.name) in done.stderr
+
+
+def test_usage_and_configuration_errors_exit_with_2(folder, tmp_path):
+    assert "No such command 'inspct'" in stagewise("inspct", cwd=tmp_path, check=2).stderr
+    assert "no such file" in stagewise("run", "missing.toml", cwd=tmp_path, check=2).stderr
+    assert "no run was made below this folder yet" in stagewise("inspect", cwd=tmp_path, check=2).stderr
+    bad = stagewise("run", "tiny.toml", "--set", "stage.two.train.epoch=3", cwd=folder, check=2).stderr
+    assert "did you mean" in bad
+    hostile = stagewise("run", "tiny.toml", "--set", 'stage.one.encoder.target="os:system"', cwd=folder, check=2)
+    assert "os:system" in hostile.stderr
+    assert "there is no stage 'four'" in stagewise("stage", "four", cwd=folder, check=2).stderr
+
+
+def test_stage_by_number_and_until_and_fresh(tmp_path):
+    tiny.write_pipeline(tmp_path)
+    stagewise("run", "tiny.toml", "--until", "one", cwd=tmp_path, check=0)
+    facts = json.loads(stagewise("inspect", "--json", cwd=tmp_path, check=0).stdout)
+    assert (facts["state"], [s["state"] for s in facts["stages"]]) == (
+        "partial",
+        ["complete", "empty", "empty"],
+    )
+    wrong = stagewise("stage", "3", "--resume", cwd=tmp_path, check=2)
+    assert "type `stagewise stage two`" in wrong.stderr
+    stagewise("stage", "2", "--resume", cwd=tmp_path, check=0)
+    stagewise("stage", "context", cwd=tmp_path, check=0)
+    stagewise("probe", "speaker", cwd=tmp_path, check=0)
+    facts = json.loads(stagewise("inspect", "--json", cwd=tmp_path, check=0).stdout)
+    assert facts["state"] == "complete"
+    before = tiny.results(tmp_path / "runs" / "tiny")
+    done = stagewise("run", "tiny.toml", "--fresh", cwd=tmp_path, check=0)
+    assert "one › train (not trained yet)" in done.stderr
+    assert tiny.results(tmp_path / "runs" / "tiny") == before
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_checkpoints_and_the_run_goes_on(tmp_path, number, code):
+    tiny.write_pipeline(tmp_path)
+    env = {**os.environ, "PYTHONPATH": str(REPO / "tests")}
+    command = [
+        sys.executable,
+        "-m",
+        "stagewise",
+        "run",
+        "tiny.toml",
+        "--set",
+        "defaults.train.epochs=4000",
+        "--set",
+        "defaults.train.patience=4000",
+    ]
+    child = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=env)
+    assert child.stderr is not None
+    for line in child.stderr:
+        if "epoch 0" in line:
+            break
+    time.sleep(0.3)
+    child.send_signal(number)
+    _, error = child.communicate(timeout=120)
+    assert child.returncode == code, error
+    assert "stage one is saved" in error
+    assert "Traceback" not in error
+    state = next(tmp_path.glob("runs/tiny/stages/1-one-*/checkpoint/*/state.json"))
+    assert json.loads(state.read_bytes())["progress"]["steps"] > 0
+    assert "interrupted" in stagewise("plan", *command[4:], cwd=tmp_path, check=0).stdout
+
+
+def test_closed_stdout_is_no_error(folder):
+    env = {**os.environ, "PYTHONPATH": str(REPO / "tests")}
+    done = subprocess.run(
+        f"{sys.executable} -m stagewise schema | head -1",
+        shell=True,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=env,
+    )
+    assert done.stdout.strip() == "{"
+    assert done.stderr == ""
+
+
+def test_a_read_only_run_is_said_before_training(folder, tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    (tmp_path / "run").mkdir(mode=0o555)
+    tiny.write_pipeline(tmp_path)
+    assert "cannot write" in stagewise("run", "tiny.toml", "--run", "run", cwd=tmp_path, check=1).stderr

@@ -1,0 +1,193 @@
+"""A frozen chain written to a store: its rows, its range, and going on after any interruption."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from small_data import LENGTHS, InMemory, write_store
+
+from stagewise.encoding import encode as encoding
+from stagewise.encoding.encode import CALIBRATION_ITEMS, Chain, calibrate, encode
+from stagewise.errors import Interrupted, NumberError
+from stagewise.modules import GRU, Conv1d
+from stagewise.modules.stage_module import StageModule
+from stagewise.stopping import Stop
+from stagewise.stores import StoreReader, StoreSpec
+from stagewise.windows.source import RawSource, StoreSource
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _small_pieces_and_shards(monkeypatch):
+    monkeypatch.setattr(encoding, "stream", partial(encoding.stream, piece_bytes=1))
+    monkeypatch.setattr(encoding, "StoreSpec", partial(StoreSpec, shard_bytes=4096))
+
+
+def stages():
+    torch.manual_seed(0)
+    conv = StageModule(Conv1d(1, [8, 8], 4, 2, 1), None, 1)
+    return [conv.eval(), StageModule(None, GRU(8, 6), 8).eval()]
+
+
+def chain(dataset=None):
+    return Chain(RawSource(dataset or InMemory()), stages(), CPU)
+
+
+class Signal(Stop):
+    """Asks to stop at the nth question."""
+
+    def __init__(self, nth):
+        self.left = nth
+
+    def check(self, saved):
+        self.left -= 1
+        if self.left == 0:
+            self.signal = 2
+        super().check(saved)
+
+
+def write(folder, dtype="float32", stop=None, reports=None, dataset=None, compress="none"):
+    folder.mkdir(exist_ok=True)
+
+    def report(kind, **facts):
+        assert kind == "encode"
+        if reports is not None:
+            reports.append((facts["rows"], facts["of"]))
+
+    return encode(chain(dataset), folder, dtype, compress, "a" * 64, stop or Stop(), report)
+
+
+def content(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_chain_knows_its_shape_before_it_runs():
+    some = chain()
+    assert (some.channels, some.geometry.hop, some.geometry.recurrent) == (6, 4, True)
+    assert some.lengths.tolist() == [sum(len(r) for r in some.rows(item)) for item in range(len(LENGTHS))]
+    bare = Chain(RawSource(InMemory(channels=2)), [], CPU)
+    assert (bare.channels, bare.lengths.tolist()) == (2, LENGTHS.tolist())
+    assert np.array_equal(np.concatenate(list(bare.rows(0))).T, InMemory(channels=2).arrays[0])
+
+
+def test_a_store_holds_the_rows_of_whole_items(tmp_path):
+    reports = []
+    encoded = write(tmp_path / "s", reports=reports)
+    store, dataset = StoreReader(tmp_path / "s"), InMemory()
+    for item, x_CT in enumerate(dataset.arrays):
+        if not store.lengths[item]:
+            assert x_CT.shape[1] == 0
+            continue
+        x = torch.from_numpy(x_CT)[None]
+        with torch.no_grad():
+            for stage in stages():
+                x = stage(x)[1]
+        np.testing.assert_allclose(store[item], x[0].T.numpy(), rtol=0, atol=1e-6)
+        assert np.array_equal(store[item], np.concatenate(list(chain().rows(item))))
+    rows = int(store.lengths.sum())
+    assert reports[-1] == (rows, rows)
+    assert reports == sorted(reports)
+    assert encoded.manifest.rows == rows
+    assert 0 < encoded.forward_seconds < encoded.seconds
+
+
+def test_a_chain_on_a_store_of_the_stage_below(tmp_path):
+    low, high = stages()
+    below = Chain(RawSource(InMemory()), [low], CPU)
+    items = [np.concatenate([np.empty((0, 8), np.float32), *below.rows(item)]) for item in range(len(LENGTHS))]
+    on_store = Chain(StoreSource(write_store(tmp_path / "below", items)), [high], CPU)
+    assert on_store.lengths.tolist() == chain().lengths.tolist()
+    for item in np.flatnonzero(LENGTHS).tolist():
+        ours, direct = (np.concatenate(list(c.rows(item))) for c in (on_store, chain()))
+        np.testing.assert_allclose(ours, direct, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "compress", "step"), [("int8", "none", 1), ("float32", "none", 3), ("float16", "zstd", 2)]
+)
+def test_any_interruption_gives_the_same_bytes(tmp_path, dtype, compress, step):
+    go = partial(write, dtype=dtype, compress=compress, dataset=InMemory(lengths=[700, 0, 1500, 410]))
+    undisturbed = Signal(0)
+    go(tmp_path / "whole", stop=undisturbed)
+    expected, stored = content(tmp_path / "whole"), set()
+    for nth in range(1, 1 - undisturbed.left, step):
+        folder = tmp_path / str(nth)
+        with pytest.raises(Interrupted) as raised:
+            go(folder, stop=Signal(nth))
+        stored.add(str(raised.value).split(": ")[1].split()[0])
+        go(folder)
+        assert content(folder) == expected
+    assert len(stored) > 1  # interruptions fell into several shards
+
+
+def test_a_resumed_store_goes_on_where_it_was(tmp_path):
+    with pytest.raises(Interrupted) as raised:
+        write(tmp_path / "s", stop=Signal(18))
+    done = int(str(raised.value).split(" of ")[0].rsplit(" ", 1)[1])
+    assert done > 0
+    assert str(raised.value).startswith("stopped by SIGINT: ")
+    assert str(raised.value).endswith(" rows are stored. Type the same command again to go on.")
+    reports = []
+    write(tmp_path / "s", reports=reports)
+    assert reports[0][0] > done
+    assert reports[0][0] <= done + 3 * 160  # a shard that was on its way came through
+
+
+def test_int8_is_as_exact_as_its_step(tmp_path):
+    encoded = write(tmp_path / "s", "int8")
+    store = StoreReader(tmp_path / "s")
+    scaling = calibrate(chain(), Stop())
+    assert np.array_equal(store.scaling.scale_C, scaling.scale_C)
+    assert encoded.manifest.saturated == 0  # every item was looked at
+    rows = np.concatenate([np.concatenate(list(chain().rows(i))) for i in np.flatnonzero(LENGTHS)])
+    read = np.concatenate([store[item] for item in range(len(LENGTHS))])
+    assert (np.abs(read - rows) <= scaling.scale_C * (0.5 + 1e-5)).all()
+    reach = (rows.max(0) - rows.min(0)) / 2
+    assert (scaling.scale_C >= reach / 127).all()
+    assert (scaling.scale_C <= 1.02 * reach / 127).all()
+
+
+def test_calibration_looks_at_items_from_everywhere():
+    dataset = InMemory(lengths=[0, *[120] * 100, 0])
+    looked = []
+
+    class Spy(RawSource):
+        def gather(self, items, starts, span):
+            looked.extend(items.tolist())
+            return super().gather(items, starts, span)
+
+    calibrate(Chain(Spy(dataset), stages(), CPU), Stop())
+    assert len(set(looked)) == CALIBRATION_ITEMS
+    assert (min(looked), max(looked)) == (1, 100)
+
+
+def test_values_outside_the_calibrated_range_are_counted(tmp_path):
+    dataset = InMemory(lengths=[300] * 100)
+    dataset.arrays[1] *= 100  # an item that calibration does not look at
+    encoded = write(tmp_path / "s", "int8", dataset=dataset)
+    assert encoded.manifest.saturated > 0
+
+
+def test_no_rows_at_all(tmp_path):
+    encoded = write(tmp_path / "s", "int8", dataset=InMemory(lengths=[0, 2]))
+    assert encoded.manifest.rows == 0
+    assert StoreReader(tmp_path / "s")[1].shape == (0, 6)
+
+
+def test_an_interrupted_calibration_has_written_nothing(tmp_path):
+    with pytest.raises(Interrupted, match="nothing of this store was written yet") as raised:
+        write(tmp_path / "s", "int8", Signal(1))
+    assert raised.value.exit_code == 130
+    assert content(tmp_path / "s") == {}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_nan_is_never_stored(tmp_path, monkeypatch, dtype):
+    broken = stages()
+    broken[1].context.gru.weight_hh_l0.data[0, 0] = torch.nan
+    monkeypatch.setitem(globals(), "stages", lambda: broken)
+    with pytest.raises(NumberError, match="Lower lr"):
+        write(tmp_path / "s", dtype)
+    assert not (tmp_path / "s" / "store.manifest.json").exists()

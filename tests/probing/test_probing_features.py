@@ -1,0 +1,144 @@
+"""Examples of a chain: the right row for every label, whatever way it is read."""
+
+import errno
+import gc
+
+import numpy as np
+import pytest
+import torch
+from small_data import InMemory, phones, speakers, write_store
+
+from stagewise.encoding.encode import Chain
+from stagewise.errors import DataError, DiskError, Interrupted
+from stagewise.modules import Conv1d, Geometry, Layer
+from stagewise.modules.stage_module import StageModule
+from stagewise.probing import features as probing
+from stagewise.probing.align import Alignment
+from stagewise.probing.features import SEGMENT, PooledFeatures, RowFeatures
+from stagewise.stopping import Stop
+from stagewise.windows.source import RawSource, StoreSource
+
+LENGTHS = [9000, 300, 0, 16000, 4010, 23456]
+CPU = torch.device("cpu")
+
+
+def quiet(*_, **__):
+    pass
+
+
+def dataset():
+    labels = {"phone": phones(LENGTHS), "speaker": speakers([0, 1, 0, -1, 1, 0])}
+    return InMemory(LENGTHS, labels=labels)
+
+
+def chain(kind, tmp_path):
+    """The same rows, computed again or read from a store."""
+    torch.manual_seed(0)
+    stage = StageModule(Conv1d(1, [5, 6], [10, 16], [5, 16], [2, 5]), None, 1).eval()
+    computed = Chain(RawSource(dataset()), [stage], CPU)
+    if kind == "computed":
+        return computed, stage.geometry
+    items = [np.concatenate([np.empty((0, 6), np.float32), *computed.rows(i)]) for i in range(len(LENGTHS))]
+    return Chain(StoreSource(write_store(tmp_path / "store", items)), [], CPU), stage.geometry
+
+
+def row_features(kind, tmp_path, stop=None, geometry=None):
+    some, own = chain(kind, tmp_path)
+    scratch = tmp_path / "rows.partial"
+    found = RowFeatures(some, dataset(), "phone", Alignment(geometry or own), scratch, stop or Stop(), quiet)
+    assert not scratch.exists()
+    return found
+
+
+def expected(tmp_path, geometry=None):
+    """Every labelled frame's row, by a loop."""
+    some, own = chain("computed", tmp_path)
+    examples = []
+    for item in range(len(LENGTHS)):
+        frames = dataset().frame_labels("phone", item)
+        if frames is None:
+            continue
+        rows = np.concatenate(list(some.rows(item)))
+        for frame, row in enumerate(Alignment(geometry or own).rows(frames)):
+            if frames.classes[frame] >= 0 and 0 <= row < len(rows):
+                examples.append((item, rows[row], frames.classes[frame]))
+    return examples
+
+
+@pytest.mark.parametrize("geometry", [None, Geometry((Layer(320, 320),))])  # two rows a label; two labels a row
+@pytest.mark.parametrize("memory", [1 << 20, 0])
+@pytest.mark.parametrize("kind", ["computed", "stored"])
+def test_rows_however_they_are_read(tmp_path, monkeypatch, kind, memory, geometry):
+    monkeypatch.setattr(probing, "MEMORY_BYTES", memory)
+    features = row_features(kind, tmp_path, geometry=geometry)
+    kept = {("computed", 0): np.memmap, ("stored", 0): type(None)}.get((kind, memory), np.ndarray)
+    assert type(features.rows_NC) is kept
+    wanted = expected(tmp_path, geometry)
+    read = [features.read(segment) for segment in range(len(features.items))]
+    assert [len(y) for _, y in read] == features.counts.tolist()
+    assert features.counts.max() == SEGMENT
+    assert np.repeat(features.items, features.counts).tolist() == [item for item, _, _ in wanted]
+    assert np.concatenate([y for _, y in read]).tolist() == [y for _, _, y in wanted]
+    np.testing.assert_allclose(np.concatenate([x for x, _ in read]), [x for _, x, _ in wanted], atol=1e-6)
+    assert all(x.dtype == np.float32 and y.dtype == np.int64 for x, y in read)
+
+
+def test_a_scratch_file_is_gone_and_its_room_is_given_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(probing, "MEMORY_BYTES", 0)
+    features = row_features("computed", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    x, _ = features.read(0)
+    del features
+    gc.collect()
+    assert np.isfinite(x).all()
+
+
+def test_a_full_disk_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(probing, "MEMORY_BYTES", 0)
+
+    class Full:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            raise OSError(errno.ENOSPC, "No space left on device")  # what was buffered
+
+        def write(self, _):
+            pass
+
+    some, geometry = chain("computed", tmp_path)
+    monkeypatch.setattr(type(tmp_path), "open", lambda *_: Full())
+    with pytest.raises(DiskError, match=r"disk full at .*rows.partial"):
+        RowFeatures(some, dataset(), "phone", Alignment(geometry), tmp_path / "rows.partial", Stop(), quiet)
+
+
+def test_means_of_items(tmp_path):
+    some, _ = chain("computed", tmp_path)
+    told = []
+    features = PooledFeatures(some, dataset(), "speaker", Stop(), lambda kind, **facts: told.append(facts))
+    assert features.items.tolist() == [0, 1, 4, 5]  # one has no rows, one no label
+    assert features.counts.tolist() == [1] * 4
+    for segment, item in enumerate(features.items):
+        x_NC, y_N = features.read(segment)
+        rows = np.concatenate(list(some.rows(int(item))))
+        np.testing.assert_allclose(x_NC[0], rows.mean(0, dtype=np.float64), rtol=1e-6, atol=1e-7)
+        assert y_N.tolist() == [dataset().item_labels("speaker")[item]]
+    assert told[-1] == {"items": 4, "of": 4}
+
+
+def test_labels_of_the_other_kind_are_refused(tmp_path):
+    some, geometry = chain("computed", tmp_path)
+    with pytest.raises(DataError, match="one class per frame: a probe on it cannot have `pool`"):
+        PooledFeatures(some, dataset(), "phone", Stop(), quiet)
+    with pytest.raises(DataError, match='one class per item: a probe on it needs `pool = "mean"`'):
+        RowFeatures(some, dataset(), "speaker", Alignment(geometry), tmp_path / "x", Stop(), quiet)
+
+
+def test_a_signal_stops_gathering(tmp_path):
+    stop = Stop()
+    stop.signal = 2
+    with pytest.raises(Interrupted, match="this probe starts again"):
+        row_features("computed", tmp_path, stop)
+    some, _ = chain("computed", tmp_path)
+    with pytest.raises(Interrupted, match="this probe starts again"):
+        PooledFeatures(some, dataset(), "speaker", stop, quiet)
