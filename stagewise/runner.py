@@ -11,6 +11,7 @@ from stagewise import atomic
 from stagewise.config import Pipeline, load_pipeline
 from stagewise.datasets.base import Dataset, Expected
 from stagewise.errors import ConfigError, IntegrityError
+from stagewise.memory.release import release_memory
 from stagewise.planning.build import build_dataset, build_stages, dataset_kind, device_of
 from stagewise.planning.plan import Plan, StagePlan, make_plan
 from stagewise.probing.run import planned_probes, run_planned_probe
@@ -117,6 +118,7 @@ def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: 
         atomic.write_json(plan.run.path / LOCK_FILE, locked)
     with suppress(OSError):  # a convenience: a read-only current folder must not stop a run
         plan.run.remember()
+    release_memory(now=True)  # planning left much behind
     for position, stage in enumerate(plan.stages):
         wanted = probe is None and only in (None, stage.name)
         if wanted and stage.action not in ("cached", "recompute"):
@@ -144,6 +146,7 @@ def _make_stage(plan: Plan, position: int, stop: Stop, report: Report) -> None:
     report("note", text=f"{stage.name} › {stage.action} ({stage.reason})")
     plan.run.event("stage", name=stage.name, action=stage.action, reason=stage.reason, folder=stage.folder.name)
     record = carry_out(plan, position, stop, report)
+    release_memory(now=True)
     commit(stage.folder, record)
     stage.record, stage.action = read_record(stage.folder), "cached"
     plan.run.event("stage done", name=stage.name, folder=stage.folder.name)

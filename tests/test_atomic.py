@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -58,9 +59,12 @@ def test_a_kill_while_writing_leaves_the_old_file(tmp_path, monkeypatch, operati
 
 
 def test_a_file_is_forced_to_the_disk_before_it_is_named_and_its_folder_after(tmp_path, monkeypatch):
+    def name_of(descriptor):
+        return str(Path(f"/proc/self/fd/{descriptor}").readlink())
+
     calls = []
     fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd)))
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append(name_of(fd)), fsync(fd)))
     monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("rename"), replace(a, b)))
     atomic.write_bytes(tmp_path / "x", b"content")
     assert calls == [str(tmp_path / "x.partial"), "rename", str(tmp_path)]

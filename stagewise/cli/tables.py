@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from stagewise.show import bytes_text, disk_text, seconds_text
+from stagewise.show import bytes_text, clock_text, disk_text
 
 
 def print_run(facts: dict[str, Any]) -> None:
@@ -26,7 +26,7 @@ def print_run(facts: dict[str, Any]) -> None:
             f"{stage['index']} {stage['name']}",
             _losses(train) if done else stage["state"],
             f"{train['epochs']}{'' if train['converged'] or not train['epochs'] else '+'}" if done else "",
-            seconds_text(train["seconds"] + stage["store"]["seconds"]) if done else "",
+            clock_text(train["seconds"] + stage["store"]["seconds"]) if done else "",
             bytes_text(peak),
             f"{peak / whole:.2f}" if whole else "",
             _store(stage["store"]),

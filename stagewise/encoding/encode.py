@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from stagewise.encoding.stream import stream
+from stagewise.memory.release import release_memory
 from stagewise.modules.geometry import Geometry
 from stagewise.modules.stage_module import StageModule
 from stagewise.stopping import Stop
@@ -63,6 +64,7 @@ class Chain:
             lambda start, stop: self.source.read(item, start, stop, self.device), length, list(self.stages)
         ):
             yield piece[0].T.float().contiguous().cpu().numpy()
+        release_memory()
 
 
 @dataclass(frozen=True)

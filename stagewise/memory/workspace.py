@@ -31,10 +31,10 @@ def _scratch(gx: int, gy: int, args: tuple[Any, ...]) -> int:
     if gx == 0:
         return 0
     items, _, *rows = args[1].shape
-    strides = args[4]
+    strides: list[int] = args[4]
     if any(n % stride for n, stride in zip(rows, strides, strict=True)):
         gy += gx * math.prod(strides)  # rows in groups of a stride; a last group that is not whole costs this
-    return torch.get_num_threads() * gy // items
+    return torch.get_num_threads() * gy // int(items)
 
 
 def _bytes(tensor: Tensor) -> int:

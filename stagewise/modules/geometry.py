@@ -231,11 +231,11 @@ def _try_length(module: nn.Module, channels: int, length: int, where: str) -> La
     def end(row: int) -> int:
         return length - bisect_left(range(length), True, key=lambda j: spoilt(length - 1 - j, length)[row])
 
-    if rows < 8 or not 0 < first(middle) < end(middle) < length:
-        return None
+    if rows < 8 or spoilt(0, 1)[middle] or spoilt(length - 1, length)[middle]:
+        return None  # the ends of the input may matter everywhere
     stride, kernel = first(middle + 1) - first(middle), end(middle) - first(middle)
     left = middle * stride - first(middle)
-    if stride < 1 or left < 0:
+    if stride < 1 or kernel < 1 or left < 0:
         return None
     for cut in (length // 3, length // 2):
         sees = [(row * stride - left, row * stride - left + kernel) for row in range(rows)]

@@ -198,5 +198,5 @@ def represent(stages: Sequence[StageModule], x_BCT: Tensor) -> Tensor:
     for part_bCT in x_BCT.split(max(1, GROUP_BYTES // widest)):
         for stage in stages:
             part_bCT = stage(part_bCT)[1]
-        parts.append(part_bCT.float())
+        parts.append(at_least_float32(part_bCT))
     return torch.cat(parts) if len(parts) > 1 else parts[0]

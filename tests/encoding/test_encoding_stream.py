@@ -98,7 +98,10 @@ def test_items_shorter_than_the_receptive_field(length):
         assert_same(pieces, whole(stages, noise(length)), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("precision", "threads"), [(torch.float32, 1), (torch.float32, 2), (torch.bfloat16, 1)])
+@pytest.mark.parametrize(
+    ("precision", "threads"),
+    [(torch.float32, 1), pytest.param(torch.float32, 2, marks=pytest.mark.slow), (torch.bfloat16, 1)],
+)
 def test_the_papers_stack_gives_the_same_bits(precision, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    rng = random.Random(arguments.seed)  # noqa: S311
+    rng = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         calm, killed = Path(folder) / "calm", Path(folder) / "killed"
         begun = time.monotonic()
@@ -77,8 +77,12 @@ def main() -> int:
         assert child.wait() == 0
         verified = subprocess.run([sys.executable, "-m", "stagewise", "verify", str(killed)], cwd=REPO, check=False)
         same = results(killed) == results(calm)
-        left = [str(p) for p in killed.rglob("*") if ".partial" in p.name or ".trash" in p.name or p.name == "checkpoint"]
-        print(f"{done} kills; {len(results(calm))} files compared: {'all the same' if same else 'DIFFERENT'}; left: {left}")
+        left = [
+            str(p) for p in killed.rglob("*") if ".partial" in p.name or ".trash" in p.name or p.name == "checkpoint"
+        ]
+        print(
+            f"{done} kills; {len(results(calm))} files compared: {'all the same' if same else 'DIFFERENT'}; left: {left}"
+        )
         return 0 if same and not left and verified.returncode == 0 else 1
 
 

@@ -14,7 +14,7 @@ from stagewise.objectives import InfoNCE
 from stagewise.training.checkpoint import state_of
 from stagewise.training.step import Trainee, train_step
 
-B, T, C = 8, 48, 64
+B, T, C = 8, 24, 64
 CPU = torch.device("cpu")
 END_TO_END = {**PAPER, "out_channels": [C] * 5}
 STAGES = {
@@ -60,7 +60,7 @@ def measure(trainee, shape, crop, below=()):
 
 @pytest.mark.parametrize(
     ("name", "pieces"),
-    [*((name, 1) for name in STAGES), ("second convolution", 4), ("end to end", 4), ("gru without bptt", 4)],
+    [*((name, 1) for name in STAGES), ("second convolution", 4), ("end to end", 4)],
 )
 def test_predicted_and_measured_peak_agree(name, pieces):
     assert predict(name, pieces).peak == pytest.approx(measure(*problem(name, pieces)), rel=0.15)
@@ -108,7 +108,7 @@ def test_nothing_real_is_touched():
 def test_a_large_batch_is_predicted_without_being_there():
     trainee, (_, channels, span), _ = problem("second convolution")
     resident = resident_bytes()
-    predicted = predict_step(trainee, [], (4096, channels, span), Crop((1,) * 4096, T))
+    predicted = predict_step(trainee, [], (8192, channels, span), Crop((1,) * 8192, T))
     assert predicted.peak > 1 << 29
     assert resident_bytes() - resident < 1 << 28
 

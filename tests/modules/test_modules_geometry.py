@@ -60,12 +60,13 @@ class PairsOfRows(nn.Module):
 def test_the_papers_table():
     table = [(10, 5, -2), (45, 20, -12), (105, 40, -52), (225, 80, -132), (465, 160, -212)]
     for depth, (field, hop, first) in enumerate(table, 1):
-        encoder = Conv1d(1, **{name: numbers[:depth] for name, numbers in PAPER.items()})
+        layers = {name: numbers[:depth] for name, numbers in PAPER.items()}
+        encoder = Conv1d(1, **{**layers, "out_channels": 8})
         geometry = geometry_of(encoder, 1)
         assert (geometry.receptive_field, geometry.hop, geometry.first) == (field, hop, first)
         assert geometry.rows(20480) == [4095, 1023, 512, 257, 128][depth - 1]
         assert geometry.centre == first + (field - 1) / 2
-    assert geometry_of(nn.Sequential(encoder, GRU(512, 256)), 1) == Geometry(geometry.layers, recurrent=True)
+    assert geometry_of(nn.Sequential(encoder, GRU(8, 4)), 1) == Geometry(geometry.layers, recurrent=True)
 
 
 def test_parameter_counts():

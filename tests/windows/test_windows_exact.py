@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from random_stacks import stacks, stage, whole
 
 from stagewise.modules import Geometry, Layer
-from stagewise.modules.stage_module import Crop
+from stagewise.modules.stage_module import Crop, represent
 from stagewise.windows.draw import Windows
 
 
@@ -60,6 +60,25 @@ def test_training_windows_are_rows_of_the_whole_item(stack, length, rows, data):
         with torch.no_grad():
             z, _ = module.window(x[:, :, begin : begin + batch.span], Crop(batch.skips, rows))
         torch.testing.assert_close(z, expected[:, :, start : start + rows], rtol=0, atol=1e-12)
+
+
+@given(stacks, stacks, st.integers(1, 400), st.integers(1, 8), st.data())
+@settings(deadline=None, max_examples=40)
+def test_so_are_those_above_a_frozen_stage_that_is_computed_again(low, high, length, rows, data):
+    below = stage(low)
+    module = stage(high, below.out_channels)
+    geometry = below.geometry + module.geometry
+    starts = geometry.window_starts(length, rows)
+    if starts == 0:
+        return
+    x = item(length)
+    for start in {0, data.draw(st.integers(0, starts - 1)), starts - 1}:
+        (batch,) = OneWindow(np.array([0]), np.array([length]), geometry, rows, start).batches(1)
+        begin = int(batch.begins[0])
+        with torch.no_grad():
+            z, _ = module.window(represent([below], x[:, :, begin : begin + batch.span]), Crop(batch.skips, rows))
+        expected = whole([below, module], x)[:, :, start : start + rows]
+        torch.testing.assert_close(z, expected, rtol=0, atol=1e-12)
 
 
 @given(stacks, st.integers(0, 300), st.integers(1, 12))
