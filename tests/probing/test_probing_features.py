@@ -2,12 +2,14 @@
 
 import errno
 import gc
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from small_data import InMemory, phones, speakers, write_store
 
+from stagewise.encoding import encode as encoding
 from stagewise.encoding.encode import Chain
 from stagewise.errors import DataError, DiskError, Interrupted
 from stagewise.modules import Conv1d, Geometry, Layer
@@ -20,6 +22,11 @@ from stagewise.windows.source import RawSource, StoreSource
 
 LENGTHS = [9000, 300, 0, 16000, 4010, 23456]
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _small_pieces(monkeypatch):
+    monkeypatch.setattr(encoding, "stream", partial(encoding.stream, piece_bytes=1))  # 64 rows
 
 
 def quiet(*_, **__):
