@@ -62,6 +62,31 @@ def read_json(path: Path, remedy: str) -> Any:
         raise IntegrityError(f"{path} is damaged ({error}). {remedy}") from None
 
 
+def write_sealed(path: Path, content: dict[str, Any]) -> str:
+    """Write JSON as `write_json` does, with a hash of itself, so that a changed digit shows."""
+    return write_json(path, {**content, "own_sha256": _own_hash(content)})
+
+
+def read_sealed(path: Path, remedy: str) -> dict[str, Any]:
+    """Read what `write_sealed` wrote, without the hash.
+
+    Args:
+        path: the file.
+        remedy: what the user should type when it is damaged.
+
+    Raises:
+        IntegrityError: the file is missing, is not JSON, or is not what was written.
+    """
+    content = read_json(path, remedy)
+    if not isinstance(content, dict) or content.pop("own_sha256", None) != _own_hash(content):
+        raise IntegrityError(f"{path} is damaged (it is not what was written). {remedy}")
+    return content
+
+
+def _own_hash(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def append_line(path: Path, content: Any) -> None:
     """Append one JSON line and fsync it; a torn line that a crash has left is ended first."""
     with disk_errors(path), path.open("a+b") as file:

@@ -10,7 +10,7 @@ from typing import Any
 from stagewise import atomic
 from stagewise.config import Pipeline, load_pipeline
 from stagewise.datasets.base import Dataset, Expected
-from stagewise.errors import ConfigError, IntegrityError
+from stagewise.errors import ConfigError, DiskError, IntegrityError
 from stagewise.memory.release import release_memory
 from stagewise.planning.build import build_dataset, build_stages, dataset_kind, device_of
 from stagewise.planning.plan import Plan, StagePlan, make_plan
@@ -21,6 +21,7 @@ from stagewise.runs.record import commit, mark_dropped, read_record
 from stagewise.stage import carry_out
 from stagewise.stopping import Stop, stoppable
 from stagewise.stores import remove_store, verify_store
+from stagewise.stores.layout import MANIFEST
 
 Report = Callable[..., None]
 
@@ -84,6 +85,10 @@ def make(
     """
     _check_names(pipeline, until or only, probe)
     with run.writing(), stoppable() as stop:
+        _forget_damaged_lock(run, report)
+        if fresh or (only is not None and anew):
+            # Nothing is deleted for a pipeline that could not be run.
+            planned_probes(plan_pipeline(pipeline, RunFolder(run.path / "nowhere"), report, need_data=True))
         if fresh:
             for name in ("stages", "probes", LOCK_FILE, "events.jsonl"):
                 atomic.remove(run.path / name)
@@ -114,13 +119,13 @@ def plan_pipeline(pipeline: Pipeline, run: RunFolder, report: Report = quiet, ne
 def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: str | None, probe: str | None) -> None:
     probes = planned_probes(plan)
     locked = plan.locked() | {"probes": [planned.locked() for planned in probes]}
-    if plan.run.locked != locked:
-        atomic.write_json(plan.run.path / LOCK_FILE, locked)
-    with suppress(OSError):  # a convenience: a read-only current folder must not stop a run
+    plan.run.lock(locked)
+    _tidy(plan)
+    with suppress(OSError, DiskError):  # a convenience: a read-only current folder must not stop a run
         plan.run.remember()
     release_memory(now=True)  # planning left much behind
     for position, stage in enumerate(plan.stages):
-        wanted = probe is None and only in (None, stage.name)
+        wanted = probe is None and (only in (None, stage.name) or stage.action == "encode")
         if wanted and stage.action not in ("cached", "recompute"):
             _make_stage(plan, position, stop, report)
             _drop_below(plan, position)
@@ -151,6 +156,29 @@ def _make_stage(plan: Plan, position: int, stop: Stop, report: Report) -> None:
     stage.record, stage.action = read_record(stage.folder), "cached"
     plan.run.event("stage done", name=stage.name, folder=stage.folder.name)
     report("done", stage=stage.name, record=record)
+
+
+def _forget_damaged_lock(run: RunFolder, report: Report) -> None:
+    """Let a lock file that is not what was written be written again: all that it says is decided anew."""
+    try:
+        run.locked  # noqa: B018
+    except IntegrityError as error:
+        report("note", text=f"{error} It is written again.")
+        atomic.remove(run.path / LOCK_FILE)
+
+
+def _tidy(plan: Plan) -> None:
+    """Finish what a kill left half done after a commit: checkpoints of done stages, stores that were dropped."""
+    for position, stage in enumerate(plan.stages):
+        if stage.record is None:
+            continue
+        assert stage.folder is not None
+        atomic.sweep(stage.folder)
+        atomic.remove(stage.folder / "checkpoint")
+        dropped = stage.record["store"]["state"] == "dropped"
+        if dropped and (stage.action != "encode" or (stage.folder / MANIFEST).exists()):
+            remove_store(stage.folder)
+        _drop_below(plan, position)
 
 
 def _drop_below(plan: Plan, position: int) -> None:

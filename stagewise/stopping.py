@@ -43,7 +43,12 @@ def stoppable() -> Iterator[Stop]:
 
     def handle(number: int, _: FrameType | None) -> None:
         if stop.signal is not None:
-            raise KeyboardInterrupt
+            name = signal.Signals(number).name
+            raise Interrupted(
+                f"stopped at once by a second {name}; everything committed before is intact. "
+                "Type the same command again to go on.",
+                number,
+            )
         stop.signal = number
 
     # nohup has SIGHUP ignored, and it shall stay so.

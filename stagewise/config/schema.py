@@ -188,7 +188,7 @@ class ProbeDefaults(_Table):
         default=None, ge=1, description="Units of one hidden ReLU layer; a linear probe when absent."
     )
     epochs: int = Field(default=50, ge=0, description="Epochs of training.")
-    batch_size: int = Field(default=64, ge=1, description="Items per optimizer step.")
+    batch_size: int = Field(default=64, ge=1, description="Examples (items, or labelled rows) per optimizer step.")
     optimizer: Spec = Field(
         default=Spec.model_validate({"target": "torch.optim:Adam", "lr": 1e-3}),
         description="A torch optimizer and its arguments.",

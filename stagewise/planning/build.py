@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,17 +139,17 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def source_hashes(specs: Iterable[tuple[Spec | None, dict[str, str]]]) -> dict[str, str]:
-    """Hash the source text of classes that are neither ours nor torch's, by target."""
+    """Hash the source files of classes that are neither ours nor torch's, and of their own bases, by target."""
     hashes = {}
     for spec, short_names in specs:
         if spec is None or spec.target in short_names or spec.target.startswith("torch."):
             continue
-        kind = resolve(spec.target, object, short_names, spec.target)
-        try:
-            text = inspect.getsource(kind)
-        except (OSError, TypeError):
-            continue
-        hashes[f"source of {spec.target}"] = hashlib.sha256(text.encode()).hexdigest()[:16]
+        digest = hashlib.sha256()
+        for kind in resolve(spec.target, object, short_names, spec.target).__mro__:
+            if kind.__module__.split(".")[0] not in ("torch", "stagewise", "builtins", "abc", "typing"):
+                with suppress(OSError, TypeError):
+                    digest.update(inspect.getsource(sys.modules[kind.__module__]).encode())
+        hashes[f"source of {spec.target}"] = digest.hexdigest()[:16]
     return hashes
 
 

@@ -34,7 +34,7 @@ def stage_identity(pipeline: Pipeline, stage: BuiltStage, below: str, policy: Po
         "context": config.context and config.context.model_dump(mode="json"),
         "objective": config.objective.model_dump(mode="json"),
         "train": {**train, "precision": stage.precision},
-        **source_hashes([*specs, (config.objective, objectives.SHORT_NAMES)]),
+        **source_hashes([*specs, (config.objective, objectives.SHORT_NAMES), (config.train.optimizer, {})]),
     }
     return {"train": identity, "store": config.store.dtype if policy.write else None}
 
@@ -51,7 +51,7 @@ def probe_identity(pipeline: Pipeline, probe: Probe, stage: str, data: str, labe
         device: kind of device, because another one gives other last bits.
     """
     table = probe.model_dump(mode="json", exclude={"stages", "data"})
-    sources = source_hashes([(probe.data, datasets.SHORT_NAMES)])
+    sources = source_hashes([(probe.data, datasets.SHORT_NAMES), (probe.optimizer, {})])
     return {
         "probe": table,
         "seed": pipeline.pipeline.seed,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from stagewise.config import Pipeline, to_json
 from stagewise.config.fingerprint import differences, fingerprint
 from stagewise.datasets.base import Dataset, Expected
+from stagewise.errors import IntegrityError
 from stagewise.memory.tracker import Bytes
 from stagewise.modules.stage_module import StageModule
 from stagewise.planning.build import BuiltStage, end_to_end
@@ -142,7 +144,7 @@ def make_plan(
     rows = [total_rows(lengths, stage) for stage in built]
     locked = run.locked or {}
     keys = _keys(pipeline, built, rows)
-    free = _free(run.path)
+    free = _free(run.path) + _stored(run.path)  # a store that is there needs no more room
     policies = _policies(pipeline, built, rows, locked, keys, int(free * SPARE_DISK))
     forecasts = _forecasts(pipeline, built, policies, locked, keys)
     if locked.get("keys", {}).get("memory") == keys["memory"]:
@@ -171,11 +173,18 @@ def _free(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
+def _stored(path: Path) -> int:
+    files = path.glob("stages/*/store.zarr/**/*")
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
 def _keys(pipeline: Pipeline, built: Sequence[BuiltStage], rows: Sequence[int]) -> dict[str, str]:
     """Hash what the two kinds of decisions depend on, so that they are taken once and kept."""
     networks = [stage.config.model_dump(mode="json", exclude={"train", "store"}) for stage in built]
     stores = [stage.config.store.model_dump(mode="json") for stage in built]
     trains = [stage.config.train.model_dump(mode="json") | {"precision": stage.precision} for stage in built]
+    sizes = [sum(p.numel() for p in stage.module.parameters()) for stage in built]
+    networks = [network | {"parameters": size} for network, size in zip(networks, sizes, strict=True)]
     disk = {"networks": networks, "stores": stores, "rows": list(rows), "limit": pipeline.pipeline.disk_limit}
     memory = {"networks": networks, "trains": trains, "limit": pipeline.pipeline.memory_limit}
     return {"disk": fingerprint(disk), "memory": fingerprint(memory)}
@@ -227,7 +236,7 @@ def _choose_actions(stages: list[StagePlan]) -> None:
     for stage in reversed(stages):
         assert stage.folder is not None
         if stage.record is None:
-            resumable = (stage.folder / "checkpoint").exists() or (stage.folder / "encoder.safetensors").exists()
+            resumable = (stage.folder / "checkpoint").exists()
             stage.action, stage.reason = ("resume", "interrupted") if resumable else _train_or_adopt(stage)
         elif stage.record["store"]["state"] == "dropped" and (above_runs or stage.built.config.store.keep):
             needed = "the stage above needs it" if above_runs else "it is to be kept now"
@@ -239,21 +248,19 @@ def _choose_actions(stages: list[StagePlan]) -> None:
             )
         else:
             stage.action, stage.reason = "cached", "nothing changed"
-        above_runs = stage.action in ("train", "resume") or (stage.action == "recompute")
+        above_runs = stage.action != "cached"
 
 
 def _train_or_adopt(stage: StagePlan) -> tuple[str, str]:
     """Look among a stage's older folders for weights that are still right, or for what changed since."""
     assert stage.folder is not None
     assert stage.identity is not None
-    run = RunFolder(stage.folder.parent.parent)
-    records = [(folder, read_record(folder)) for folder in run.earlier(stage.index, stage.name)]
-    known = [(folder, record) for folder, record in records if record is not None]
-    if any(record["identity"]["train"] == stage.identity["train"] for _, record in known):
+    if adoptable(stage) is not None:
         return "encode", "only its store changed"
+    known = [record for _, record in _older(stage)]
     if not known:
         return "train", "not trained yet"
-    changes = min((list(differences(r["identity"]["train"], stage.identity["train"])) for _, r in known), key=len)
+    changes = min((list(differences(r["identity"]["train"], stage.identity["train"])) for r in known), key=len)
     below = [change for change in changes if change.startswith("below: ")]
     other = [change for change in changes if not change.startswith("below: ")]
     words = other[:3] + ([f"and {len(other) - 3} more"] if len(other) > 3 else [])
@@ -264,10 +271,16 @@ def _train_or_adopt(stage: StagePlan) -> tuple[str, str]:
 
 def adoptable(stage: StagePlan) -> Path | None:
     """Return an older folder of the stage whose weights were trained under the same identity."""
-    assert stage.folder is not None
     assert stage.identity is not None
+    wanted = stage.identity["train"]
+    return next((folder for folder, record in _older(stage) if record["identity"]["train"] == wanted), None)
+
+
+def _older(stage: StagePlan) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the done folders of a stage under any fingerprint; one that is damaged is no reason to stop."""
+    assert stage.folder is not None
     for folder in RunFolder(stage.folder.parent.parent).earlier(stage.index, stage.name):
-        record = read_record(folder)
-        if record is not None and record["identity"]["train"] == stage.identity["train"]:
-            return folder
-    return None
+        with suppress(IntegrityError):
+            record = read_record(folder, with_store=False)
+            if record is not None:
+                yield folder, record

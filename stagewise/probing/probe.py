@@ -108,5 +108,5 @@ def run_probe(job: ProbeJob, folder: Path, stop: Stop, report: Callable[..., Non
         "fingerprint": job.fingerprint,
         "sha256": write_tensors(folder / "probe.safetensors", fitted.tensors),
     }
-    atomic.write_json(folder / "probe.json", result)
+    atomic.write_sealed(folder / "probe.json", result)
     return result

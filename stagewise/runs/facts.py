@@ -98,7 +98,7 @@ def _probe_facts(run: RunFolder, locked: dict[str, Any]) -> list[dict[str, Any]]
         if not path.exists():
             found.append({**probe, "value": None})
             continue
-        result = atomic.read_json(path, f"Delete {path.parent} and type `stagewise probe {probe['name']}`.")
+        result = atomic.read_sealed(path, f"Delete {path.parent} and type `stagewise probe {probe['name']}`.")
         try:
             found.append({**result, "value": float(result["value"]), "interval": list(result["interval"])})
         except (KeyError, TypeError, ValueError):

@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from stagewise import atomic
-from stagewise.errors import ConfigError, StagewiseError
+from stagewise.errors import ConfigError, IntegrityError, StagewiseError
 
 LOCK_FILE = "pipeline.lock.json"
 LAST = Path("runs") / "last"  # below the current folder: which run commands without a run use
@@ -45,12 +45,15 @@ class RunFolder:
         if not path.exists():
             return None
         remedy = "Type `stagewise run FILE` with its pipeline file to write it again."
-        content = atomic.read_json(path, remedy)
-        if not isinstance(content, dict) or content.get("format") != 1:
-            from stagewise.errors import IntegrityError
-
+        content = atomic.read_sealed(path, remedy)
+        if content.get("format") != 1:
             raise IntegrityError(f"{path} is not of format 1. {remedy}")
         return content
+
+    def lock(self, content: dict[str, Any]) -> None:
+        """Write `pipeline.lock.json`, unless it says that already."""
+        if self.locked != content:
+            atomic.write_sealed(self.path / LOCK_FILE, content)
 
     def event(self, kind: str, **facts: Any) -> None:
         """Add a line to the event log; time is written down, and never read back."""
@@ -74,7 +77,9 @@ class RunFolder:
             except Timeout:
                 raise StagewiseError(f"{self.path} is in use by {_who(holder)}: wait for it, or stop it.") from None
         try:
-            atomic.sweep(self.path)
+            for folder in (self.path, self.path / "stages", self.path / "probes"):
+                if folder.is_dir():
+                    atomic.sweep(folder)
             since = time.strftime("%H:%M", time.localtime())
             atomic.write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
             yield

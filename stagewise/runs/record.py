@@ -19,7 +19,7 @@ REMEDY = "Delete its folder and type `stagewise run FILE` to make the stage agai
 def commit(folder: Path, record: dict[str, Any]) -> None:
     """Write the record of a stage whose files are all there, then drop what only training needed."""
     files = {name: atomic.sha256_of(folder / name) for name in COVERED if (folder / name).exists()}
-    atomic.write_json(folder / RECORD, {"format": 1, **record, "files": files})
+    atomic.write_sealed(folder / RECORD, {"format": 1, **record, "files": files})
     atomic.remove(folder / "checkpoint")
 
 
@@ -36,7 +36,7 @@ def read_record(folder: Path, with_store: bool = True) -> dict[str, Any] | None:
     path = folder / RECORD
     if not path.exists():
         return None
-    record: dict[str, Any] = atomic.read_json(path, REMEDY)
+    record = atomic.read_sealed(path, REMEDY)
     try:
         files, store = dict(record["files"]), record["store"]["state"]
         if record["format"] != 1 or not set(files) <= set(COVERED) or "encoder.safetensors" not in files:
@@ -61,4 +61,4 @@ def read_record(folder: Path, with_store: bool = True) -> dict[str, Any] | None:
 def mark_dropped(folder: Path, record: dict[str, Any]) -> None:
     """Record that the store is gone on purpose; called before it is deleted."""
     record["store"]["state"] = "dropped"
-    atomic.write_json(folder / RECORD, record)
+    atomic.write_sealed(folder / RECORD, record)

@@ -51,7 +51,7 @@ def _report(report: Callable[..., None], stage: str, done: int, of: int) -> None
 def _probe(folder: Path, name: str) -> list[str]:
     remedy = f"Delete {folder} and type `stagewise probe {name}`."
     try:
-        result = atomic.read_json(folder / "probe.json", remedy)
+        result = atomic.read_sealed(folder / "probe.json", remedy)
         if atomic.sha256_of(folder / "probe.safetensors") != result["sha256"]:
             return [f"{folder / 'probe.safetensors'} is not what was written. {remedy}"]
     except (IntegrityError, OSError, KeyError, TypeError) as error:

@@ -140,7 +140,7 @@ class StoreWriter:
             raise self._bad_number(
                 ~np.isfinite(rows),
                 "hold NaN or infinity: the frozen encoder cannot be used. Lower lr in its [[stage]], "
-                "then type `stagewise stage NAME`.",
+                "then type `stagewise run FILE`.",
             )
         if self._scaling is not None:
             self._saturated += self._scaling.quantise(rows, out)[1]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +46,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         atomic.fsync_folder(slot)
     digest = write_tensors(slot / "state.safetensors", checkpoint.tensors)
     state = {"format": 1, "number": checkpoint.number, "sha256": digest, "progress": checkpoint.progress}
-    atomic.write_json(slot / "state.json", {**state, "own_sha256": _hash(state)})
+    atomic.write_sealed(slot / "state.json", state)
 
 
 def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -60,9 +58,7 @@ def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
         if not slot.exists():
             continue
         try:
-            state = dict(atomic.read_json(slot / "state.json", "The other slot is used."))
-            if _hash({k: v for k, v in state.items() if k != "own_sha256"}) != state["own_sha256"]:
-                raise IntegrityError(f"{slot / 'state.json'} is not what was written.")
+            state = atomic.read_sealed(slot / "state.json", "The other slot is used.")
             if atomic.sha256_of(slot / "state.safetensors") != state["sha256"]:
                 raise IntegrityError(f"{slot / 'state.safetensors'} is not what was written.")
             found.append(Checkpoint(state["number"], state["progress"], read_tensors(slot / "state.safetensors")))
@@ -132,7 +128,3 @@ def restore(
             _, number, name = key.split(".", 2)
             states.setdefault(int(number), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
-
-
-def _hash(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

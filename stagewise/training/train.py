@@ -47,7 +47,7 @@ class Training:
         self.job, self.folder, self.stop, self.report = job, folder, stop, report
         self.modules = {"stage": job.trainee.stage, "objective": job.trainee.objective}
         self.feed = Feed(job.source)
-        self.progress, self.saves = Progress(), 0
+        self.progress, self.saves, self.best_before = Progress(), 0, ""
         self.saved_at = self.clock = time.monotonic()
 
     def run(self) -> Progress:
@@ -189,11 +189,18 @@ class Training:
         self._elapsed()
         self.saves += 1
         folder = self.folder / "checkpoint"
+        if not all(bool(torch.isfinite(p).all()) for p in self.job.trainee.parameters()):
+            raise NumberError(
+                f"stage {self.job.name}: the last step made weights NaN or infinite; the checkpoint before is kept. "
+                f"Lower the learning rate with `--set stage.{self.job.name}.train.optimizer.lr=1e-4`, or set "
+                "train.clip_gradient_norm."
+            )
         tensors = state_of(self.modules, self.job.trainee.optimizer)
         save_checkpoint(folder, Checkpoint(self.saves, dict(vars(self.progress)), tensors))
         for old in folder.glob("best-*.safetensors"):
-            if old.name != self.progress.best_file:
+            if old.name not in (self.progress.best_file, self.best_before):  # the other slot names the one before
                 old.unlink()
+        self.best_before = self.progress.best_file
         self.saved_at = time.monotonic()
 
     def _resume(self) -> None:
@@ -206,9 +213,10 @@ class Training:
         best = self.folder / "checkpoint" / progress.best_file
         if not best.exists() or atomic.sha256_of(best) != progress.best_sha256:
             self.report("note", text=f"{best} is damaged: stage {self.job.name} starts again.")
+            atomic.remove(self.folder / "checkpoint")
             return
         restore(checkpoint.tensors, self.modules, self.job.trainee.optimizer)
-        self.progress, self.saves = progress, checkpoint.number
+        self.progress, self.saves, self.best_before = progress, checkpoint.number, progress.best_file
         self.report("note", text=f"stage {self.job.name} goes on after epoch {progress.epoch}, step {progress.step}.")
 
     def _finish(self) -> None:
