@@ -80,9 +80,8 @@ def main() -> int:
         left = [
             str(p) for p in killed.rglob("*") if ".partial" in p.name or ".trash" in p.name or p.name == "checkpoint"
         ]
-        print(
-            f"{done} kills; {len(results(calm))} files compared: {'all the same' if same else 'DIFFERENT'}; left: {left}"
-        )
+        words = "all the same" if same else "DIFFERENT"
+        print(f"{done} kills; {len(results(calm))} files compared: {words}; left: {left}")
         return 0 if same and not left and verified.returncode == 0 else 1
 
 
