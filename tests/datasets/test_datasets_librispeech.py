@@ -183,7 +183,7 @@ def test_expected_sizes():
     assert (expected.items, expected.samples) == (28_539, round(100.59 * 3600 * 16_000))
     assert "train-clean-100" in expected.source
     assert LibriSpeech.expected(root="x", subset="dev-clean").items == 2703
-    assert LibriSpeech.expected(root="x", subset=None) is None
+    assert LibriSpeech.expected(root="x") is None
     assert LibriSpeech.expected(root="x", subset="mine") is None
 
 
