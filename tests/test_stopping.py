@@ -30,8 +30,9 @@ def test_the_first_signal_asks_to_stop(number):
 def test_a_second_signal_ends_at_once():
     with stoppable() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Interrupted, match="stopped at once by a second SIGINT") as stopped:
             os.kill(os.getpid(), signal.SIGINT)
+        assert stopped.value.exit_code == 130
         assert stop.signal == signal.SIGTERM
 
 

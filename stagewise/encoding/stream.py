@@ -20,7 +20,7 @@ from stagewise.modules.stage_module import (
     run_block,
 )
 
-PIECE_BYTES = 32 * 2**20  # what the widest representation inside a piece may take, in float32
+PIECE_BYTES = 8 * 2**20  # what the widest representation inside a piece may take, in float32
 
 Read = Callable[[int, int], Tensor]  # rows [start, stop) of one item, (1, C, stop - start)
 

@@ -1,11 +1,10 @@
 """A whole probe: its files, the same bytes each time, and what it says when there is nothing to fit."""
 
-import json
-
 import pytest
 import torch
 from small_data import InMemory, phones, speakers
 
+from stagewise.atomic import read_sealed
 from stagewise.config import Probe
 from stagewise.encoding.encode import Chain
 from stagewise.errors import DataError
@@ -53,7 +52,7 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path, pool):
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == names
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    assert json.loads((tmp_path / "a" / "probe.json").read_text()) == results[0]
+    assert read_sealed(tmp_path / "a" / "probe.json", "") == results[0]
 
 
 def test_what_a_pooled_probe_says(tmp_path):

@@ -83,8 +83,8 @@ def test_an_hour_takes_no_more_memory_than_ten_seconds(tmp_path):
     print(found)
     assert found["long"]["rows"][0] == pytest.approx(360 * found["short"]["rows"][0], rel=1e-3)
     assert found["long"]["peaks"] == found["short"]["peaks"]
-    # The stores' two shard buffers (64 MiB each at most) fill up only where there are enough rows.
-    assert found["long"]["kib"] - found["short"]["kib"] < 200 * 1024
+    # What is left: the two shard buffers (46 MB each here), which ten seconds do not fill.
+    assert found["long"]["kib"] - found["short"]["kib"] < 150 * 1024
 
 
 @pytest.mark.parametrize("channels", [16, 96])
