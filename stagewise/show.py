@@ -5,20 +5,12 @@ from __future__ import annotations
 
 def bytes_text(count: float) -> str:
     """Write bytes of memory with a binary unit and three significant digits: 1.10 TiB."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{_three(count)} {unit}"
-        count /= 1024
-    return f"{_three(count)} TiB"
+    return _scaled(count, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
 
 
 def disk_text(count: float) -> str:
     """Write bytes on a disk with a decimal unit, as disks are sold, and three significant digits: 1.19 TB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{_three(count)} {unit}"
-        count /= 1000
-    return f"{_three(count)} TB"
+    return _scaled(count, 1000, ("B", "kB", "MB", "GB", "TB"))
 
 
 def seconds_text(seconds: float) -> str:
@@ -42,3 +34,10 @@ def clock_text(seconds: float) -> str:
 
 def _three(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def _scaled(count: float, base: int, units: tuple[str, ...]) -> str:
+    power = 0
+    while count >= 999.5 and power < len(units) - 1:
+        count, power = count / base, power + 1
+    return f"{_three(count) if power else f'{count:.0f}'} {units[power]}"

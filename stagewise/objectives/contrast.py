@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK_ROWS = 128  # targets worked on at once: 12 MiB of temporaries at 512 channels, 12 steps, 10 negatives
+CHUNK_ROWS = 128  # targets worked on at once: about 12 MiB of temporaries at 512 channels, 12 steps, 10 negatives
 
 
 class Contrast(torch.autograd.Function):
