@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,14 @@ class OpenShard:
 
     _descriptor = -1
 
-    def __init__(self, store: Path, layout: Layout, offsets: npt.NDArray[np.int64], shard: int) -> None:
+    def __init__(
+        self, store: Path, layout: Layout, offsets: npt.NDArray[np.int64], shard: int, mapped: bool = False
+    ) -> None:
         self._path, self._layout, self._offsets = store / layout.shard_path(shard), layout, offsets
         self._span = layout.shard_span(shard)
-        self._chunk_stride, self._row_bytes = layout.chunk_bytes + CRC_BYTES, layout.row_bytes
         try:
             self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-            file_bytes = os.fstat(self._descriptor).st_size
+            self._bytes = os.fstat(self._descriptor).st_size
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 raise StagewiseError(
@@ -40,11 +42,12 @@ class OpenShard:
                 ) from error
             raise self._damaged(f"the file cannot be opened ({error.strerror})", self._span) from error
         tail = np.empty(layout.index_bytes, np.uint8)
-        self._fill(tail, max(file_bytes - len(tail), 0), None)
+        self._fill(tail, max(self._bytes - len(tail), 0), None)
         try:
-            self._index = decode_index(tail, layout, shard, file_bytes)
+            self._index = decode_index(tail, layout, shard, self._bytes)[: layout.chunks_in(shard)]
         except ValueError as error:
             raise self._damaged(str(error), self._span) from None
+        self._chunks = self._map() if mapped else None
 
     def __del__(self) -> None:
         if self._descriptor >= 0:
@@ -64,13 +67,32 @@ class OpenShard:
         except ValueError as error:
             raise self._damaged(str(error), self._rows_of(number)) from None
 
-    def read_rows(self, number: int, inside: int, out: npt.NDArray[Any]) -> None:
+    def copy_rows(self, number: int, inside: int, out: npt.NDArray[Any]) -> None:
         """Fill `out` (T, *row_shape) with rows of an uncompressed, already checked chunk, from `inside` on.
 
         Raises:
             IntegrityError: the file has become shorter or cannot be read.
         """
-        self._fill(out, number * self._chunk_stride + inside * self._row_bytes, number)
+        if self._chunks is None:
+            layout = self._layout
+            position = number * (layout.chunk_bytes + CRC_BYTES) + inside * layout.row_bytes
+            self._fill(out, position, number)
+            return
+        # To touch the map of a file that has become shorter kills the process: look at its length first.
+        if os.fstat(self._descriptor).st_size != self._bytes:
+            raise self._damaged("the file is shorter than it was written", self._rows_of(number))
+        out[...] = self._chunks[number, inside : inside + len(out)]
+
+    def _map(self) -> npt.NDArray[Any]:
+        """Map the file as (chunks, chunk_rows, *row_shape), stepping over what lies between two chunks."""
+        layout = self._layout
+        row = np.empty((1, *layout.row_shape), layout.dtype)
+        return np.ndarray(
+            (len(self._index), layout.chunk_rows, *layout.row_shape),
+            layout.dtype,
+            mmap.mmap(self._descriptor, 0, prot=mmap.PROT_READ),
+            strides=(layout.chunk_bytes + CRC_BYTES, *row.strides),
+        )
 
     def _fill(self, out: Any, position: int, number: int | None) -> None:
         """Read into an array; `number` is the chunk to name when that fails, None for the whole shard."""

@@ -1,14 +1,12 @@
 """Reading a store past zarr-python: rows straight from its files, every chunk checked when first touched.
 
-`pread`, not a memory map: a file that has become shorter is then an error instead of a SIGBUS, and resident
-memory stays flat. Threads may share a reader; a forked worker may go on with its parent's.
+Threads may share a reader; a forked worker may go on with its parent's.
 
 Shapes: T rows, *row_shape the shape of one row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
@@ -21,11 +19,12 @@ from stagewise.stores.damage import damaged, damaged_rows
 from stagewise.stores.files import file_problem, list_files, read_offsets, read_scaling
 from stagewise.stores.layout import STORE
 from stagewise.stores.manifest import Manifest, read_manifest
-from stagewise.stores.open_shard import OpenShard
+from stagewise.stores.open_shards import OpenShards
 from stagewise.stores.quantise import FloatArray, Scaling
 
-OPEN_SHARDS = 64  # files that a reader keeps open
 DECODED_CHUNKS = 16  # decompressed chunks that a reader keeps, usually half a MiB each
+
+Ints = npt.NDArray[np.int64]
 
 
 class StoreReader:
@@ -52,9 +51,9 @@ class StoreReader:
         self._chunk_rows, self._chunks_per_shard = layout.chunk_rows, layout.chunks_per_shard
         self._checked = bytearray(layout.shards * layout.chunks_per_shard)
         self._compressed = layout.compress != "none"
-        # Partials, not bound methods: a reader that is let go is freed, and its files closed, at once.
-        self._shard = lru_cache(OPEN_SHARDS)(partial(OpenShard, store, layout, self.offsets))
-        self._chunk = partial(_read_chunk, self._shard, layout.chunks_per_shard)
+        self._shards = OpenShards(store, layout, self.offsets)
+        # A partial, not a bound method: a reader that is let go is freed, and its files closed, at once.
+        self._chunk = partial(_read_chunk, self._shards, layout.chunks_per_shard)
         self._decoded = lru_cache(DECODED_CHUNKS)(self._chunk)
 
     def read(self, item: int, start: int, stop: int) -> FloatArray:
@@ -73,24 +72,38 @@ class StoreReader:
         Raises:
             IntegrityError: the bytes on disk are not the bytes that were written.
         """
-        row = self.offsets.item(item) + start
-        if item < 0 or start < 0 or row + len(out) > self.offsets.item(item + 1):
-            raise IndexError(f"item {item} of {self.items} has no rows {start} to {start + len(out)}")
-        if out.dtype != self.dtype or out.shape[1:] != self.row_shape:
-            raise ValueError(f"out is {out.dtype} {out.shape}, rows are {self.dtype} {self.row_shape}")
+        self.gather(np.array([item]), np.array([start]), out[None])
+
+    def gather(self, items: Ints, starts: Ints, out: npt.NDArray[Any]) -> None:
+        """Fill `out` (B, T, *row_shape) of the stored dtype, each piece C-contiguous, with rows of B items from `starts`.
+
+        Raises:
+            IntegrityError: the bytes on disk are not the bytes that were written.
+        """
+        count, offset = out.shape[1], self.offsets.item
+        if out.dtype != self.dtype or out.shape[2:] != self.row_shape:
+            raise ValueError(f"out is {out.dtype} {out.shape[1:]}, rows are {self.dtype} {self.row_shape}")
+        for item, start, piece in zip(items.tolist(), starts.tolist(), out, strict=True):
+            row = offset(item) + start
+            if item < 0 or start < 0 or row + count > offset(item + 1):
+                raise IndexError(f"item {item} of {self.items} has no rows {start} to {start + count}")
+            self._copy(row, piece)
+
+    def _copy(self, row: int, out: npt.NDArray[Any]) -> None:
+        """Copy rows, chunk by chunk: out of the file where it may be, out of a checked copy where it must be."""
         done, count = 0, len(out)
         while done < count:
             chunk, inside = divmod(row + done, self._chunk_rows)
             piece = out[done : done + self._chunk_rows - inside]
+            done += len(piece)
             if self._compressed:
                 piece[...] = self._decoded(chunk)[inside : inside + len(piece)]
             elif self._checked[chunk]:
                 shard, number = divmod(chunk, self._chunks_per_shard)
-                self._shard(shard).read_rows(number, inside, piece)
+                self._shards[shard].copy_rows(number, inside, piece)
             else:
                 piece[...] = self._chunk(chunk)[inside : inside + len(piece)]
                 self._checked[chunk] = 1
-            done += len(piece)
 
     def __len__(self) -> int:
         return self.items
@@ -101,7 +114,7 @@ class StoreReader:
 
     def close(self) -> None:
         """Close the shards' files and drop what is cached."""
-        self._shard.cache_clear()
+        self._shards.clear()
         self._decoded.cache_clear()
 
     def __enter__(self) -> Self:
@@ -113,9 +126,9 @@ class StoreReader:
         self.close()
 
 
-def _read_chunk(open_shard: Callable[[int], OpenShard], chunks_per_shard: int, chunk: int) -> npt.NDArray[Any]:
+def _read_chunk(shards: OpenShards, chunks_per_shard: int, chunk: int) -> npt.NDArray[Any]:
     shard, number = divmod(chunk, chunks_per_shard)
-    return open_shard(shard).chunk(number)
+    return shards[shard].chunk(number)
 
 
 def _check_files(store: Path, manifest: Manifest) -> tuple[npt.NDArray[np.int64], Scaling | None]:

@@ -76,8 +76,7 @@ class StoreSource(Source):
     def gather(self, items: Ints, starts: Ints, span: int) -> Tensor:
         """Read rows in the store's dtype: (B, span, C)."""
         z_BTC = np.empty((len(items), span, self.channels), self.store.dtype)
-        for z_TC, item, start in zip(z_BTC, items.tolist(), starts.tolist(), strict=True):
-            self.store.read_raw(item, start, z_TC)
+        self.store.gather(items, starts, z_BTC)
         return torch.from_numpy(z_BTC)
 
     def finish(self, stored: Tensor) -> Tensor:

@@ -87,8 +87,10 @@ def test_empty_stores_and_empty_items(write, dtype, compress, lengths):
 
 
 @pytest.mark.parametrize("compress", ["none", "zstd"])
-def test_five_threads_share_a_reader_with_few_open_files(write, compress, monkeypatch):
-    monkeypatch.setattr("stagewise.stores.reader.OPEN_SHARDS", 2)  # files are closed under threads that read
+@pytest.mark.parametrize("mapped_bytes", [0, 10_000, 1 << 30], ids=["no map", "some mapped", "all mapped"])
+def test_five_threads_share_a_reader_with_few_open_files(write, compress, mapped_bytes, monkeypatch):
+    monkeypatch.setattr("stagewise.stores.open_shards.OPEN_SHARDS", 2)  # files are closed under threads that read
+    monkeypatch.setattr("stagewise.stores.open_shards.MAPPED_BYTES", mapped_bytes)
     store = write("int8", compress)
     reader = StoreReader(store.folder)
 
@@ -121,14 +123,16 @@ def test_forked_worker_goes_on_with_its_parents_reader(write, compress):
     assert child.exitcode == 0
 
 
-def test_a_reader_let_go_closes_its_files(write):
+@pytest.mark.parametrize(("mapped_bytes", "files_a_shard"), [(0, 1), (1 << 30, 2)], ids=["read", "mapped"])
+def test_a_reader_let_go_closes_its_files(write, mapped_bytes, files_a_shard, monkeypatch):
+    monkeypatch.setattr("stagewise.stores.open_shards.MAPPED_BYTES", mapped_bytes)
     store = write("int8")
     if not sys.platform.startswith("linux"):
         pytest.skip("counts open files in /proc")
     before = len(os.listdir("/proc/self/fd"))
     reader = StoreReader(store.folder)
     list(reader)
-    assert len(os.listdir("/proc/self/fd")) == before + store.manifest.layout.shards
+    assert len(os.listdir("/proc/self/fd")) == before + files_a_shard * store.manifest.layout.shards
     del reader
     assert len(os.listdir("/proc/self/fd")) == before
 
