@@ -2,7 +2,11 @@
 
 from stagewise.objectives.base import Objective, Score
 from stagewise.objectives.infonce import InfoNCE
+from stagewise.objectives.infonce_grid import GridInfoNCE
 
-SHORT_NAMES = {"infonce": "stagewise.objectives.infonce:InfoNCE"}
+SHORT_NAMES = {
+    "infonce": "stagewise.objectives.infonce:InfoNCE",
+    "infonce-grid": "stagewise.objectives.infonce_grid:GridInfoNCE",
+}
 
-__all__ = ["SHORT_NAMES", "InfoNCE", "Objective", "Score"]
+__all__ = ["SHORT_NAMES", "GridInfoNCE", "InfoNCE", "Objective", "Score"]

@@ -1,11 +1,12 @@
 """InfoNCE and its gradient in one pass over small chunks: nothing of size rows × negatives × channels is kept.
 
-Legend: B items, T rows, C channels of z, D channels of c, K prediction steps, N negatives, S target rows of a
-chunk (s of every item), M candidates (the target first, then its negatives; or every row of the batch).
+Legend: B items, T rows of each, R = B·T, C channels of z, D channels of c, K prediction steps, N negatives, S target
+rows of a chunk, M candidates (the target first, then its negatives; or every row of the batch).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -84,69 +85,81 @@ def _accumulate(
     # Mean over the B·(T−k) positions that have a target k rows ahead, then over k (eq. 4 and section 3.1).
     weight_K = 1.0 / (K * B * (T - steps_K).to(sums))
     weight_TK = (torch.arange(T, device=z_BTC.device)[:, None] >= steps_K) * weight_K
-    # Time runs backwards in `past`, with K rows of zeros before the first: then the contexts of neighbouring
-    # targets, 1 to K rows back, are one strided view, and all K products are one batched product.
+    # Time runs backwards in `past`, with K rows of zeros before the first: then the contexts of an item's
+    # neighbouring targets, 1 to K rows back, are one strided view, and all K products are one batched product.
     past_BUD = F.pad(c_BTD.flip(1), (0, 0, 0, K))
     gpast_BUD = None if gc_BTD is None else torch.zeros_like(past_BUD, dtype=sums)
+    rows_RC, grows_RC = z_BTC.flatten(0, 1), None if gz_BTC is None else gz_BTC.flatten(0, 1)
+    number_BT = torch.arange(B * T, device=z_BTC.device).view(B, T)
     loss = picked = z_BTC.new_zeros((), dtype=sums)
-    width = max(1, CHUNK_ROWS // B)
-    for start in range(1, T, width):
-        chunk = slice(start, min(T, start + width))
-        part = _score(z_BTC, past_BUD, W_KCD, negatives_BTN, weight_TK, chunk, (gz_BTC, gpast_BUD, gW_KCD))
+    for items, chunk in _chunks(B, T):
+        first, s = T - chunk.stop + 1, chunk.stop - chunk.start  # `first`: the last target's contexts in `past`
+        context_BKDs = past_BUD[items, first : first + s + K - 1].unfold(1, s, 1)
+        part, gcontext_KSD = _score(
+            rows_RC,
+            context_BKDs.permute(1, 0, 3, 2).flatten(1, 2),  # a view, where the chunk lies in one item
+            W_KCD,
+            number_BT[items, chunk].flip(1).flatten(),
+            None if negatives_BTN is None else negatives_BTN[items, chunk].flip(1).flatten(0, 1),
+            weight_TK[chunk].flip(0).repeat(len(context_BKDs), 1),
+            (grows_RC, gpast_BUD is not None, gW_KCD),
+        )
         loss, picked = loss + part[0], picked + part[1]
+        if gpast_BUD is not None and gcontext_KSD is not None:
+            for k, gcontext_BsD in enumerate(gcontext_KSD.unflatten(1, (-1, s)), first):
+                gpast_BUD[items, k : k + s] += gcontext_BsD
     if gc_BTD is not None and gpast_BUD is not None:
         gc_BTD.copy_(gpast_BUD[:, :T].flip(1))
     return loss, picked
 
 
+def _chunks(items: int, rows: int) -> Iterator[tuple[slice, slice]]:
+    """Cut items × targets into parts of about CHUNK_ROWS: several short items, or a part of a long one."""
+    group = max(1, CHUNK_ROWS // rows)
+    for item in range(0, items, group):
+        for start in range(1, rows, CHUNK_ROWS):  # nothing predicts an item's first row
+            yield slice(item, min(items, item + group)), slice(start, min(rows, start + CHUNK_ROWS))
+
+
 def _score(
-    z_BTC: Tensor,
-    past_BUD: Tensor,
+    rows_RC: Tensor,
+    context_KSD: Tensor,
     W_KCD: Tensor,
-    negatives_BTN: Tensor | None,
-    weight_TK: Tensor,
-    chunk: slice,
-    grads: tuple[Tensor | None, Tensor | None, Tensor | None],
-) -> tuple[Tensor, Tensor]:
-    """Return loss and picked share of the targets in one chunk of time, and add to the gradients."""
-    B, T, C = z_BTC.shape
-    K, s = len(W_KCD), chunk.stop - chunk.start
-    rows_RC = z_BTC.view(B * T, C)
-    gz_BTC, gpast_BUD, gW_KCD = grads
-    first = T - chunk.stop + 1  # where the contexts of the chunk's last target begin in `past`
-    target_S = torch.arange(B * T, device=z_BTC.device).view(B, T)[:, chunk].flip(1).reshape(-1)
-    weight_SK = weight_TK[chunk].flip(0).repeat(B, 1)
-    context_BsDK = past_BUD[:, first : first + s + K - 1].unfold(1, K, 1)
-    context_KSD = context_BsDK.permute(3, 0, 1, 2).reshape(K, B * s, -1)
+    targets_S: Tensor,
+    negatives_SN: Tensor | None,
+    weight_SK: Tensor,
+    grads: tuple[Tensor | None, bool, Tensor | None],
+) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
+    """Score a chunk of targets: loss and picked share; add to the gradients of rows and W, return the contexts'."""
+    (R, C), K = rows_RC.shape, len(W_KCD)
+    grows_RC, need_context, gW_KCD = grads
     pred_SKC = torch.bmm(context_KSD, W_KCD.transpose(1, 2)).transpose(0, 1)
-    if negatives_BTN is None:  # every row of the batch is a candidate
-        label_SK = target_S[:, None].expand(-1, K)
-        logits_SKM = (pred_SKC.reshape(-1, C) @ rows_RC.T).view(-1, K, B * T)
+    if negatives_SN is None:  # every row of the batch is a candidate
+        label_SK1 = targets_S[:, None, None].expand(-1, K, 1)
+        logits_SKM = (pred_SKC.reshape(-1, C) @ rows_RC.T).view(-1, K, R)
     else:
-        candidate_SM = torch.cat([target_S[:, None], negatives_BTN[:, chunk].flip(1).flatten(0, 1)], dim=1)
-        label_SK = torch.zeros(B * s, K, dtype=torch.long, device=z_BTC.device)
+        candidate_SM = torch.cat([targets_S[:, None], negatives_SN], dim=1)
+        label_SK1 = torch.zeros_like(candidate_SM[:, :1, None]).expand(-1, K, 1)
         rows_SMC = rows_RC.index_select(0, candidate_SM.flatten()).view(*candidate_SM.shape, C)
         logits_SKM = torch.bmm(pred_SKC, rows_SMC.transpose(1, 2))
-    logp_SKM = F.log_softmax(logits_SKM.to(weight_TK.dtype), dim=2)
-    own_SK1 = logp_SKM.gather(2, label_SK[..., None])
+    logp_SKM = F.log_softmax(logits_SKM.to(weight_SK.dtype), dim=2)
+    own_SK1 = logp_SKM.gather(2, label_SK1)
     loss = -(own_SK1[..., 0] * weight_SK).sum()
     picked = ((own_SK1 >= logp_SKM).all(2) * weight_SK).sum()
-    if all(g is None for g in grads):
-        return loss, picked
+    if grows_RC is None and gW_KCD is None and not need_context:
+        return (loss, picked), None
 
     glogits_SKM = logp_SKM.exp_()
-    glogits_SKM.scatter_add_(2, label_SK[..., None], torch.full_like(own_SK1, -1.0))
-    glogits_SKM = glogits_SKM.mul_(weight_SK[..., None]).to(z_BTC.dtype)
-    if negatives_BTN is None:
-        if gz_BTC is not None:
-            gz_BTC.view(B * T, C).addmm_(
-                glogits_SKM.view(-1, B * T).T.to(gz_BTC.dtype), pred_SKC.reshape(-1, C).to(gz_BTC.dtype)
-            )
-        gpred_SKC = (glogits_SKM.view(-1, B * T) @ rows_RC).view(-1, K, C)
+    glogits_SKM.scatter_(2, label_SK1, own_SK1.exp_().sub_(1))
+    glogits_SKM = glogits_SKM.mul_(weight_SK[..., None]).to(rows_RC.dtype)
+    if negatives_SN is None:
+        if grows_RC is not None:
+            grows_RC.addmm_(glogits_SKM.view(-1, R).T.to(grows_RC.dtype), pred_SKC.reshape(-1, C).to(grows_RC.dtype))
+        gpred_SKC = (glogits_SKM.view(-1, R) @ rows_RC).view(-1, K, C)
     else:
-        if gz_BTC is not None:
-            grows_SMC = torch.bmm(glogits_SKM.transpose(1, 2), pred_SKC).to(gz_BTC.dtype)
-            gz_BTC.view(B * T, C).index_add_(0, candidate_SM.flatten(), grows_SMC.flatten(0, 1))
+        if grows_RC is not None:
+            grows_SMC = torch.bmm(glogits_SKM.transpose(1, 2), pred_SKC).to(grows_RC.dtype)
+            grows_RC.index_add_(0, candidate_SM.flatten(), grows_SMC.flatten(0, 1))
             del grows_SMC
         gpred_SKC = torch.bmm(glogits_SKM, rows_SMC)
         del rows_SMC
@@ -154,11 +167,7 @@ def _score(
     gpred_KSC = gpred_SKC.transpose(0, 1)
     if gW_KCD is not None:
         _add_product(gW_KCD, gpred_KSC.transpose(1, 2), context_KSD)
-    del context_KSD
-    if gpast_BUD is not None:
-        for k, gcontext_BsD in enumerate(torch.bmm(gpred_KSC, W_KCD).view(K, B, s, -1), first):
-            gpast_BUD[:, k : k + s] += gcontext_BsD
-    return loss, picked
+    return (loss, picked), torch.bmm(gpred_KSC, W_KCD) if need_context else None
 
 
 def _add_product(sum_KCD: Tensor, a_KCS: Tensor, b_KSD: Tensor) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from stagewise.objectives import InfoNCE, contrast
 from stagewise.objectives.negatives import DRAWS, draw_negatives
@@ -166,3 +167,13 @@ def test_others_needs_two_rows():
 def test_parameters_of_the_published_experiment():
     assert sum(p.numel() for p in InfoNCE(512, 512).parameters()) == 3_145_728
     assert sum(p.numel() for p in InfoNCE(512, 256).parameters()) == 1_572_864
+
+
+def test_without_a_graph_no_gradient_is_computed():
+    objective = InfoNCE(6, 6, steps=2, negatives=3)
+    z = torch.randn(2, 6, 9)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        score = objective(z, z, torch.Generator().manual_seed(0))
+    targets = 2 * 8
+    assert counter.get_total_flops() == 2 * targets * 2 * (6 * 6 + 4 * 6)  # predictions and scores
+    assert not score.loss.requires_grad
