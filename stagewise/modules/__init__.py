@@ -4,10 +4,12 @@ from stagewise.modules.conv1d import Conv1d
 from stagewise.modules.geometry import Geometry, Layer, geometry_of
 from stagewise.modules.gru import GRU
 from stagewise.modules.recurrent import Recurrent
+from stagewise.modules.resnet import ResNet
 
 SHORT_NAMES = {
     "conv1d": "stagewise.modules.conv1d:Conv1d",
     "gru": "stagewise.modules.gru:GRU",
+    "resnet": "stagewise.modules.resnet:ResNet",
 }
 
-__all__ = ["GRU", "SHORT_NAMES", "Conv1d", "Geometry", "Layer", "Recurrent", "geometry_of"]
+__all__ = ["GRU", "SHORT_NAMES", "Conv1d", "Geometry", "Layer", "Recurrent", "ResNet", "geometry_of"]
