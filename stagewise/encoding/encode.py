@@ -25,6 +25,7 @@ from stagewise.windows.source import Source
 
 CALIBRATION_ITEMS = 32  # spread evenly over the data set; what lies outside their range is counted
 CALIBRATION_ROWS = 4096  # of each
+HEADROOM = 0.25  # of a channel's range: on real speech ten times fewer values lie outside, and zstd leaves 5 % less
 
 
 @dataclass(frozen=True)
@@ -144,4 +145,7 @@ def calibrate(chain: Chain, stop: Stop) -> Scaling:
                 break
     if not len(present):
         low_C, high_C = np.zeros_like(low_C), np.zeros_like(high_C)
-    return Scaling.fit(low_C, high_C)
+    # Room for what other items hold, at the ends that are no ReLU's zero.
+    below_C, above_C = low_C != 0, high_C != 0
+    room_C = HEADROOM * (high_C - low_C) / np.maximum(1, below_C.astype(int) + above_C)
+    return Scaling.fit(low_C - room_C * below_C, high_C + room_C * above_C)

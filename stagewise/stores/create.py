@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
+from zarr.codecs import BytesCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
 from stagewise.atomic import disk_errors, fsync_file, fsync_folder
 from stagewise.stores.layout import FILL, STORE, StoreSpec
@@ -27,8 +27,9 @@ def create_group(folder: Path, spec: StoreSpec, fingerprint: str, scaling: Scali
         DiskError: the disk is full, read-only or failing.
     """
     store, layout = folder / STORE, spec.layout
+    packed = spec.compress == "zstd"
     about = {
-        "format": 1,
+        "format": 2,
         "items": spec.items,
         "rows": spec.rows,
         "dtype": spec.dtype,
@@ -42,9 +43,9 @@ def create_group(folder: Path, spec: StoreSpec, fingerprint: str, scaling: Scali
             dtype=spec.dtype,
             chunks=(layout.chunk_rows, *spec.row_shape),
             shards=(layout.shard_rows, *spec.row_shape),
-            filters=(),
+            filters=(TransposeCodec(order=(*range(1, len(spec.row_shape) + 1), 0)),) if packed else (),
             serializer=BytesCodec(endian="little"),
-            compressors=(*((ZstdCodec(level=1),) if spec.compress == "zstd" else ()), Crc32cCodec()),
+            compressors=(*((ZstdCodec(level=1),) if packed else ()), Crc32cCodec()),
             fill_value=FILL[spec.dtype],
         )
         # A fill value that no value equals: zarr-python leaves out a chunk that is all fill value.

@@ -120,9 +120,13 @@ class StoreSpec:
 
     @cached_property
     def layout(self) -> Layout:
-        """Where the rows will lie: chunks of 16 to 512 rows, if possible of 128 to 256 KiB (floats: 512)."""
+        """Where the rows will lie: chunks of 16 to 512 rows, if possible of 128 to 256 KiB (floats: 512).
+
+        Compressed ones are four times smaller, because a window is only to be had with the whole of its chunks.
+        """
         row_bytes = math.prod(self.row_shape) * np.dtype(self.dtype).itemsize
-        wanted = min((256 << 10) if self.dtype == "int8" else (512 << 10), self.shard_bytes // 4) // row_bytes
+        chunk_bytes = ((256 << 10) if self.dtype == "int8" else (512 << 10)) // (4 if self.compress == "zstd" else 1)
+        wanted = min(chunk_bytes, self.shard_bytes // 4) // row_bytes
         chunk_rows = min(max(1 << max(wanted.bit_length() - 1, 0), 16), 512)
         in_budget, in_array = self.shard_bytes // (chunk_rows * row_bytes), -(-self.rows // chunk_rows)
         shard_rows = chunk_rows * max(1, min(in_budget, in_array))

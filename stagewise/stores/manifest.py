@@ -13,7 +13,7 @@ from stagewise.stores.damage import damaged, remedy
 from stagewise.stores.files import small_files
 from stagewise.stores.layout import COMPRESS, FILL, MANIFEST, Layout
 
-FORMAT = 1
+FORMAT = 2  # 1 had compressed chunks row by row
 MOST_CHUNK_BYTES = 1 << 30  # a manifest that asks for more is not ours
 
 

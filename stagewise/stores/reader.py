@@ -75,7 +75,7 @@ class StoreReader:
         self.gather(np.array([item]), np.array([start]), out[None])
 
     def gather(self, items: Ints, starts: Ints, out: npt.NDArray[Any]) -> None:
-        """Fill `out` (B, T, *row_shape) of the stored dtype, each piece C-contiguous, with rows of B items from `starts`.
+        """Fill `out` (B, T, *row_shape), of the stored dtype, with T rows of B items, each from its start.
 
         Raises:
             IntegrityError: the bytes on disk are not the bytes that were written.

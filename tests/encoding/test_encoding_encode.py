@@ -144,9 +144,25 @@ def test_int8_is_as_exact_as_its_step(tmp_path):
     rows = np.concatenate([np.concatenate(list(chain().rows(i))) for i in np.flatnonzero(LENGTHS)])
     read = np.concatenate([store[item] for item in range(len(LENGTHS))])
     assert (np.abs(read - rows) <= scaling.scale_C * (0.5 + 1e-5)).all()
-    reach = (rows.max(0) - rows.min(0)) / 2
-    assert (scaling.scale_C >= reach / 127).all()
+    reach = 1.25 * (rows.max(0) - rows.min(0)) / 2
+    assert (scaling.scale_C >= 0.999 * reach / 127).all()
     assert (scaling.scale_C <= 1.02 * reach / 127).all()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "wider"),
+    [(0, 8, (0, 10)), (-8, 0, (-10, 0)), (-2, 2, (-2.5, 2.5)), (4, 8, (3.5, 8.5)), (3, 3, (3, 3)), (0, 0, (0, 0))],
+)
+def test_calibration_leaves_room_but_not_below_a_relus_zero(low, high, wider):
+    class Ends(InMemory):
+        def read(self, item, start, stop):
+            return np.where(np.arange(start, stop) % 2, np.float32(low), np.float32(high))[None]
+
+    scaling = calibrate(Chain(RawSource(Ends()), [], CPU), Stop())
+    found = scaling.offset_C + scaling.scale_C * np.array([-127, 127])
+    step = scaling.scale_C.item()
+    assert found == pytest.approx(wider, abs=max(step, 1e-30))
+    assert scaling.quantise(np.array(wider, np.float32)[:, None])[1] == 0
 
 
 def test_calibration_looks_at_items_from_everywhere():

@@ -51,7 +51,7 @@ def test_zarr_python_and_tensorstore_read_the_same(write, dtype, compress, row_s
     assert group["offsets"][:].tolist() == store.spec.offsets.tolist()
     about = dict(group.attrs["stagewise"])
     assert about == {
-        "format": 1,
+        "format": 2,
         "items": len(store.items),
         "rows": len(expected),
         "dtype": dtype,
@@ -158,7 +158,7 @@ def test_manifest_says_what_there_is(write):
     assert manifest.bytes == sum(path.stat().st_size for path in files)
     assert manifest.float32_bytes == sum(item.size * 4 for item in store.items)
     assert {path.name for path in store.folder.iterdir()} == {"store.zarr", "store.manifest.json"}
-    assert json.loads((store.folder / "store.manifest.json").read_text())["format"] == 1
+    assert json.loads((store.folder / "store.manifest.json").read_text())["format"] == 2
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
@@ -180,6 +180,7 @@ def test_chunks_and_shards_have_the_sizes_they_should():
         assert spec.chunk_rows == chunk_rows
         assert spec.shard_rows % chunk_rows == 0
         assert spec.shard_rows * spec.layout.row_bytes <= 64 << 20
+    assert StoreSpec(np.array([10**6]), (512,), "int8", "zstd").chunk_rows == 128
     small = StoreSpec(np.array([100]), (700,), "float32")
     assert (small.chunk_rows, small.shard_rows) == (128, 128)
 

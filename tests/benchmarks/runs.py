@@ -1,0 +1,130 @@
+"""Whole runs: the wait for data, a second pass over a finished run, growth with items, their length and depth."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from report import Table
+from timing import Ratio, Times, show
+
+ROOT = Path(__file__).parents[2]
+CHILD = """
+import json, resource, sys, time
+begun = time.perf_counter()
+import torch, zarr, stagewise, stagewise.cli.make, stagewise.runner, sklearn.metrics
+imported = time.perf_counter()
+facts = stagewise.run(sys.argv[1], run=sys.argv[2], set=json.loads(sys.argv[3]))
+done = time.perf_counter()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps({"imports": imported - begun, "run": done - imported, "resident": peak, "facts": facts}))
+"""
+NOISE = """
+format = 1
+[pipeline]
+name = "growth"
+[data]
+target = "noise:Noise"
+items = {items}
+seconds = {seconds}
+[defaults.train]
+epochs = 2
+patience = 5
+[defaults.store]
+write = true
+"""
+STAGE = """
+[[stage]]
+name = "conv{number}"
+encoder = {{ target = "conv1d", in_channels = {inputs}, out_channels = 128, kernel_size = {k}, stride = {s}, padding = 2 }}
+"""
+
+
+def run(file: Path, folder: Path, settings: dict[str, object] | None = None) -> dict:
+    """Run a pipeline in a process of its own."""
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(file), str(folder), json.dumps(settings or {})],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def quickstart(folder: Path, runs: int) -> Table:
+    """The quickstart from nothing, and over the finished run."""
+    first = [run(ROOT / "pipelines/quickstart.toml", folder / f"quickstart-{n}") for n in range(2)]
+    again = [run(ROOT / "pipelines/quickstart.toml", folder / "quickstart-0") for _ in range(runs)]
+    seconds = Times(tuple(r["run"] for r in again))
+    rows = [
+        ["first pass", ", ".join(show(r["run"]) for r in first), show(median(r["imports"] for r in first))],
+        ["second pass, nothing changed", seconds, show(median(r["imports"] for r in again))],
+    ]
+    return Table(["quickstart.toml", "beyond imports", "imports"], rows)
+
+
+def data_wait(folder: Path) -> Table | None:
+    """How long the paper's stages wait for data, at full width on real speech."""
+    if "STAGEWISE_TEST_DATA" not in os.environ:
+        return None
+    data = Path(os.environ["STAGEWISE_TEST_DATA"]) / "librispeech-sample"
+    settings: dict[str, object] = {"data.root": str(data), "defaults.train.epochs": 4, "defaults.train.patience": 9}
+    settings |= {f"data.splits.{name}": str(data / f"{name}.txt") for name in ("train", "test")}
+    settings["data.phones"] = str(data / "phone_alignment.txt")
+    rows = []
+    for stage in run(ROOT / "pipelines/librispeech.toml", folder / "wait", settings)["facts"]["stages"]:
+        train = stage["train"]
+        share = train["data_wait_seconds"] / train["seconds"]
+        rows.append([stage["name"], show(train["seconds"] / train["steps"]), f"{share:.4f}"])
+    columns = ["stage", "training (validation included) per step", "share of it that waits for data"]
+    return Table(columns, rows, ["librispeech.toml at full width on 92 utterances, 4 epochs."])
+
+
+def growth(folder: Path, runs: int) -> Table:
+    """Ten times the items, ten times their length, twice the depth."""
+    sizes = {"base": (40, 20, 2), "items × 10": (400, 20, 2), "length × 10": (40, 200, 2), "depth × 2": (40, 20, 4)}
+    found: dict[str, list[dict]] = {name: [] for name in sizes}
+    for turn in range(runs):
+        for name, (items, seconds, depth) in sizes.items():
+            file = folder / "growth.toml"
+            shape = [(1, 10, 5), (128, 8, 4), (128, 4, 1), (128, 4, 1)]
+            stages = (STAGE.format(number=n, inputs=c, k=k, s=s) for n, (c, k, s) in enumerate(shape[:depth], 1))
+            file.write_text(NOISE.format(items=items, seconds=seconds) + "".join(stages))
+            target = folder / f"growth-{name}-{turn}"
+            found[name].append(run(file, target))
+            subprocess.run(["rm", "-r", str(target)], check=True)
+    rows = []
+    for name, results in found.items():
+        train, encode, resident = (
+            Ratio(tuple(of(r) / of(b) for r, b in zip(results, found["base"], strict=True)))
+            for of in (lambda r: total(r, "train"), lambda r: total(r, "store"), lambda r: r["resident"])
+        )
+        peak = max(s["memory"]["measured_peak_bytes"] for s in results[0]["facts"]["stages"])
+        rows.append([name, train, encode, f"{peak / 1e6:.1f} MB", resident])
+    columns = ["", "training / base", "encoding / base", "largest step (tensors)", "resident peak / base"]
+    return Table(columns, rows, ["Base: 40 items of 20 s of noise, two stages of 128 channels, two epochs."])
+
+
+def total(result: dict, kind: str) -> float:
+    return sum(stage[kind]["seconds"] for stage in result["facts"]["stages"])
+
+
+def main(runs: int = 5) -> list[Table]:
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tables = [quickstart(folder, runs), data_wait(folder), growth(folder, max(2, runs // 2))]
+    print(f"({time.perf_counter() - begun:.0f} s)", file=sys.stderr)
+    return [table for table in tables if table is not None]
+
+
+if __name__ == "__main__":
+    print(*main(int(sys.argv[1]) if sys.argv[1:] else 5), sep="\n\n")

@@ -1,0 +1,119 @@
+"""Training steps: against the arithmetic that people use today, in sync, in pieces, and what the objective takes."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+import torch
+from naive import NaiveNetwork
+from paper import BATCH, CHANNELS, STAGES, WINDOW, Input, step_input, trainee
+from report import Table
+from timing import Times, interleaved, ratio, total
+
+from stagewise.memory.predict import predict_step
+from stagewise.training.step import Trainee, gradient, score_of, train_step, update
+
+inputs = {name: step_input(name) for name in STAGES}
+PRODUCT = 2 * 1024 * CHANNELS * CHANNELS * 12  # floating-point operations of the plain product
+
+
+def step(trained: Trainee, data: Input) -> None:
+    train_step(trained, data.rows(), data.crop, torch.Generator().manual_seed(0))
+
+
+def against_naive(runs: int) -> Table:
+    """Every stage's step in both precisions, and the naive one's."""
+    ours = {(name, kind): trainee(name, kind) for name in STAGES for kind in (torch.float32, torch.bfloat16)}
+    naive = NaiveNetwork()
+    ways = {key: partial(step, trained, inputs[key[0]]) for key, trained in ours.items()}
+    ways |= {("naive", layer): partial(naive.step, layer) for layer in (*range(6), None)}
+    times = interleaved(ways, runs, warm=1)
+    rows = []
+    for layer, name in enumerate(STAGES):
+        fp32, bf16, old = times[name, torch.float32], times[name, torch.bfloat16], times["naive", layer]
+        rows.append([name, old, fp32, ratio(old, fp32), bf16, ratio(old, bf16)])
+    fp32_all, bf16_all = ([times[name, kind] for name in STAGES] for kind in (torch.float32, torch.bfloat16))
+    old_all = [times["naive", layer] for layer in range(6)]
+    sums = [total(old_all), total(fp32_all), ratio(old_all, fp32_all), total(bf16_all), ratio(old_all, bf16_all)]
+    rows.append(["sum of the six", *sums])
+    sync = times["naive", None]
+    rows.append(["all in sync", sync, "–", ratio(sync, fp32_all), "–", ratio(sync, bf16_all)])
+    return Table(
+        ["step of", "naive", "fp32", "times faster", "bf16 autocast", "times faster"],
+        rows,
+        [
+            f"Batch {BATCH}, {CHANNELS} channels, 12 prediction steps, 10 negatives, {WINDOW} rows scored, Adam. `naive` runs "
+            "each layer over the whole crop of 20,480 samples and materialises every negative (`tests/benchmarks/naive.py`). "
+            "The last line holds the naive network's step in sync against the sum of our six."
+        ],
+    )
+
+
+def objective(runs: int) -> Table:
+    """The objective's share of a step, and its arithmetic against a plain product's rate."""
+    rows = []
+    a, b = torch.randn(1024, CHANNELS), torch.randn(CHANNELS, CHANNELS * 12)
+    for name in STAGES:
+        trained, data = trainee(name), inputs[name]
+        x_BCT = data.rows()
+        with torch.no_grad():
+            z_BCT, c_BDT = (t.clone() for t in trained.stage.window(x_BCT, data.crop))
+        z_BCT = z_BCT.requires_grad_()
+        c_BDT = c_BDT.requires_grad_() if name == "context" else z_BCT
+
+        def score(trained=trained, z_BCT=z_BCT, c_BDT=c_BDT) -> None:
+            score_of(trained, z_BCT, c_BDT, torch.Generator().manual_seed(0)).loss.backward()
+            for parameter in (*trained.parameters(), z_BCT, c_BDT):
+                parameter.grad = None
+
+        ways = {"step": partial(step, trained, data), "score": score, "product": partial(torch.mm, a, b)}
+        ways["update"] = partial(refill, trained)
+        times = interleaved(ways, runs)
+        operations = 3 * PRODUCT * z_BCT.shape[0] * WINDOW // 1024 * c_BDT.shape[1] // CHANNELS
+        rate = ratio(times["product"], times["score"]).median * operations / PRODUCT
+        rows.append([name, times["step"], times["score"], ratio(times["score"], times["step"]), f"{rate:.2f}"])
+        product = times["product"].median
+    return Table(
+        ["stage", "step", "objective", "objective / step", "rate / plain product's"],
+        rows,
+        [f"Plain product (1024 × 512) · (512 × 6144), fp32: {PRODUCT / product / 1e9:.0f} GFLOP/s in the same run."],
+    )
+
+
+def refill(trained: Trainee) -> None:
+    for parameter in trained.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    update(trained)
+
+
+def pieces(runs: int) -> Table:
+    """A step under a limit of half of what it needs, against the step as it is."""
+    rows = []
+    for name, batch in (("conv1", 64), ("conv2", 64), ("conv3", 64), ("context", 64), ("end-to-end", BATCH)):
+        data = step_input(name, batch)
+        shape = (*data.stored.shape[:1], CHANNELS if name in ("conv3", "context") else 1, data.span)
+        whole = trainee(name)
+        need, count, cut = predict_step(whole, data.below, shape, data.crop).peak, 1, whole
+        while count < batch and predict_step(cut, data.below, shape, data.crop).peak > need / 2:
+            count *= 2
+            cut = trainee(name, pieces=count)
+        peak = predict_step(cut, data.below, shape, data.crop).peak
+        times = interleaved({key: partial(step, t, data) for key, t in (("whole", whole), ("cut", cut))}, runs, warm=1)
+        found = []
+        for trained in (trainee(name), trainee(name, pieces=count)):
+            gradient(trained, data.rows(), data.crop, torch.Generator().manual_seed(0))
+            found.append(torch.cat([p.grad.flatten() for p in trained.parameters()]))
+        gap = float((found[0] - found[1]).norm() / found[0].norm())
+        cells = [f"{name}, batch {batch}", f"{need / 1e6:.0f} MB", f"{peak / 1e6:.0f} MB in {count}"]
+        rows.append([*cells, times["whole"], times["cut"], ratio(times["cut"], times["whole"]), f"{gap:.0e}"])
+    columns = ["step of", "needs", "in pieces", "whole", "in pieces", "ratio", "relative distance of the gradients"]
+    return Table(columns, rows, ["Pieces: the fewest (of 2, 4, 8, …) whose predicted peak is at most half."])
+
+
+def main(runs: int = 7) -> list[Table]:
+    return [against_naive(max(5, runs - 2)), objective(runs), pieces(runs)]
+
+
+if __name__ == "__main__":
+    print(*main(int(sys.argv[1]) if sys.argv[1:] else 7), sep="\n\n")
