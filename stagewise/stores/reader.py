@@ -35,6 +35,7 @@ class StoreReader:
         lengths: rows of each item, int64 (items,).
         offsets: first row of each item and, last, the number of rows, int64 (items + 1,).
         row_shape, dtype: of a row as stored.
+        compressed: whether rows come out of compressed chunks, in which one channel lies after another.
         scaling: of an int8 store, else None.
 
     Raises:
@@ -50,7 +51,7 @@ class StoreReader:
         layout = self.manifest.layout
         self._chunk_rows, self._chunks_per_shard = layout.chunk_rows, layout.chunks_per_shard
         self._checked = bytearray(layout.shards * layout.chunks_per_shard)
-        self._compressed = layout.compress != "none"
+        self.compressed = layout.compress != "none"
         self._shards = OpenShards(store, layout, self.offsets)
         # A partial, not a bound method: a reader that is let go is freed, and its files closed, at once.
         self._chunk = partial(_read_chunk, self._shards, layout.chunks_per_shard)
@@ -77,6 +78,8 @@ class StoreReader:
     def gather(self, items: Ints, starts: Ints, out: npt.NDArray[Any]) -> None:
         """Fill `out` (B, T, *row_shape), of the stored dtype, with T rows of B items, each from its start.
 
+        The rows of an item are C-contiguous in `out`, or anything at all if the store is compressed.
+
         Raises:
             IntegrityError: the bytes on disk are not the bytes that were written.
         """
@@ -96,7 +99,7 @@ class StoreReader:
             chunk, inside = divmod(row + done, self._chunk_rows)
             piece = out[done : done + self._chunk_rows - inside]
             done += len(piece)
-            if self._compressed:
+            if self.compressed:
                 piece[...] = self._decoded(chunk)[inside : inside + len(piece)]
             elif self._checked[chunk]:
                 shard, number = divmod(chunk, self._chunks_per_shard)

@@ -71,7 +71,8 @@ def decode_chunk(block: ByteArray, layout: Layout) -> npt.NDArray[Any]:
     if layout.compress == "none":
         return body.view(layout.dtype).reshape(layout.chunk_rows, *layout.row_shape)
     columns = _unzstd(body, layout.chunk_bytes).view(layout.dtype).reshape(*layout.row_shape, layout.chunk_rows)
-    return np.ascontiguousarray(np.moveaxis(columns, -1, 0))
+    axes = range(columns.ndim)
+    return columns.transpose(axes[-1], *axes[:-1])  # not copied: of most chunks only some rows are wanted
 
 
 def crc32c(block: ByteArray | bytes) -> bytes:

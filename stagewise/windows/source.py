@@ -75,7 +75,10 @@ class StoreSource(Source):
 
     def gather(self, items: Ints, starts: Ints, span: int) -> Tensor:
         """Read rows in the store's dtype: (B, span, C)."""
-        z_BTC = np.empty((len(items), span, self.channels), self.store.dtype)
+        if self.store.compressed:  # one channel lies after another in its chunks, and need not be turned around
+            z_BTC = np.empty((len(items), self.channels, span), self.store.dtype).transpose(0, 2, 1)
+        else:
+            z_BTC = np.empty((len(items), span, self.channels), self.store.dtype)
         self.store.gather(items, starts, z_BTC)
         return torch.from_numpy(z_BTC)
 
