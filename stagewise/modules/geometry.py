@@ -169,12 +169,18 @@ def out_channels(module: nn.Module, channels: int, where: str = "module") -> int
         for name, child in module.named_children():
             channels = out_channels(child, channels, f"{where}.{name}")
         return channels
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
+    if type(module) in POINTWISE:
+        return channels
+    if isinstance(module, nn.Conv1d) and type(module).forward is nn.Conv1d.forward and module.in_channels == channels:
+        return module.out_channels
     module = copy.deepcopy(module).eval()  # a batch norm counts even what has no data
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        rows = 2 if isinstance(module, Recurrent) else 4096  # a recurrent module costs something for every row
-        return int(_apply(module, torch.empty(1, channels, rows), where).shape[1])
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        if isinstance(module, Recurrent):  # two rows cost less than to import what computes without data
+            return int(_apply(module, torch.zeros(1, channels, 2), where).shape[1])
+        from torch._subclasses.fake_tensor import FakeTensorMode
+
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            return int(_apply(module, torch.empty(1, channels, 4096), where).shape[1])
 
 
 def _apply(module: nn.Module, x: torch.Tensor, where: str) -> torch.Tensor:

@@ -16,39 +16,23 @@ import sys
 
 import psutil
 import torch
+from paper import STAGES, WINDOW, trainee
 
 from stagewise.memory.measure import measured
 from stagewise.memory.predict import predict_step
-from stagewise.modules import GRU, Conv1d
-from stagewise.modules.stage_module import Crop, StageModule
-from stagewise.objectives import InfoNCE
-from stagewise.training.step import Trainee, train_step
+from stagewise.modules.stage_module import Crop
+from stagewise.training.step import train_step
 
-KERNEL, STRIDE, PADDING = [10, 8, 4, 4, 4], [5, 4, 2, 2, 2], [2, 2, 2, 2, 1]
-WINDOW, CHANNELS, HIDDEN = 128, 512, 256
-NAMES = ("end-to-end", "conv1", "conv2", "conv3", "conv4", "conv5", "context")
+NAMES = ("end-to-end", *STAGES)
 CASES = ((8, 20_480, 0.36), (32, 20_480, 0.25), (8, 163_840, 0.08))
 
 
-def network(name: str) -> StageModule:
-    if name == "end-to-end":
-        return StageModule(Conv1d(1, [CHANNELS] * 5, KERNEL, STRIDE, PADDING), GRU(CHANNELS, HIDDEN), 1)
-    if name == "context":
-        return StageModule(None, GRU(CHANNELS, HIDDEN), CHANNELS)
-    i = int(name[-1]) - 1
-    channels = CHANNELS if i else 1
-    return StageModule(Conv1d(channels, CHANNELS, KERNEL[i], STRIDE[i], PADDING[i]), None, channels)
-
-
 def measure(name: str, batch: int, crop: int) -> dict[str, float]:
-    torch.manual_seed(0)
     process = psutil.Process()
     torch.nn.functional.conv1d(torch.randn(8, 8, 64), torch.randn(8, 8, 3)).sum()  # libraries set themselves up
     before = process.memory_info().rss
-    stage = network(name)
-    objective = InfoNCE(stage.z_channels, stage.out_channels)
-    trainee = Trainee(stage, objective, None)
-    trainee.optimizer = torch.optim.Adam(trainee.parameters(), lr=2e-4, fused=True)
+    trained = trainee(name)
+    stage = trained.stage
     geometry = stage.geometry
     if name == "end-to-end":  # the whole crop goes through; the window is cut out of its rows
         span, skip = crop, (geometry.rows(crop) - WINDOW) // 2
@@ -58,7 +42,7 @@ def measure(name: str, batch: int, crop: int) -> dict[str, float]:
 
     def step() -> None:
         x_BCT = torch.randn(batch, stage.in_channels, span)
-        train_step(trainee, x_BCT, cut, torch.Generator().manual_seed(0))
+        train_step(trained, x_BCT, cut, torch.Generator().manual_seed(0))
 
     step()
     step()
@@ -67,10 +51,10 @@ def measure(name: str, batch: int, crop: int) -> dict[str, float]:
     step()
     with open("/proc/self/status") as file:  # noqa: PTH123
         high = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
-    existing = 3 * sum(p.numel() * p.element_size() for p in trainee.parameters())
+    existing = 3 * sum(p.numel() * p.element_size() for p in trained.parameters())
     with measured(torch.device("cpu"), existing) as peak:
         step()
-    predicted = predict_step(trainee, [], (batch, stage.in_channels, span), cut).peak
+    predicted = predict_step(trained, [], (batch, stage.in_channels, span), cut).peak
     return {"tensors": peak.bytes, "resident": high - before, "predicted": predicted}
 
 

@@ -114,8 +114,10 @@ def main(runs: int = 7) -> list[Table]:
             ["store", "gather / memmap", "feed / feed of memmap", "gather, as float16", "feed, as float16", "memory"],
             rows,
             [
-                "Rows per second of batches of eight shuffled windows of 128 × 512, over those out of one `np.memmap` of the same "
-                "bytes: one thread, then with the two threads that read ahead of training. Page cache warm; `memory` is how far "
+                "Rows per second of batches of eight shuffled windows of 128 × 512, over those out of one "
+                "`np.memmap` of the same "
+                "bytes: one thread, then with the two threads that read ahead of training. Page cache warm; "
+                "`memory` is how far "
                 "the resident set rose when every item was read once and then the windows."
             ],
         )

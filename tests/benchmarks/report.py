@@ -16,8 +16,8 @@ import zarr
 RESULTS = Path(__file__).with_name("RESULTS.md")
 OPENING = """# What was measured
 
-Written by `python tests/benchmarks`, section by section. Medians of interleaved runs, with the lowest and the highest in
-brackets; a ratio is formed run by run. Times are of that machine in that hour.
+Written by `python tests/benchmarks`, section by section. Medians of interleaved runs, with the lowest and the highest
+in brackets; a ratio is formed run by run. Times are of that machine in that hour.
 """
 
 
@@ -47,8 +47,9 @@ def machine() -> str:
     flags = Path("/proc/cpuinfo").read_text()
     kinds = [kind for kind in ("avx512f", "avx512_bf16", "amx_bf16") if f" {kind}" in flags]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    name = model.group(1) if model else platform.machine()
     return (
-        f"{model.group(1) if model else platform.machine()}, {torch.get_num_threads()} threads, {' '.join(kinds)}, {device}; "
+        f"{name}, {torch.get_num_threads()} threads, {' '.join(kinds)}, {device}; "
         f"python {platform.python_version()}, torch {torch.__version__}, numpy {numpy.__version__}, "
         f"zarr {zarr.__version__}; {datetime.now(UTC):%Y-%m-%d}"
     )

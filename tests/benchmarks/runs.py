@@ -42,7 +42,7 @@ write = true
 STAGE = """
 [[stage]]
 name = "conv{number}"
-encoder = {{ target = "conv1d", in_channels = {inputs}, out_channels = 128, kernel_size = {k}, stride = {s}, padding = 2 }}
+encoder = {{ target = "conv1d", in_channels = {inputs}, out_channels = 128, kernel_size = {k}, stride = {s} }}
 """
 
 
@@ -69,23 +69,6 @@ def quickstart(folder: Path, runs: int) -> Table:
         ["second pass, nothing changed", seconds, show(median(r["imports"] for r in again))],
     ]
     return Table(["quickstart.toml", "beyond imports", "imports"], rows)
-
-
-def data_wait(folder: Path) -> Table | None:
-    """How long the paper's stages wait for data, at full width on real speech."""
-    if "STAGEWISE_TEST_DATA" not in os.environ:
-        return None
-    data = Path(os.environ["STAGEWISE_TEST_DATA"]) / "librispeech-sample"
-    settings: dict[str, object] = {"data.root": str(data), "defaults.train.epochs": 4, "defaults.train.patience": 9}
-    settings |= {f"data.splits.{name}": str(data / f"{name}.txt") for name in ("train", "test")}
-    settings["data.phones"] = str(data / "phone_alignment.txt")
-    rows = []
-    for stage in run(ROOT / "pipelines/librispeech.toml", folder / "wait", settings)["facts"]["stages"]:
-        train = stage["train"]
-        share = train["data_wait_seconds"] / train["seconds"]
-        rows.append([stage["name"], show(train["seconds"] / train["steps"]), f"{share:.4f}"])
-    columns = ["stage", "training (validation included) per step", "share of it that waits for data"]
-    return Table(columns, rows, ["librispeech.toml at full width on 92 utterances, 4 epochs."])
 
 
 def growth(folder: Path, runs: int) -> Table:
@@ -121,9 +104,9 @@ def main(runs: int = 5) -> list[Table]:
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        tables = [quickstart(folder, runs), data_wait(folder), growth(folder, max(2, runs // 2))]
+        tables = [quickstart(folder, runs), growth(folder, max(2, runs // 2))]
     print(f"({time.perf_counter() - begun:.0f} s)", file=sys.stderr)
-    return [table for table in tables if table is not None]
+    return tables
 
 
 if __name__ == "__main__":

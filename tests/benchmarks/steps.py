@@ -7,11 +7,12 @@ from functools import partial
 
 import torch
 from naive import NaiveNetwork
-from paper import BATCH, CHANNELS, STAGES, WINDOW, Input, step_input, trainee
+from paper import BATCH, CHANNELS, CROP, STAGES, WINDOW, Input, step_input, trainee
 from report import Table
-from timing import Times, interleaved, ratio, total
+from timing import interleaved, ratio, total
 
 from stagewise.memory.predict import predict_step
+from stagewise.modules.stage_module import Crop, represent
 from stagewise.training.step import Trainee, gradient, score_of, train_step, update
 
 inputs = {name: step_input(name) for name in STAGES}
@@ -43,8 +44,10 @@ def against_naive(runs: int) -> Table:
         ["step of", "naive", "fp32", "times faster", "bf16 autocast", "times faster"],
         rows,
         [
-            f"Batch {BATCH}, {CHANNELS} channels, 12 prediction steps, 10 negatives, {WINDOW} rows scored, Adam. `naive` runs "
-            "each layer over the whole crop of 20,480 samples and materialises every negative (`tests/benchmarks/naive.py`). "
+            f"Batch {BATCH}, {CHANNELS} channels, 12 prediction steps, 10 negatives, {WINDOW} rows scored, Adam. "
+            "`naive` runs "
+            "each layer over the whole crop of 20,480 samples and materialises every negative "
+            "(`tests/benchmarks/naive.py`). "
             "The last line holds the naive network's step in sync against the sum of our six."
         ],
     )
@@ -111,8 +114,64 @@ def pieces(runs: int) -> Table:
     return Table(columns, rows, ["Pieces: the fewest (of 2, 4, 8, …) whose predicted peak is at most half."])
 
 
+def in_sync(runs: int) -> Table:
+    """All six stages on one crop, each one's backward right after its own forward, against the same steps alone."""
+    trained = {name: trainee(name) for name in STAGES}
+    crop_BCT = torch.randn(BATCH, 1, CROP)
+    alone: dict[str, tuple[torch.Tensor, Crop]] = {}
+
+    def window(name: str, x_BCT: torch.Tensor) -> tuple[torch.Tensor, Crop]:
+        geometry = trained[name].stage.geometry
+        rows = geometry.rows(x_BCT.shape[2])
+        start = (rows - WINDOW) // 2
+        begin, end, skip = geometry.piece(start, start + WINDOW, x_BCT.shape[2])
+        return x_BCT[:, :, begin:end].contiguous(), Crop((skip,) * BATCH, WINDOW)
+
+    def handed_on(name: str, x_BCT: torch.Tensor) -> torch.Tensor:
+        return represent([trained[name].stage], x_BCT)
+
+    def together() -> None:
+        x_BCT = crop_BCT
+        for name in STAGES:
+            above_BCT = handed_on(name, x_BCT) if name != STAGES[-1] else x_BCT
+            train_step(trained[name], *window(name, x_BCT), torch.Generator().manual_seed(0))
+            x_BCT = above_BCT
+
+    def forward() -> None:
+        x_BCT = crop_BCT
+        for name in STAGES[:-1]:
+            x_BCT = handed_on(name, x_BCT)
+
+    x_BCT = crop_BCT
+    for name in STAGES:
+        alone[name] = window(name, x_BCT)
+        x_BCT = handed_on(name, x_BCT)
+
+    def one_by_one() -> None:
+        for name in STAGES:
+            train_step(trained[name], *alone[name], torch.Generator().manual_seed(0))
+
+    times = interleaved({"together": together, "one by one": one_by_one, "forward": forward}, runs)
+    together_, single, below = times["together"], times["one by one"], times["forward"]
+    return Table(
+        [
+            "in sync",
+            "six steps alone",
+            "ratio",
+            "forward of the crop, without a graph",
+            "its share of the step in sync",
+        ],
+        [[together_, single, ratio(together_, single), below, ratio(below, together_)]],
+        [
+            "In sync every stage runs over the whole crop to hand its rows on (they change with every step) and "
+            "trains on 128 of "
+            "them; alone it reads those it needs from a store. What is beyond 1 is that forward pass."
+        ],
+    )
+
+
 def main(runs: int = 7) -> list[Table]:
-    return [against_naive(max(5, runs - 2)), objective(runs), pieces(runs)]
+    return [against_naive(max(5, runs - 2)), objective(runs), in_sync(runs), pieces(max(5, runs - 2))]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,33 @@
+"""Measure everything, or some sections, and write RESULTS.md: `python tests/benchmarks [SECTION…] [--runs N]`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+from report import write
+
+SECTIONS = {
+    "steps": "Training steps",
+    "vision": "Vision: a step of the paper's three modules",
+    "profiles": "Where a step's time goes",
+    "reading": "Windows out of a store",
+    "encoding": "Encoding a data set into a store",
+    "runs": "Whole runs",
+    "quality": "Stores of real, trained activations",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], default=[], help=", ".join(SECTIONS))
+    parser.add_argument("--runs", type=int, default=7, help="interleaved runs of each way")
+    arguments = parser.parse_args()
+    for name in arguments.sections or SECTIONS:
+        text = "\n\n".join(map(str, importlib.import_module(name).main(arguments.runs)))
+        print(f"## {SECTIONS[name]}\n\n{text}\n", flush=True)
+        write(name, SECTIONS[name], text)
+
+
+if __name__ == "__main__":
+    main()
