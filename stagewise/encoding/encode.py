@@ -25,6 +25,7 @@ from stagewise.windows.source import Source
 
 CALIBRATION_ITEMS = 32  # spread evenly over the data set; what lies outside their range is counted
 CALIBRATION_ROWS = 4096  # of each
+Ends = npt.NDArray[np.float64]
 HEADROOM = 0.25  # of a channel's range: on real speech ten times fewer values lie outside, and zstd leaves 5 % less
 
 
@@ -145,7 +146,14 @@ def calibrate(chain: Chain, stop: Stop) -> Scaling:
                 break
     if not len(present):
         low_C, high_C = np.zeros_like(low_C), np.zeros_like(high_C)
-    # Room for what other items hold, at the ends that are no ReLU's zero.
-    below_C, above_C = low_C != 0, high_C != 0
-    room_C = HEADROOM * (high_C - low_C) / np.maximum(1, below_C.astype(int) + above_C)
-    return Scaling.fit(low_C - room_C * below_C, high_C + room_C * above_C)
+    return Scaling.fit(*_with_room(low_C.astype(np.float64), high_C.astype(np.float64)))
+
+
+def _with_room(low_C: Ends, high_C: Ends) -> tuple[Ends, Ends]:
+    """Widen ranges for what other items hold, never across zero: a ReLU gives nothing below it."""
+    if not (np.isfinite(low_C).all() and np.isfinite(high_C).all()):
+        return low_C, high_C
+    room_C = HEADROOM * (high_C - low_C) / np.where((low_C == 0) | (high_C == 0), 1, 2)
+    below_C = np.where(low_C < 0, low_C - room_C, np.maximum(0, low_C - room_C))
+    above_C = np.where(high_C > 0, high_C + room_C, np.minimum(0, high_C + room_C))
+    return below_C, above_C

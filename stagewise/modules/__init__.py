@@ -9,7 +9,6 @@ from stagewise.modules.resnet import ResNet
 SHORT_NAMES = {
     "conv1d": "stagewise.modules.conv1d:Conv1d",
     "gru": "stagewise.modules.gru:GRU",
-    "resnet": "stagewise.modules.resnet:ResNet",
 }
 
 __all__ = ["GRU", "SHORT_NAMES", "Conv1d", "Geometry", "Layer", "Recurrent", "ResNet", "geometry_of"]

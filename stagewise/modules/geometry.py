@@ -169,7 +169,7 @@ def out_channels(module: nn.Module, channels: int, where: str = "module") -> int
         for name, child in module.named_children():
             channels = out_channels(child, channels, f"{where}.{name}")
         return channels
-    if type(module) in POINTWISE:
+    if type(module) in POINTWISE and getattr(module, "num_features", channels) == channels:
         return channels
     if isinstance(module, nn.Conv1d) and type(module).forward is nn.Conv1d.forward and module.in_channels == channels:
         return module.out_channels

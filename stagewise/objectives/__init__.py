@@ -6,7 +6,6 @@ from stagewise.objectives.infonce_grid import GridInfoNCE
 
 SHORT_NAMES = {
     "infonce": "stagewise.objectives.infonce:InfoNCE",
-    "infonce-grid": "stagewise.objectives.infonce_grid:GridInfoNCE",
 }
 
 __all__ = ["SHORT_NAMES", "GridInfoNCE", "InfoNCE", "Objective", "Score"]

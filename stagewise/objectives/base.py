@@ -33,7 +33,7 @@ class Objective(nn.Module, ABC):
         """Score a window.
 
         Args:
-            z_BCT: representations of B items, C channels, T rows.
+            z_BCT: representations of B items, C channels, T rows (or B, C and a grid of patches).
             c_BDT: their context, D channels; the same tensor as z_BCT in a stage without a context.
             generator: every random choice is drawn from it (CPU), so that a step can be repeated.
         """

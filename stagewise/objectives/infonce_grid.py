@@ -121,7 +121,8 @@ def _step(
     gz_NC, gc_ND, gW_DC = grads
     pool_ND = z_NC @ W_DC.T
     candidate_NM = torch.cat([torch.arange(n, device=z_NC.device)[:, None], drawn_NM], dim=1)
-    # All products, though few are used: n numbers a position, where the vectors of its candidates would be M·D.
+    # All products, though few are used: n numbers a position, where the vectors of its candidates would be M·D. That
+    # is less as long as n, the positions of the batch, is below M·D: 4,352 for 16 negatives of 256 channels.
     logits_NM = (c_ND @ pool_ND.T).gather(1, candidate_NM)
     logp_NM = F.log_softmax(logits_NM, dim=1, dtype=torch.promote_types(logits_NM.dtype, torch.float32))
     loss = -weight * logp_NM[:, 0].sum()

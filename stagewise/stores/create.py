@@ -16,7 +16,7 @@ import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
 from stagewise.atomic import disk_errors, fsync_file, fsync_folder
-from stagewise.stores.layout import FILL, STORE, StoreSpec
+from stagewise.stores.layout import FILL, FORMAT, STORE, StoreSpec
 from stagewise.stores.quantise import Scaling
 
 
@@ -29,7 +29,7 @@ def create_group(folder: Path, spec: StoreSpec, fingerprint: str, scaling: Scali
     store, layout = folder / STORE, spec.layout
     packed = spec.compress == "zstd"
     about = {
-        "format": 2,
+        "format": FORMAT,
         "items": spec.items,
         "rows": spec.rows,
         "dtype": spec.dtype,

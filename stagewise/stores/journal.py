@@ -11,7 +11,7 @@ import numpy as np
 
 from stagewise import atomic
 from stagewise.stores.files import list_files, read_offsets, read_scaling, small_files
-from stagewise.stores.layout import JOURNAL, STORE, StoreSpec
+from stagewise.stores.layout import FORMAT, JOURNAL, STORE, StoreSpec
 from stagewise.stores.manifest import Shard
 from stagewise.stores.quantise import Scaling
 
@@ -77,7 +77,7 @@ def stored_scaling(folder: Path, fingerprint: str) -> Scaling | None:
     """Give the scaling of an unfinished int8 store: a resumed encoding need not measure it again."""
     try:
         header = atomic.read_lines(folder / JOURNAL)[0]
-        if header["fingerprint"] != fingerprint or header["layout"]["dtype"] != "int8":
+        if (header["format"], header["fingerprint"], header["layout"]["dtype"]) != (FORMAT, fingerprint, "int8"):
             return None
         return read_scaling(folder / STORE, header["layout"]["row_shape"][-1])
     except (IndexError, ValueError, TypeError, KeyError, OSError):
@@ -86,7 +86,7 @@ def stored_scaling(folder: Path, fingerprint: str) -> Scaling | None:
 
 def _intention(spec: StoreSpec, fingerprint: str) -> dict[str, Any]:
     layout = {**asdict(spec.layout), "row_shape": list(spec.row_shape)}
-    return {"format": 1, "fingerprint": fingerprint, "items": spec.items, "layout": layout}
+    return {"format": FORMAT, "fingerprint": fingerprint, "items": spec.items, "layout": layout}
 
 
 def _write(folder: Path, lines: list[Any]) -> None:

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+FORMAT = 2  # of manifest, journal and group; in format 1 compressed chunks lay row by row
 STORE = "store.zarr"  # the Zarr group, inside the stage's folder
 MANIFEST = "store.manifest.json"  # the commit marker, written last
 JOURNAL = "store.journal"  # what is published so far, while the store is being written
@@ -122,7 +123,7 @@ class StoreSpec:
     def layout(self) -> Layout:
         """Where the rows will lie: chunks of 16 to 512 rows, if possible of 128 to 256 KiB (floats: 512).
 
-        Compressed ones are four times smaller, because a window is only to be had with the whole of its chunks.
+        Compressed ones are a quarter of that, because a window is only to be had with the whole of its chunks.
         """
         row_bytes = math.prod(self.row_shape) * np.dtype(self.dtype).itemsize
         chunk_bytes = ((256 << 10) if self.dtype == "int8" else (512 << 10)) // (4 if self.compress == "zstd" else 1)

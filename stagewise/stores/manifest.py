@@ -11,9 +11,8 @@ from typing import Any
 from stagewise import atomic
 from stagewise.stores.damage import damaged, remedy
 from stagewise.stores.files import small_files
-from stagewise.stores.layout import COMPRESS, FILL, MANIFEST, Layout
+from stagewise.stores.layout import COMPRESS, FILL, FORMAT, MANIFEST, Layout
 
-FORMAT = 2  # 1 had compressed chunks row by row
 MOST_CHUNK_BYTES = 1 << 30  # a manifest that asks for more is not ours
 
 
@@ -87,7 +86,9 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _parse(content: Any) -> Manifest:
     content = dict(content)
-    _demand(content.pop("format") == FORMAT, f"its format is not {FORMAT}")
+    written = content.pop("format")
+    plain = written == 1 and content["compress"] == "none"  # nothing else has changed since
+    _demand(written == FORMAT or plain, f"its format is {written!r}, of another version, and not {FORMAT}")
     shards = tuple(Shard(**shard) for shard in content.pop("shards"))
     manifest = Manifest(**{**content, "row_shape": tuple(content["row_shape"])}, shards=shards)
     numbers = [getattr(manifest, name) for name in ("rows", "items", "bytes", "float32_bytes", "saturated")]

@@ -80,17 +80,21 @@ class OpenShard:
             return
         # To touch the map of a file that has become shorter kills the process: look at its length first.
         if os.fstat(self._descriptor).st_size != self._bytes:
-            raise self._damaged("the file is shorter than it was written", self._rows_of(number))
+            raise self._damaged("the file has another length than it was written with", self._rows_of(number))
         out[...] = self._chunks[number, inside : inside + len(out)]
 
-    def _map(self) -> npt.NDArray[Any]:
+    def _map(self) -> npt.NDArray[Any] | None:
         """Map the file as (chunks, chunk_rows, *row_shape), stepping over what lies between two chunks."""
         layout = self._layout
+        try:
+            memory = mmap.mmap(self._descriptor, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+        except (OSError, ValueError):  # no descriptor or address left, or a file system without maps
+            return None
         row = np.empty((1, *layout.row_shape), layout.dtype)
         return np.ndarray(
             (len(self._index), layout.chunk_rows, *layout.row_shape),
             layout.dtype,
-            mmap.mmap(self._descriptor, 0, prot=mmap.PROT_READ),
+            memory,
             strides=(layout.chunk_bytes + CRC_BYTES, *row.strides),
         )
 

@@ -2,12 +2,15 @@
 
 A chunk is always read with `pread` first, and its CRC32C checked. From then on its rows come out of the map, at the
 speed of memory, or with `pread` (about three quarters of it). Maps alone would be faster, but what a process has
-touched of them counts as its memory, and would grow to the size of the store.
+touched of them counts as its memory, and would grow to the size of the store. A disk that fails, or a file that is cut
+off, while a map of it is being read kills the process instead of raising an error: the run goes on from its last
+checkpoint, and the next reading of that chunk, with `pread`, says what is wrong.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +30,10 @@ class OpenShards:
 
     def __init__(self, store: Path, layout: Layout, offsets: npt.NDArray[np.int64]) -> None:
         self._store, self._layout, self._offsets = store, layout, offsets
-        self._mapped_shards = MAPPED_BYTES // layout.plain_shard_bytes(0) if layout.compress == "none" else 0
+        mapped = MAPPED_BYTES // layout.plain_shard_bytes(0) if layout.compress == "none" else 0
+        self._mapped_shards = min(mapped, OPEN_SHARDS)
         self._mapped, self._others = dict[int, OpenShard](), dict[int, OpenShard]()
+        self._lock = Lock()
 
     def __getitem__(self, number: int) -> OpenShard:
         shard = self._mapped.get(number) or self._others.get(number)
@@ -37,9 +42,12 @@ class OpenShards:
     def _open(self, number: int) -> OpenShard:
         mapped = number < self._mapped_shards
         shard = OpenShard(self._store, self._layout, self._offsets, number, mapped)
-        if not mapped and len(self._others) >= OPEN_SHARDS:
-            self._others.pop(next(iter(self._others)), None)
-        (self._mapped if mapped else self._others)[number] = shard
+        oldest = None  # closed after the lock is let go
+        with self._lock:
+            if not mapped and len(self._others) >= OPEN_SHARDS:
+                oldest = self._others.pop(next(iter(self._others)))
+            (self._mapped if mapped else self._others)[number] = shard
+        del oldest
         return shard
 
     def clear(self) -> None:

@@ -22,7 +22,7 @@ from stagewise.stores.manifest import Manifest, read_manifest
 from stagewise.stores.open_shards import OpenShards
 from stagewise.stores.quantise import FloatArray, Scaling
 
-DECODED_CHUNKS = 16  # decompressed chunks that a reader keeps, usually half a MiB each
+DECODED_CHUNKS = 16  # decompressed chunks that a reader keeps, usually 64 KiB each
 
 Ints = npt.NDArray[np.int64]
 

@@ -24,9 +24,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7, help="interleaved runs of each way")
     arguments = parser.parse_args()
     for name in arguments.sections or SECTIONS:
-        text = "\n\n".join(map(str, importlib.import_module(name).main(arguments.runs)))
-        print(f"## {SECTIONS[name]}\n\n{text}\n", flush=True)
-        write(name, SECTIONS[name], text)
+        print(f"## {SECTIONS[name]}\n", flush=True)
+        tables = []
+        for table in importlib.import_module(name).main(arguments.runs):
+            print(f"{table}\n", flush=True)
+            tables.append(str(table))
+        write(name, SECTIONS[name], "\n\n".join(tables))
 
 
 if __name__ == "__main__":

@@ -151,7 +151,15 @@ def test_int8_is_as_exact_as_its_step(tmp_path):
 
 @pytest.mark.parametrize(
     ("low", "high", "wider"),
-    [(0, 8, (0, 10)), (-8, 0, (-10, 0)), (-2, 2, (-2.5, 2.5)), (4, 8, (3.5, 8.5)), (3, 3, (3, 3)), (0, 0, (0, 0))],
+    [
+        (0, 8, (0, 10)),
+        (-8, 0, (-10, 0)),
+        (-2, 2, (-2.5, 2.5)),
+        (4, 8, (3.5, 8.5)),
+        (0.1, 10.1, (0, 11.35)),
+        (3, 3, (3, 3)),
+        (0, 0, (0, 0)),
+    ],
 )
 def test_calibration_leaves_room_but_not_below_a_relus_zero(low, high, wider):
     class Ends(InMemory):

@@ -9,6 +9,7 @@ from torch import nn
 
 from stagewise.errors import ConfigError
 from stagewise.modules import GRU, Conv1d, Geometry, Layer, geometry_of
+from stagewise.modules.geometry import out_channels
 
 
 class Opaque(nn.Module):
@@ -170,3 +171,9 @@ def test_trying_changes_nothing():
     assert module.training
     assert not frozen.training
     assert all(torch.equal(tensors[name], tensor) for name, tensor in module.state_dict().items())
+
+
+def test_a_norm_of_other_channels_is_refused():
+    stack = nn.Sequential(nn.Conv1d(1, 6, 3), nn.BatchNorm1d(4))
+    with pytest.raises(ConfigError, match=r"stage\.1: BatchNorm1d does not take an input of shape .B, 6, T"):
+        out_channels(stack, 1, "stage")

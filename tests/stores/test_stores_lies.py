@@ -13,7 +13,7 @@ from stagewise.errors import IntegrityError
 from stagewise.stores import finished, read_manifest
 
 LIES = {
-    "other format": lambda m: m.update(format=1),
+    "other format": lambda m: m.update(format=3),
     "no rows": lambda m: m.pop("rows"),
     "unknown key": lambda m: m.update(surprise=1),
     "rows as text": lambda m: m.update(rows="243"),

@@ -120,3 +120,12 @@ def test_disk_that_fails_at_any_step_costs_no_published_row(tmp_path, monkeypatc
             write_all(folder, "int8")
         assert content(folder) == content(calm)
     assert nth > 40
+
+
+def test_a_journal_of_another_format_starts_anew(tmp_path):
+    write_some(tmp_path, 70)
+    path = tmp_path / "store.journal"
+    assert len(path.read_text().splitlines()) > 1
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    with StoreWriter(tmp_path, spec(), "a") as writer:
+        assert writer.rows_done == 0

@@ -206,3 +206,42 @@ def test_reading_needs_neither_zarr_nor_torch(write):
     )
     done = subprocess.run([sys.executable, "-c", code, store.folder], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "40\n", "")
+
+
+def test_threads_that_open_more_shards_than_stay_open(write, monkeypatch):
+    monkeypatch.setattr("stagewise.stores.open_shards.OPEN_SHARDS", 2)
+    monkeypatch.setattr("stagewise.stores.open_shards.MAPPED_BYTES", 0)
+    shards = StoreReader(write("int8").folder)._shards
+    numbers = np.random.default_rng(0).integers(0, 6, (4, 400))
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda row: [shards[int(number)] for number in row], numbers))
+    finally:
+        sys.setswitchinterval(before)
+    assert len(shards._others) <= 2
+
+
+def test_a_file_system_without_maps_is_read_all_the_same(write, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(19, "No such device")
+
+    monkeypatch.setattr("stagewise.stores.open_shard.mmap.mmap", fail)
+    store = write("int8")
+    reader = StoreReader(store.folder)
+    for _ in range(2):
+        for number, rows in enumerate(store.items):
+            np.testing.assert_array_equal(reader[number], rows)
+
+
+def test_a_plain_store_of_the_format_before_is_read(write):
+    store = write("int8")
+    path = store.folder / "store.manifest.json"
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    np.testing.assert_array_equal(StoreReader(store.folder)[0], store.items[0])
+    packed = write("int8", "zstd")
+    path = packed.folder / "store.manifest.json"
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(IntegrityError, match="its format is 1, of another version"):
+        StoreReader(packed.folder)
