@@ -39,12 +39,19 @@ class Ratio:
         return f"{middle:.{digits}f} ({low:.{digits}f} – {high:.{digits}f})"
 
 
-def interleaved(ways: Mapping[str, Callable[[], object]], runs: int = 7, warm: int = 2) -> dict[str, Times]:
-    """Run every way in turn, `warm` times unmeasured and `runs` times measured."""
+def interleaved(
+    ways: Mapping[str, Callable[[], object]], runs: int = 7, warm: int = 2, primed: bool = False
+) -> dict[str, Times]:
+    """Run every way in turn, `warm` times unmeasured and `runs` times measured.
+
+    Primed, every measured run follows an unmeasured one of the same way, as one training step follows another.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for run in range(-warm, runs):
         for name, way in ways.items():
             gc.collect()
+            if primed and run >= 0:
+                way()
             begun = time.perf_counter()
             way()
             if run >= 0:
