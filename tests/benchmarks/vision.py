@@ -117,7 +117,7 @@ def main(runs: int = 7) -> list[Table]:
     note = (
         "Batch of 8 crops, 49 patches each, Adam; peak: bytes of tensors, weights and optimizer state included. The "
         "authors' published repository took 1.7 – 2.5, 1.8 – 2.1 and 1.4 – 1.5 s on this kind of machine (2026-11-22, "
-        "2 threads, fp32), and 1.5 – 2.4, 1.7 – 2.3 and 2.0 – 2.2 s under bf16 autocast, which gains nothing without AMX."
+        "2 threads, fp32), and 1.5 – 2.4, 1.7 – 2.3 and 2.0 – 2.2 s under bf16 autocast: no gain without AMX."
     )
     return [Table(columns, rows, [note])]
 
