@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import mean
 
 from report import Table
-from runs import ROOT, run
 from timing import show
+from whole_runs import ROOT, run
 
 from stagewise.config import load_pipeline
 from stagewise.encoding.encode import Chain, encode
