@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+
+
+def linear_maps(count: int, rows: int, columns: int) -> nn.Parameter:
+    """Make `count` linear maps (count, rows, columns), each with torch's own start."""
+    maps = nn.Parameter(torch.empty(count, rows, columns))
+    for one in maps:
+        nn.init.kaiming_uniform_(one, a=math.sqrt(5))
+    return maps
 
 
 @dataclass(frozen=True)

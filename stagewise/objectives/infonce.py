@@ -6,9 +6,9 @@ import math
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from stagewise.objectives.base import Objective, Score
+from stagewise.objectives.base import Objective, Score, linear_maps
 from stagewise.objectives.contrast import Contrast
 from stagewise.objectives.negatives import DRAWS, Draw, draw_negatives
 
@@ -46,9 +46,7 @@ class InfoNCE(Objective):
         if draw not in DRAWS:
             raise ValueError(f"draw must be one of {', '.join(DRAWS)}, not {draw!r}")
         self.steps, self.negatives, self.draw = steps, negatives, draw
-        self.W_KCD = nn.Parameter(torch.empty(steps, z_channels, c_channels))
-        for W_CD in self.W_KCD:
-            nn.init.kaiming_uniform_(W_CD, a=math.sqrt(5))  # torch's own start for a linear map
+        self.W_KCD = linear_maps(steps, z_channels, c_channels)
 
     def forward(self, z_BCT: Tensor, c_BDT: Tensor, generator: torch.Generator | None = None) -> Score:
         """Return the loss with the share of positives picked and the bound ln(1 + N) − loss (nats).

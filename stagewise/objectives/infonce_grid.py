@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from stagewise.objectives.base import Objective, Score
+from stagewise.objectives.base import Objective, Score, linear_maps
 
 Grads = tuple[Tensor | None, Tensor | None, Tensor | None]
 
@@ -44,9 +44,7 @@ class GridInfoNCE(Objective):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, not {value}")
         self.steps, self.skip, self.negatives = steps, skip, negatives
-        self.W_KDC = nn.Parameter(torch.empty(steps, c_channels, z_channels))
-        for W_DC in self.W_KDC:
-            nn.init.kaiming_uniform_(W_DC, a=math.sqrt(5))  # torch's own start for a linear map
+        self.W_KDC = linear_maps(steps, c_channels, z_channels)
 
     def forward(self, z_BCHW: Tensor, c_BDHW: Tensor, generator: torch.Generator | None = None) -> Score:
         """Return the loss with the share of positives picked and the bound ln(1 + negatives) − loss (nats).
