@@ -47,7 +47,6 @@ class Input:
     stored: Tensor
     below: tuple[StageModule, ...]
     crop: Crop
-    span: int
 
     def rows(self) -> Tensor:
         """Do what the trainer does with what was read."""
@@ -68,6 +67,6 @@ def step_input(name: str, batch: int = BATCH) -> Input:
         span = CROP
         crop = Crop(((geometry.rows(CROP) - WINDOW) // 2,) * batch, WINDOW)
     if name in ("conv1", "conv2", "end-to-end"):
-        return Input(torch.from_numpy(generator.standard_normal((batch, 1, span), np.float32)), below, crop, span)
+        return Input(torch.from_numpy(generator.standard_normal((batch, 1, span), np.float32)), below, crop)
     rows = generator.integers(-127, 127, (batch, span, CHANNELS), np.int8)
-    return Input(torch.from_numpy(rows), below, crop, span)
+    return Input(torch.from_numpy(rows), below, crop)

@@ -1,4 +1,4 @@
-"""Whole runs: the wait for data, a second pass over a finished run, growth with items, their length and depth."""
+"""Whole runs: a second pass over a finished run, growth with items, their length and depth."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 
@@ -25,7 +24,7 @@ def sample():
         time.sleep(0.02)
 threading.Thread(target=sample, daemon=True).start()
 begun = time.perf_counter()
-import torch, zarr, stagewise, stagewise.cli.make, stagewise.runner, sklearn.metrics
+import torch, zarr, stagewise, stagewise.cli.make, stagewise.runner
 imported = time.perf_counter()
 facts = stagewise.run(sys.argv[1], run=sys.argv[2], set=json.loads(sys.argv[3]))
 done = time.perf_counter()
@@ -114,12 +113,9 @@ def total(result: dict, kind: str) -> float:
 
 
 def main(runs: int = 5) -> list[Table]:
-    begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        tables = [quickstart(folder, runs), growth(folder, max(2, runs // 2))]
-    print(f"({time.perf_counter() - begun:.0f} s)", file=sys.stderr)
-    return tables
+        return [quickstart(folder, runs), growth(folder, max(2, runs // 2))]
 
 
 if __name__ == "__main__":

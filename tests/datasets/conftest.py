@@ -34,5 +34,5 @@ def shared() -> Path:
     """The folder of real data."""
     folder = os.environ.get("STAGEWISE_TEST_DATA")
     if not folder:
-        pytest.skip("STAGEWISE_TEST_DATA is not set")
+        pytest.skip("real speech is not kept in the repository: STAGEWISE_TEST_DATA names a folder that has it")
     return Path(folder)

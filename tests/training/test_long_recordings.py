@@ -69,7 +69,7 @@ def write_speech(path: Path, seconds: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("STAGEWISE_TEST_DATA" not in os.environ, reason="STAGEWISE_TEST_DATA is unset")
+@pytest.mark.skipif("STAGEWISE_TEST_DATA" not in os.environ, reason="real speech is not kept in the repository")
 def test_an_hour_takes_no_more_memory_than_ten_seconds(tmp_path):
     (tmp_path / "long.toml").write_text(TOML)
     found = {}
