@@ -82,7 +82,10 @@ class LibriSpeech(AudioFiles):
     @classmethod
     def is_there(cls, **arguments: Any) -> bool:
         """Say whether there is a folder that holds, or should hold, the utterances."""
-        return Path(arguments.get("root", "")).is_dir()
+        try:
+            return Path(arguments.get("root", "")).is_dir()
+        except PermissionError:  # to look for it is for those who then say what is wrong
+            return True
 
     @classmethod
     def expected(cls, **arguments: Any) -> Expected | None:
@@ -126,7 +129,12 @@ def _locate(root: Path, subset: str | None, download: bool) -> tuple[Path, list[
 
 def _first_with_utterances(folders: Sequence[Path]) -> tuple[Path, list[str]] | None:
     for folder in folders:
-        keys = sorted(_utterances(folder))
+        try:
+            keys = sorted(_utterances(folder))
+        except OSError as error:
+            raise DataError(
+                f"cannot read {error.filename or folder} ({error.strerror}): check its permissions."
+            ) from error
         if keys:
             return folder, keys
     return None
@@ -146,10 +154,7 @@ def _numbered(folder: Path) -> list[Path]:
     """Return the sub-folders whose names are numbers, as those of speakers and chapters are."""
     if not folder.is_dir():
         return []
-    try:
-        return [path for path in folder.iterdir() if re.fullmatch("[0-9]+", path.name) and path.is_dir()]
-    except OSError as error:
-        raise DataError(f"cannot read {folder} ({error.strerror}): check its permissions.") from error
+    return [path for path in folder.iterdir() if re.fullmatch("[0-9]+", path.name) and path.is_dir()]
 
 
 def _download(root: Path, subset: str) -> None:

@@ -190,12 +190,20 @@ def test_expected_sizes():
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_folder_without_permission(speech):
     root = speech(KEYS)
-    root.chmod(0)
+    speaker = next(path for path in root.rglob("[0-9]*") if path.is_dir())
+    chapter = next(path for path in speaker.iterdir() if path.is_dir())
+    for folder in (root, speaker, chapter):
+        folder.chmod(0)
+        try:
+            with pytest.raises(DataError, match="check its permissions"):
+                LibriSpeech(root=str(root))
+        finally:
+            folder.chmod(0o755)
+    root.parent.chmod(0)
     try:
-        with pytest.raises(DataError, match="check its permissions"):
-            LibriSpeech(root=str(root))
+        assert LibriSpeech.is_there(root=str(root))
     finally:
-        root.chmod(0o755)
+        root.parent.chmod(0o755)
 
 
 def test_the_real_sample(shared):
