@@ -8,4 +8,7 @@ SHORT_NAMES = {
     "librispeech": "stagewise.datasets.librispeech:LibriSpeech",
     "audio-folder": "stagewise.datasets.audio_folder:AudioFolder",
     "synthetic-speech": "stagewise.datasets.synthetic_speech:SyntheticSpeech",
+    "stl10": "stagewise.datasets.stl10:STL10",
+    "image-folder": "stagewise.datasets.image_folder:ImageFolder",
+    "digits": "stagewise.datasets.digits:Digits",
 }

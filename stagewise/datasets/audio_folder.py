@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from stagewise.datasets.audio_files import MEAN, STD, AudioFiles, Labels
-from stagewise.datasets.base import BadItem, Ints
+from stagewise.datasets.base import Ints
+from stagewise.datasets.found_files import find_files, items_by_name
 from stagewise.datasets.labels import ItemLabels
 from stagewise.datasets.scan import Rules
 from stagewise.datasets.textfiles import read_lines
 from stagewise.errors import ConfigError, DataError
 
 SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
-AMBIGUOUS = -1
 
 
 class AudioFolder(AudioFiles):
@@ -62,70 +61,16 @@ class AudioFolder(AudioFiles):
             raise ConfigError('data.labels must be a table, as labels = { speaker = "folder" }.')
         sources = dict(labels or {})
         folder = Path(root)
-        keys, refused = _audio_files(folder)
+        keys, refused = find_files(folder, SUFFIXES, "audio", "data.root")
 
         def label(keys: Sequence[str], _: Ints) -> Labels:
             return {name: _label(folder, name, source, keys) for name, source in sources.items()}
 
         rules = Rules(sample_rate, bad_items, resample, mono, mean, std)
-        super().__init__(folder, keys, _items_by_name(keys).get, label, rules, splits, test_fraction, refused)
+        super().__init__(folder, keys, items_by_name(keys).get, label, rules, splits, test_fraction, refused)
 
     def _path(self, key: str) -> str:
         return f"{self.root}/{key}"
-
-
-def _audio_files(root: Path) -> tuple[list[str], list[BadItem]]:
-    """Return the keys of all audio files below a folder, sorted, and the files whose names cannot be keys."""
-    keys: list[str] = []
-    refused: list[BadItem] = []
-    visited: set[tuple[int, int]] = set()
-    for folder, folders, names in os.walk(root, onerror=_refuse, followlinks=True):
-        status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in visited:
-            folders.clear()  # a link that leads back up would never end
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            if name.startswith(".") or not name.lower().endswith(SUFFIXES):
-                continue
-            key = os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")  # noqa: PTH118
-            problem = _name_problem(key)
-            if problem is None:
-                keys.append(key)
-            else:
-                shown = ascii(key)[1:-1]
-                refused.append(BadItem(shown, f"{root}/{shown}", problem))
-    if not keys and not refused:
-        raise DataError(
-            f"no audio files ({', '.join(SUFFIXES)}) below {root}: "
-            "type --set data.root=FOLDER to name the folder that holds them."
-        )
-    return sorted(keys), refused
-
-
-def _refuse(error: OSError) -> None:
-    raise DataError(f"cannot read {error.filename} ({error.strerror}): correct data.root or its permissions.")
-
-
-def _name_problem(key: str) -> str | None:
-    if "\n" in key or "\r" in key:
-        return "its name holds a line break: rename it"
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        return "its name is not UTF-8: rename it"
-    return None
-
-
-def _items_by_name(keys: Sequence[str]) -> dict[str, int]:
-    """Map every key, and every key without its suffix where that names one file only, to its item."""
-    items: dict[str, int] = {}
-    for item, key in enumerate(keys):
-        stem = key[: key.rindex(".")]
-        items[stem] = AMBIGUOUS if stem in items else item
-    unique = {stem: item for stem, item in items.items() if item != AMBIGUOUS}
-    return unique | {key: item for item, key in enumerate(keys)}
 
 
 def _label(root: Path, name: str, source: str, keys: Sequence[str]) -> ItemLabels:
@@ -154,7 +99,7 @@ def _read_table(root: Path, name: str, path: Path, keys: Sequence[str]) -> ItemL
     if "file" not in header or name not in header:
         raise DataError(f"{path}:1: the first line must name the columns `file` and `{name}`, not {header}.")
     file_column, value_column = header.index("file"), header.index(name)
-    items = _items_by_name(keys)
+    items = items_by_name(keys)
     values = [""] * len(keys)
     known = 0
     for number, row in numbered_rows:

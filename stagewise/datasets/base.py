@@ -1,6 +1,6 @@
-"""What a data set is: ordered items, each with a key, an array of samples and labels.
+"""What a data set is: ordered items, each with a key, an array of rows (samples or patches) and labels.
 
-Shape suffixes: C channels, T samples, N items.
+Shape suffixes: C channels, T rows, N items.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -32,11 +32,23 @@ class BadItem:
 
 @dataclass(frozen=True)
 class Expected:
-    """The known size of a data set that is not there yet."""
+    """The known size of a data set that is not there yet.
+
+    Attributes:
+        items: N.
+        samples: rows of all items together.
+        source: where the numbers come from.
+        row_shape: shape of one row.
+        crop: rows and columns of the patches of a training crop.
+        classes: number of classes of every label.
+    """
 
     items: int
     samples: int
     source: str
+    row_shape: tuple[int, ...] = (1,)
+    crop: tuple[int, int] | None = None
+    classes: Mapping[str, int] = field(default_factory=dict)
 
 
 class Dataset(ABC):
@@ -47,26 +59,37 @@ class Dataset(ABC):
 
     Attributes:
         channels: channels of every item.
-        mean, std: of the standardisation: what `read` gives is (samples - mean) / std.
-        sample_rate: samples per second of every item.
+        mean, std: of the standardisation: what `read` gives is (samples - mean) / std; a list has one a channel.
+        sample_rate: samples per second of every item; 0 for images.
         keys: name of every item, unique, without line breaks.
-        lengths: samples of every item, int64 (N,).
+        lengths: rows of every item, int64 (N,).
         bad: what was left out, if the pipeline allows that.
         labels: label tables by name.
+        grids: rows and columns of the patches of every image, int64 (N, 2); None for other items.
+        crop: rows and columns of the patches of a training crop; None for other items.
+        views: items that every example is there as, one after another; `split` and `pool` name the first.
     """
 
     channels: int = 1
-    mean: float = 0.0
-    std: float = 1.0
+    mean: float | list[float] = 0.0
+    std: float | list[float] = 1.0
     sample_rate: int
     keys: Sequence[str]
     lengths: Ints
     bad: list[BadItem]
     labels: Mapping[str, ItemLabels | FrameTable]
+    grids: Ints | None = None
+    crop: tuple[int, int] | None = None
+    views: int = 1
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one row: (C,), or (C, P, P) for patches of P × P pixels."""
+        return (self.channels,)
 
     @abstractmethod
     def read(self, item: int, start: int, stop: int) -> Floats:
-        """Read samples start to stop of an item: float32 (C, stop - start), standardised.
+        """Read rows start to stop of an item: float32 (C, stop - start, …), standardised.
 
         Any slice equals, bit for bit, the same slice of the whole item.
 
@@ -77,6 +100,10 @@ class Dataset(ABC):
     @abstractmethod
     def split(self, name: Literal["train", "test"]) -> Ints:
         """Return the items of a split in item order, int64."""
+
+    def pool(self) -> Ints:
+        """Return the items that stages train on without labels, in item order, int64."""
+        return self.split("train")
 
     @abstractmethod
     def fingerprint(self) -> str:

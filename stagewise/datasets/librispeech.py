@@ -19,16 +19,17 @@ from stagewise.errors import ConfigError, DataError
 
 SAMPLE_RATE = 16_000
 
-# Utterances and hours of every subset, from the paper's Table 1 and the corpus itself.
+# Utterances, hours and speakers of every subset, from the paper's Table 1 and the corpus itself.
 SUBSETS = {
-    "train-clean-100": (28_539, 100.59),
-    "train-clean-360": (104_014, 363.61),
-    "train-other-500": (148_688, 496.86),
-    "dev-clean": (2_703, 5.39),
-    "dev-other": (2_864, 5.12),
-    "test-clean": (2_620, 5.40),
-    "test-other": (2_939, 5.34),
+    "train-clean-100": (28_539, 100.59, 251),
+    "train-clean-360": (104_014, 363.61, 921),
+    "train-other-500": (148_688, 496.86, 1_166),
+    "dev-clean": (2_703, 5.39, 40),
+    "dev-other": (2_864, 5.12, 33),
+    "test-clean": (2_620, 5.40, 40),
+    "test-other": (2_939, 5.34, 33),
 }
+PHONES = 41  # classes of the published label file of train-clean-100, Löwe et al. 2019, section 4.2
 
 
 class LibriSpeech(AudioFiles):
@@ -93,8 +94,10 @@ class LibriSpeech(AudioFiles):
         subset = arguments.get("subset")
         if subset not in SUBSETS:
             return None
-        items, hours = SUBSETS[subset]
-        return Expected(items, round(hours * 3600 * SAMPLE_RATE), f"published size of LibriSpeech {subset}")
+        items, hours, speakers = SUBSETS[subset]
+        classes = {"speaker": speakers} | ({"phones": PHONES} if arguments.get("phones") else {})
+        samples = round(hours * 3600 * SAMPLE_RATE)
+        return Expected(items, samples, f"published size of LibriSpeech {subset}", classes=classes)
 
     def _path(self, key: str) -> str:
         speaker, chapter, _ = key.split("-")

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.pool import ThreadPool
-from typing import Literal
 
 import numpy as np
 
 from stagewise.datasets.audio import Header, probe
+from stagewise.datasets.bad_items import Policy, check_policy, judge, probe_all
 from stagewise.datasets.base import BadItem, Ints
 from stagewise.datasets.resample import can_resample
-from stagewise.errors import ConfigError, DataError
-
-MAX_SKIPPED = 0.01  # more bad items than this are an error even with bad_items = "skip"
-SHOWN = 10
+from stagewise.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -33,15 +28,14 @@ class Rules:
     """
 
     sample_rate: int
-    bad_items: Literal["error", "skip"]
+    bad_items: Policy
     resample: bool
     mono: bool
     mean: float
     std: float
 
     def __post_init__(self) -> None:
-        if self.bad_items not in ("error", "skip"):
-            raise ConfigError(f'data.bad_items is {self.bad_items!r}: set it to "error" or "skip".')
+        check_policy(self.bad_items)
         if self.sample_rate < 1:
             raise ConfigError(f"data.sample_rate is {self.sample_rate}: set it to a number above 0, as 16000.")
         if not self.std > 0:
@@ -91,29 +85,12 @@ def scan(keys: Sequence[str], paths: Sequence[str], rules: Rules, refused: Seque
     """
     bad = list(refused)
     good: list[tuple[int, int, int, int]] = []
-    # Decoding releases the interpreter's lock, and network disks answer many questions at once.
-    with ThreadPool(min(8, os.cpu_count() or 1)) as pool:
-        for item, header in enumerate(pool.imap(probe, paths, chunksize=64)):
-            problem = header if isinstance(header, str) else rules.problem(header)
-            if problem is not None:
-                bad.append(BadItem(keys[item], paths[item], problem))
-            elif isinstance(header, Header):
-                good.append((item, header.samples, header.rate, header.size))
-    _judge(bad, len(paths) + len(refused), rules)
+    for item, header in enumerate(probe_all(probe, paths)):
+        problem = header if isinstance(header, str) else rules.problem(header)
+        if problem is not None:
+            bad.append(BadItem(keys[item], paths[item], problem))
+        elif isinstance(header, Header):
+            good.append((item, header.samples, header.rate, header.size))
+    judge(bad, len(paths) + len(refused), "audio", rules.bad_items)
     columns = np.array(good, dtype=np.int64).reshape(-1, 4).T
     return Scan(columns[0], columns[1], columns[2], columns[3], bad)
-
-
-def _judge(bad: Sequence[BadItem], files: int, rules: Rules) -> None:
-    if not bad or (rules.bad_items == "skip" and len(bad) <= MAX_SKIPPED * files):
-        return
-    lines = [f"  {item.path}: {item.reason}" for item in bad[:SHOWN]]
-    if len(bad) > SHOWN:
-        lines.append(f"  … and {len(bad) - SHOWN:,} more")
-    remedy = (
-        'Repair them or take them away, or set data.bad_items = "skip" to leave them out.'
-        if rules.bad_items == "error"
-        else f'That is more than the {MAX_SKIPPED:.0%} that data.bad_items = "skip" leaves out: repair them.'
-    )
-    head = f"{len(bad):,} of {files:,} audio files cannot be used:"
-    raise DataError("\n".join([head, *lines, remedy]))

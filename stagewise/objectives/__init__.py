@@ -1,11 +1,28 @@
 """Local losses: one file each; usable on their own in anybody's training loop."""
 
-from stagewise.objectives.base import Objective, Score
+from stagewise.objectives.base import Objective, Score, Supervised
+from stagewise.objectives.cross_entropy import CrossEntropy
+from stagewise.objectives.deep_infomax import DeepInfoMax
 from stagewise.objectives.infonce import InfoNCE
 from stagewise.objectives.infonce_grid import GridInfoNCE
+from stagewise.objectives.predsim import PredSim
 
 SHORT_NAMES = {
+    "cross-entropy": "stagewise.objectives.cross_entropy:CrossEntropy",
+    "deep-infomax": "stagewise.objectives.deep_infomax:DeepInfoMax",
     "infonce": "stagewise.objectives.infonce:InfoNCE",
+    "infonce-grid": "stagewise.objectives.infonce_grid:GridInfoNCE",
+    "predsim": "stagewise.objectives.predsim:PredSim",
 }
 
-__all__ = ["SHORT_NAMES", "GridInfoNCE", "InfoNCE", "Objective", "Score"]
+__all__ = [
+    "SHORT_NAMES",
+    "CrossEntropy",
+    "DeepInfoMax",
+    "GridInfoNCE",
+    "InfoNCE",
+    "Objective",
+    "PredSim",
+    "Score",
+    "Supervised",
+]

@@ -46,3 +46,30 @@ class Objective(nn.Module, ABC):
             c_BDT: their context, D channels; the same tensor as z_BCT in a stage without a context.
             generator: every random choice is drawn from it (CPU), so that a step can be repeated.
         """
+
+
+class Supervised(Objective):
+    """A local loss that needs labels.
+
+    A pipeline builds it as `Supervised(z_channels=…, c_channels=…, classes=…, **arguments of the file)`.
+
+    Attributes:
+        labels: name of the data set's label.
+        per_row: whether it needs one class per row instead of one per item.
+    """
+
+    labels: str
+    per_row: bool = False
+
+    @abstractmethod
+    def forward(
+        self, z_BCT: Tensor, c_BDT: Tensor, generator: torch.Generator | None = None, y: Tensor | None = None
+    ) -> Score:
+        """Score a window against its labels.
+
+        Args:
+            z_BCT: representations of B items, C channels, T rows (or B, C and a grid of patches).
+            c_BDT: their context, D channels; the same tensor as z_BCT in a stage without a context.
+            generator: every random choice is drawn from it (CPU), so that a step can be repeated.
+            y: classes, int64: (B,) one of each item, or (B, T) one of each row; -1 where it is unknown.
+        """

@@ -82,6 +82,12 @@ def test_labels_of_both_kinds():
     assert Tiny.expected(root="x") is None
 
 
+def test_without_images_a_row_is_a_sample_of_every_channel():
+    tiny = Tiny()
+    assert (tiny.row_shape, tiny.grids, tiny.crop, tiny.views) == ((1,), None, None, 1)
+    assert tiny.pool().tolist() == tiny.split("train").tolist() == [0]
+
+
 @pytest.mark.parametrize("method", ["item_labels", "label_kind", "label_classes", "label_fingerprint"])
 def test_an_unknown_label_names_the_known_ones(method):
     with pytest.raises(DataError, match=r"no label 'sex'; it has: 'speaker', 'phones'\. Set the probe's `labels`"):

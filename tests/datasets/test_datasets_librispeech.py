@@ -182,6 +182,9 @@ def test_expected_sizes():
     expected = LibriSpeech.expected(root="anywhere", subset="train-clean-100")
     assert (expected.items, expected.samples) == (28_539, round(100.59 * 3600 * 16_000))
     assert "train-clean-100" in expected.source
+    assert (expected.row_shape, expected.crop, expected.classes) == ((1,), None, {"speaker": 251})
+    labelled = LibriSpeech.expected(root="x", subset="train-clean-100", phones="phones.txt")
+    assert labelled.classes == {"speaker": 251, "phones": 41}
     assert LibriSpeech.expected(root="x", subset="dev-clean").items == 2703
     assert LibriSpeech.expected(root="x") is None
     assert LibriSpeech.expected(root="x", subset="mine") is None

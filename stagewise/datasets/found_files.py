@@ -1,0 +1,78 @@
+"""The files of some kinds below a folder, however nested: their names, and which of them a line of a list means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from stagewise.datasets.base import BadItem
+from stagewise.errors import DataError
+
+AMBIGUOUS = -1
+
+
+def find_files(root: Path, suffixes: Sequence[str], kind: str, key: str) -> tuple[list[str], list[BadItem]]:
+    """Return the paths of all files below a folder, with slashes and sorted, and those that cannot be keys.
+
+    Names that begin with a dot are left out, links are followed.
+
+    Args:
+        root: the folder.
+        suffixes: of the files, in small letters.
+        kind: what the files are, "audio" or "image".
+        key: of the pipeline file, which names the folder.
+
+    Raises:
+        DataError: the folder cannot be read, or holds no such files.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"cannot read {error.filename} ({error.strerror}): correct {key} or its permissions.")
+
+    names: list[str] = []
+    refused: list[BadItem] = []
+    visited: set[tuple[int, int]] = set()
+    for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in visited:
+            folders.clear()  # a link that leads back up would never end
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for file in files:
+            if file.startswith(".") or not file.lower().endswith(tuple(suffixes)):
+                continue
+            name = os.path.relpath(os.path.join(folder, file), root).replace(os.sep, "/")  # noqa: PTH118
+            problem = _name_problem(name)
+            if problem is None:
+                names.append(name)
+            else:
+                shown = ascii(name)[1:-1]
+                refused.append(BadItem(shown, f"{root}/{shown}", problem))
+    if not names and not refused:
+        raise DataError(
+            f"no {kind} files ({', '.join(suffixes)}) below {root}: "
+            f"type --set {key}=FOLDER to name the folder that holds them."
+        )
+    return sorted(names), refused
+
+
+def items_by_name(names: Sequence[str]) -> dict[str, int]:
+    """Map every name, and every name without its suffix where that means one file only, to its item."""
+    items: dict[str, int] = {}
+    for item, name in enumerate(names):
+        stem = name[: name.rindex(".")]
+        items[stem] = AMBIGUOUS if stem in items else item
+    unique = {stem: item for stem, item in items.items() if item != AMBIGUOUS}
+    return unique | {name: item for item, name in enumerate(names)}
+
+
+def _name_problem(name: str) -> str | None:
+    if "\n" in name or "\r" in name:
+        return "its name holds a line break: rename it"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8: rename it"
+    return None

@@ -1,0 +1,155 @@
+"""Folders of images whose sub-folders are their classes, as torchvision's ImageFolder takes them.
+
+Shape suffixes: N images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from stagewise.datasets.bad_items import Policy, check_policy
+from stagewise.datasets.base import BadItem
+from stagewise.datasets.cut import Cut, Numbers
+from stagewise.datasets.found_files import find_files, items_by_name
+from stagewise.datasets.image_files import SUFFIXES, Pixels, read_pixels
+from stagewise.datasets.image_scan import scan_images
+from stagewise.datasets.images import TEST, TRAIN, UNLABELLED, Images
+from stagewise.datasets.labels import ItemLabels
+from stagewise.datasets.splits import hash_split, read_split_lists
+from stagewise.errors import ConfigError, DataError
+
+PARTS = {"": TRAIN, "test": TEST, "unlabelled": UNLABELLED}
+
+
+class ImageFolder(Images):
+    """PNG, JPEG, BMP, WebP and TIFF images with the label `class`: the first folder below the root.
+
+    An image's key is its path below `root`, with slashes; those of the other two folders begin with `test//` or
+    `unlabelled//`. Names that begin with a dot are left out.
+
+    Args:
+        root: the folder of the classes' folders.
+        test: a folder like it, whose images are for testing.
+        unlabelled: a folder of images to train on without labels, beside those of `root`.
+        splits: `{train = "…", test = "…"}`, files of one path below `root` a line, with or without the suffix.
+        test_fraction: fraction of every class for testing where there is neither `test` nor `splits`.
+        size: resize images until their short side has so many pixels.
+        bad_items: "error", or "skip" to leave unusable files out, up to 1 %.
+        patch: pixels of a patch's side; 0 makes one row of an image, its crop.
+        stride: pixels from one patch to the next.
+        crop: pixels of a training crop's side; smaller images are not trained on.
+        grayscale: one channel in the place of three.
+        mean: subtracted from pixels in [0, 1]: one number, or one a channel.
+        std: divides them, likewise.
+        flip: mirror half of the training crops.
+        views: 2 adds every image's mirror image as an item.
+
+    Raises:
+        ConfigError: an argument is out of range, or two do not fit each other.
+        DataError: there are no images, files are bad, or a split list does not fit.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        test: str | None = None,
+        unlabelled: str | None = None,
+        splits: Mapping[str, str] | None = None,
+        test_fraction: float = 0.2,
+        size: int | None = None,
+        bad_items: Policy = "error",
+        patch: int = 16,
+        stride: int = 8,
+        crop: int = 64,
+        grayscale: bool = True,
+        mean: Numbers | None = None,
+        std: Numbers | None = None,
+        flip: bool = True,
+        views: int = 1,
+    ) -> None:
+        cut = Cut(patch, stride, crop, grayscale, mean, std, flip, views)
+        check_policy(bad_items)
+        if size is not None and (type(size) is not int or size < 1):
+            raise ConfigError(f"data.size is {size!r}: set it to a whole number of pixels.")
+        if not 0 <= test_fraction < 1:
+            raise ConfigError(f"data.test_fraction is {test_fraction}: set it to 0 or more and less than 1.")
+        if test is not None and splits is not None:
+            raise ConfigError("data.test and data.splits both say what is for testing: take one of them away.")
+        self._folders = {"": Path(root)} | {
+            name: Path(folder) for name, folder in (("test", test), ("unlabelled", unlabelled)) if folder is not None
+        }
+        _refuse_nested(self._folders)
+
+        keys, refused, listed = _list(self._folders, splits)
+        found = scan_images(keys, [self._path(key) for key in keys], cut, size, bad_items, refused)
+        names = [keys[item] for item in found.items]
+        classes = ItemLabels.from_names([_class(name) for name in names])
+        parts_N = np.array([PARTS[name.rpartition("//")[0]] for name in names], np.int8)
+        if listed is not None:
+            parts_N[[name in listed for name in names]] = TEST
+        elif test is None:
+            own = np.flatnonzero(parts_N == TRAIN)
+            chosen = hash_split([names[item] for item in own], classes.classes[own].tolist(), test_fraction)
+            parts_N[own[chosen]] = TEST
+        else:
+            _refuse_strange(classes, parts_N, test)
+        super().__init__(names, found.sizes, parts_N, classes, cut, found.bytes.tobytes())
+        self.bad = found.bad
+        self._short = size
+
+    def _path(self, key: str) -> str:
+        folder, _, name = key.rpartition("//")
+        return f"{self._folders[folder]}/{name}"
+
+    def _pixels(self, image: int) -> Pixels:
+        height, width = self._sizes_N2[image].tolist()
+        path = self._path(self.keys[image * self.views])
+        return read_pixels(path, self._cut.grayscale, self._short, (height, width))
+
+
+def _list(
+    folders: Mapping[str, Path], splits: Mapping[str, str] | None
+) -> tuple[list[str], list[BadItem], set[str] | None]:
+    """Return the keys of all files, the files that cannot have one, and the keys that are listed for testing."""
+    keys: list[str] = []
+    refused: list[BadItem] = []
+    listed: set[str] | None = None
+    for folder, path in folders.items():
+        names, bad = find_files(path, SUFFIXES, "image", f"data.{folder or 'root'}")
+        if folder == "" and splits is not None:
+            members = read_split_lists(splits, items_by_name(names).get)
+            listed = {names[item] for item in members["test"]}
+            names, bad = [names[item] for item in sorted(members["train"] | members["test"])], []
+        keys += [f"{folder}//{name}" if folder else name for name in names]
+        refused += bad
+    return keys, refused, listed
+
+
+def _class(key: str) -> str:
+    """Return the first folder of a file below its root; "" where there is none, or where it means nothing."""
+    folder, _, name = key.rpartition("//")
+    return "" if folder == "unlabelled" else name.rpartition("/")[0].partition("/")[0]
+
+
+def _refuse_nested(folders: Mapping[str, Path]) -> None:
+    """Refuse a folder that lies in another: its images would be in both, and tested after training on them."""
+    places = {f"data.{name or 'root'}": folder.resolve() for name, folder in folders.items()}
+    for name, place in places.items():
+        for other, around in places.items():
+            if name != other and place.is_relative_to(around):
+                raise ConfigError(f"{name} ({place}) lies in {other} ({around}): name folders that lie apart.")
+
+
+def _refuse_strange(classes: ItemLabels, parts_N: npt.NDArray[np.int8], test: str) -> None:
+    """Refuse test images of a class that there is nothing to learn of."""
+    tested, trained = ({*classes.classes[parts_N == part].tolist()} for part in (TEST, TRAIN))
+    strange = sorted(tested - trained - {-1})
+    if strange:
+        raise DataError(
+            f"{test} has images of the class '{classes.names[strange[0]]}', of which data.root has none "
+            f"({len(strange)} such classes): give both folders the same sub-folders."
+        )

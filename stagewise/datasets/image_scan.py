@@ -1,0 +1,67 @@
+"""Look at every image file before training starts, and decide what happens to the bad ones.
+
+Shape suffixes: N images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stagewise.datasets.bad_items import Policy, judge, probe_all
+from stagewise.datasets.base import BadItem, Ints
+from stagewise.datasets.cut import Cut
+from stagewise.datasets.image_files import MAX_PIXELS, TOO_MANY, probe, resized, without_warnings
+
+
+@dataclass(frozen=True)
+class ImageScan:
+    """The usable files.
+
+    Attributes:
+        items: their places in the list that was scanned, int64 (N,).
+        sizes: their heights and widths in pixels, after resizing, int64 (N, 2).
+        bytes: their bytes on disk, int64 (N,).
+        bad: the other files.
+    """
+
+    items: Ints
+    sizes: Ints
+    bytes: Ints
+    bad: list[BadItem]
+
+
+def scan_images(
+    keys: Sequence[str], paths: Sequence[str], cut: Cut, short: int | None, policy: Policy, refused: Sequence[BadItem]
+) -> ImageScan:
+    """Probe every file and see whether it holds a row.
+
+    Args:
+        keys: the images' keys.
+        paths: their files.
+        cut: how they become rows.
+        short: pixels that their short sides are resized to; None leaves them.
+        policy: what happens to bad files.
+        refused: files whose very names cannot be used.
+
+    Raises:
+        DataError: there are bad files and the policy does not let them be skipped.
+    """
+    bad = list(refused)
+    good: list[tuple[int, int, int, int]] = []
+    with without_warnings():
+        for item, header in enumerate(probe_all(probe, paths)):
+            if isinstance(header, str):
+                bad.append(BadItem(keys[item], paths[item], header))
+                continue
+            height, width = resized(header.height, header.width, short)
+            problem = TOO_MANY if height * width > MAX_PIXELS else cut.problem(height, width)
+            if problem is not None:
+                bad.append(BadItem(keys[item], paths[item], problem))
+            else:
+                good.append((item, height, width, header.size))
+    judge(bad, len(paths) + len(refused), "image", policy)
+    columns = np.array(good, np.int64).reshape(-1, 4)
+    return ImageScan(columns[:, 0], columns[:, 1:3], columns[:, 3], bad)

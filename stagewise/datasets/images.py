@@ -1,0 +1,162 @@
+"""What all sets of images share: an image is an item whose rows are its patches, from left to right and downwards.
+
+Shape suffixes: N images, H × W pixels, C channels, R × S grid of patches, P × P pixels of a patch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from stagewise.datasets.base import Dataset, Floats, Ints
+from stagewise.datasets.cut import Cut
+from stagewise.datasets.image_files import Pixels
+from stagewise.datasets.keys import Keys
+from stagewise.datasets.labels import ItemLabels
+
+TRAIN, TEST, UNLABELLED = 0, 1, 2  # parts of a data set
+
+
+class Images(Dataset):
+    """Images of any size, whose patches are the rows; a sub-class says where their pixels are.
+
+    With two views, item 2i is an image and item 2i + 1 its mirror image, with the key `KEY#flip`. They are one
+    example: `split` and `pool` name item 2i alone, so that no image is tested twice, or tested by its own mirror.
+
+    Args:
+        names: keys of the images.
+        sizes_N2: their heights and widths in pixels, none smaller than a row.
+        parts_N: whether each is for training, for testing, or without a label.
+        classes: the label `class` of each.
+        cut: how they become rows.
+        content: what else decides what their pixels are, for the fingerprint.
+    """
+
+    sample_rate = 0
+    grids: Ints
+    crop: tuple[int, int]
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        sizes_N2: Ints,
+        parts_N: npt.NDArray[np.int8],
+        classes: ItemLabels,
+        cut: Cut,
+        content: bytes,
+    ) -> None:
+        self.channels, self.views = cut.channels, cut.views
+        self.mean, self.std = (cut.means[0], cut.stds[0]) if cut.channels == 1 else (cut.means, cut.stds)
+        self.keys = Keys([name + view for name in names for view in ("", "#flip")[: cut.views]])
+        self.grids = np.repeat([cut.grid(*size) for size in sizes_N2.tolist()], cut.views, axis=0).reshape(-1, 2)
+        self.lengths = self.grids.prod(axis=1)
+        self.crop = cut.grid(cut.crop, cut.crop)
+        self.labels = {"class": ItemLabels(np.repeat(classes.classes, cut.views), classes.names)}
+        self.bad = []
+        self._cut, self._sizes_N2, self._parts_N, self._content = cut, sizes_N2, parts_N, content
+
+    @property
+    def row_shape(self) -> tuple[int, int, int]:
+        """Shape of a patch, (C, P, P)."""
+        return self._cut.row_shape
+
+    @property
+    def patch(self) -> int:
+        """Pixels of a patch's side; 0 where a row is a whole crop."""
+        return self._cut.patch
+
+    @property
+    def stride(self) -> int:
+        """Pixels from one patch to the next."""
+        return self._cut.stride
+
+    @abstractmethod
+    def _pixels(self, image: int) -> Pixels:
+        """Return an image, uint8 (H, W, C), as writable memory of its own.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+
+    def image(self, item: int) -> Pixels:
+        """Return the pixels that an item's patches are cut from: uint8 (H, W, C).
+
+        Raises:
+            DataError: the image cannot be read.
+        """
+        image, mirrored = divmod(item, self.views)
+        pixels_HWC = self._pixels(image)
+        return np.ascontiguousarray(pixels_HWC[:, ::-1]) if mirrored else pixels_HWC
+
+    def read(self, item: int, start: int, stop: int) -> Floats:
+        """Return patches start to stop of the whole image: float32 (C, stop - start, P, P), standardised.
+
+        Raises:
+            DataError: the image cannot be read.
+        """
+        from stagewise.datasets.augment import centre_crop, patches
+
+        if not 0 <= start <= stop <= self.lengths[item]:
+            raise IndexError(f"item {item} has {self.lengths[item]} patches, not {start} to {stop}")
+        if start == stop:
+            return np.empty((self.channels, 0, *self.row_shape[1:]), np.float32)
+        pixels_HWC = self.image(item) if self.patch else centre_crop(self.image(item), self._cut)
+        width = int(self.grids[item, 1])
+        first, last = start // width, -(-stop // width)  # whole rows of the grid
+        band_HWC = pixels_HWC[first * self.stride : (last - 1) * self.stride + self._cut.side]
+        return patches(band_HWC, self._cut)[:, start - first * width : stop - first * width]
+
+    def augmented(self, item: int, seed: int) -> Floats:
+        """Return the patches of a random training crop: float32 (C, R·S, P, P), standardised.
+
+        The crop lies at any pixel and may be mirrored; both are a pure function of (item, seed).
+
+        Raises:
+            DataError: the image cannot be read.
+        """
+        from stagewise.datasets.augment import patches, random_crop
+
+        if (self._sizes_N2[item // self.views] < self._cut.crop).any():
+            raise IndexError(f"item {item} is smaller than a training crop")
+        return patches(random_crop(self.image(item), self._cut, item, seed), self._cut)
+
+    def centre(self, item: int) -> Ints:
+        """Return which rows of an item are the training crop closest to its centre, int64 (R·S,), in raster order.
+
+        Along a side that is shorter than a crop these are all there are.
+        """
+        grid, size = self.grids[item].tolist(), self._sizes_N2[item // self.views].tolist()
+        places = []
+        for there, wanted, pixels in zip(grid, self.crop, size, strict=True):
+            # Half of what is left over, to the nearest patch; half-way goes up or left.
+            first = (pixels - self._cut.crop + self.stride - 1) // (2 * self.stride) if self.patch else 0
+            places.append(max(0, first) + np.arange(min(wanted, there), dtype=np.int64))
+        rows: Ints = (places[0][:, None] * grid[1] + places[1]).ravel()
+        return rows
+
+    def split(self, name: Literal["train", "test"]) -> Ints:
+        """Return the items of a split in item order, int64; of two views the first."""
+        return self._items(self._parts_N == (TRAIN if name == "train" else TEST))
+
+    def pool(self) -> Ints:
+        """Return all items that are not for testing, with a label or without, int64; of two views the first."""
+        return self._items(self._parts_N != TEST)
+
+    def fingerprint(self) -> str:
+        """Hash keys, sizes, parts, what the pixels are, and every option that changes training."""
+        cut = self._cut
+        options = [cut.patch, cut.stride, cut.crop, cut.channels, cut.means, cut.stds, cut.flip, cut.views]
+        digest = hashlib.sha256(json.dumps(options).encode())
+        digest.update("\n".join(self.keys).encode())
+        for part in (self._sizes_N2.tobytes(), self._parts_N.tobytes(), self._content):
+            digest.update(part)
+        return digest.hexdigest()
+
+    def _items(self, chosen_N: npt.NDArray[np.bool_]) -> Ints:
+        return np.flatnonzero(chosen_N).astype(np.int64) * self.views
