@@ -12,12 +12,13 @@ from stagewise.config import Pipeline, load_pipeline
 from stagewise.datasets.base import Dataset, Expected
 from stagewise.errors import ConfigError, DiskError, IntegrityError
 from stagewise.memory.release import release_memory
-from stagewise.planning.build import build_dataset, build_stages, dataset_kind, device_of
-from stagewise.planning.plan import Plan, StagePlan, make_plan
+from stagewise.planning.build import Input, build_dataset, build_stages, dataset_kind, device_of
+from stagewise.planning.plan import Plan, make_plan
+from stagewise.planning.stage_plan import StagePlan
 from stagewise.probing.run import planned_probes, run_planned_probe
 from stagewise.runs.facts import run_facts
 from stagewise.runs.folder import LOCK_FILE, RunFolder
-from stagewise.runs.record import commit, mark_dropped, read_record
+from stagewise.runs.record import TRAINED, commit, mark_dropped, read_record
 from stagewise.stage import carry_out
 from stagewise.stopping import Stop, stoppable
 from stagewise.stores import remove_store, verify_store
@@ -112,8 +113,7 @@ def plan_pipeline(pipeline: Pipeline, run: RunFolder, report: Report = quiet, ne
         size = build_dataset(pipeline)
         for item in size.bad:
             report("note", text=f"left out {item.path}: {item.reason}")
-    channels = size.channels if isinstance(size, Dataset) else kind.channels
-    return make_plan(pipeline, run, build_stages(pipeline, channels, device), device, size)
+    return make_plan(pipeline, run, build_stages(pipeline, Input.of(size), device), device, size)
 
 
 def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: str | None, probe: str | None) -> None:
@@ -144,10 +144,12 @@ def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: 
 def _make_stage(plan: Plan, position: int, stop: Stop, report: Report) -> None:
     stage = plan.stages[position]
     assert stage.folder is not None
-    with atomic.disk_errors(stage.folder):
-        stage.folder.mkdir(parents=True, exist_ok=True)
-        atomic.fsync_folder(stage.folder.parent)
-    atomic.sweep(stage.folder)
+    for member in (plan.stages[other] for other in stage.together):  # they are trained with it
+        assert member.folder is not None
+        with atomic.disk_errors(member.folder):
+            member.folder.mkdir(parents=True, exist_ok=True)
+            atomic.fsync_folder(member.folder.parent)
+        atomic.sweep(member.folder)
     report("note", text=f"{stage.name} › {stage.action} ({stage.reason})")
     plan.run.event("stage", name=stage.name, action=stage.action, reason=stage.reason, folder=stage.folder.name)
     record = carry_out(plan, position, stop, report)
@@ -174,7 +176,8 @@ def _tidy(plan: Plan) -> None:
             continue
         assert stage.folder is not None
         atomic.sweep(stage.folder)
-        atomic.remove(stage.folder / "checkpoint")
+        for name in (TRAINED, "checkpoint"):
+            atomic.remove(stage.folder / name)
         dropped = stage.record["store"]["state"] == "dropped"
         if dropped and (stage.action != "encode" or (stage.folder / MANIFEST).exists()):
             remove_store(stage.folder)

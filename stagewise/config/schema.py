@@ -98,14 +98,17 @@ class Settings(_Table):
     """What holds for the whole pipeline."""
 
     name: Name = Field(description="Name of the pipeline; results go to runs/NAME/.")
+    system: Name | None = Field(
+        default=None, description='Which system of a comparison this is, such as "gim"; the name when absent.'
+    )
     seed: int = Field(
         default=0,
         ge=0,
         description="Every random choice derives from the seed, the stage, the epoch and the item.",
     )
-    schedule: Literal["iterative"] = Field(
+    schedule: Literal["iterative", "simultaneous"] = Field(
         default="iterative",
-        description="In which order stages train: one after another, each to convergence.",
+        description='"iterative" trains one stage after another, each to convergence; "simultaneous" all in sync.',
     )
     memory_limit: Bytes | None = Field(
         default=None,
@@ -144,6 +147,10 @@ class Train(_Table):
     )
     clip_gradient_norm: float | None = Field(
         default=None, gt=0, description="Largest norm of the gradient; not clipped when absent."
+    )
+    every: int = Field(default=1, ge=1, description="Steps between two updates of the stage, when trained in sync.")
+    noise: float = Field(
+        default=0.0, ge=0, description="Normal noise on the input in training, in deviations of each channel."
     )
 
 

@@ -18,6 +18,7 @@ import torch
 from stagewise.encoding.stream import stream
 from stagewise.memory.release import release_memory
 from stagewise.modules.geometry import Geometry
+from stagewise.modules.patch_stage import means
 from stagewise.modules.stage_module import StageModule
 from stagewise.stopping import Stop
 from stagewise.stores import Manifest, Scaling, StoreSpec, StoreWriter, stored_scaling
@@ -36,11 +37,13 @@ class Chain:
     Attributes:
         source: where rows are read.
         stages: lowest first, in evaluation mode, on `device`.
+        means: give patches by their spatial mean, (C,), instead of as they are, (H, W, C).
     """
 
     source: Source
     stages: Sequence[StageModule]
     device: torch.device
+    means: bool = False
 
     @property
     def geometry(self) -> Geometry:
@@ -48,9 +51,15 @@ class Chain:
         return sum((stage.geometry for stage in self.stages), Geometry())
 
     @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Of one row at the top, channels last."""
+        channels, *shape = self.stages[-1].out_shape if self.stages else self.source.row_shape
+        return (channels,) if self.means else (*shape, channels)
+
+    @property
     def channels(self) -> int:
         """C of the top."""
-        return self.stages[-1].out_channels if self.stages else self.source.channels
+        return self.row_shape[-1]
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -60,12 +69,13 @@ class Chain:
         return np.array([rows[length] for length in self.source.lengths.tolist()], np.int64)
 
     def rows(self, item: int) -> Iterator[npt.NDArray[np.float32]]:
-        """Yield an item's rows, float32 (n, C), piece by piece."""
+        """Yield an item's rows, float32 (n, C) or (n, H, W, C), piece by piece."""
         length = int(self.source.lengths[item])
         for piece in stream(
             lambda start, stop: self.source.read(item, start, stop, self.device), length, list(self.stages)
         ):
-            yield piece[0].T.float().contiguous().cpu().numpy()
+            rows = means(piece) if self.means and piece.ndim == 5 else piece
+            yield rows[0].movedim(0, -1).float().contiguous().cpu().numpy()
         release_memory()
 
 
@@ -104,7 +114,7 @@ def encode(
         Interrupted: a signal asked to stop; what is journaled stays.
     """
     begun, forward = time.perf_counter(), 0.0
-    spec = StoreSpec(chain.lengths, (chain.channels,), dtype, compress)
+    spec = StoreSpec(chain.lengths, chain.row_shape, dtype, compress)
     scaling = None
     if dtype == "int8":
         scaling = stored_scaling(folder, fingerprint) or calibrate(chain, stop)
@@ -140,7 +150,8 @@ def calibrate(chain: Chain, stop: Stop) -> Scaling:
     for item in present[np.linspace(0, len(present) - 1, min(CALIBRATION_ITEMS, len(present))).astype(int)]:
         seen = 0
         for rows in chain.rows(int(item)):
-            low_C, high_C = np.minimum(low_C, rows.min(0)), np.maximum(high_C, rows.max(0))
+            rows_NC = rows.reshape(-1, chain.channels)
+            low_C, high_C = np.minimum(low_C, rows_NC.min(0)), np.maximum(high_C, rows_NC.max(0))
             stop.check("nothing of this store was written yet.")
             if (seen := seen + len(rows)) >= CALIBRATION_ROWS:
                 break

@@ -1,10 +1,11 @@
 """Run frozen stages over an item of any length in pieces: the same rows as one pass, in bounded memory.
 
-Legend: C channels, T rows; every tensor here is one item, (1, C, T).
+Legend: C channels, T rows (of patches: …, H, W after the rows); every tensor here is one item, (1, C, T).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -71,7 +72,7 @@ class _Trail:
     def read(self, begin: int, end: int) -> Tensor:
         while self.begin + self.kept.shape[-1] < end:
             piece = next(self.pieces)
-            self.kept = torch.cat([self.kept, piece], dim=2) if self.kept.ndim == 3 else piece
+            self.kept = torch.cat([self.kept, piece], dim=2) if self.kept.ndim > 1 else piece
         self.kept = self.kept[:, :, begin - self.begin :]
         self.begin = begin
         return self.kept[:, :, : end - begin]
@@ -82,9 +83,9 @@ def _rows_per_piece(stages: list[StageModule], piece_bytes: int) -> int:
     hop = 1
     for stage in stages:
         hop *= stage.geometry.hop
-    widest, below = float(stages[0].in_channels if stages else 1) * hop, hop
+    widest, below = float(math.prod(stages[0].in_shape) if stages else 1) * hop, hop
     for stage in stages:
         hops = [layer.stride for block in stage.blocks for layer in block.geometry.layers] or [1]
-        widest = max(widest, max(stage.z_channels, stage.out_channels) * below / hops[0])
+        widest = max(widest, max(stage.z_channels, math.prod(stage.out_shape)) * below / hops[0])
         below //= stage.geometry.hop
     return max(64, int(piece_bytes / (4 * widest)))

@@ -7,54 +7,85 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from stagewise.memory.tracker import Bytes, MemoryTracker, category
 from stagewise.modules.stage_module import Crop, StageModule, represent
+from stagewise.objectives.base import Score, Supervised
 from stagewise.training.step import Trainee, gradient, update
+from stagewise.training.together import Place, train_together
 
 M = TypeVar("M", bound=nn.Module)
 
 
-def predict_step(
-    trainee: Trainee, below: Sequence[StageModule], input_shape: tuple[int, int, int], crop: Crop
+def predict_step(trainee: Trainee, below: Sequence[StageModule], input_shape: tuple[int, ...], crop: Crop) -> Bytes:
+    """Predict the peak of a training step of one stage, as `predict_together` does."""
+    first_B = np.zeros(len(crop.skip_B), np.int64)
+    return predict_together([trainee], below, input_shape, [Place(0, input_shape[2], crop, first_B, True)])
+
+
+def predict_together(
+    trainees: Sequence[Trainee], below: Sequence[StageModule], input_shape: tuple[int, ...], where: Sequence[Place]
 ) -> Bytes:
-    """Predict the peak of a training step, once the optimizer has its state.
+    """Predict the peak of a training step, once the optimizers have their state.
 
     Args:
-        trainee: what is trained; it is copied, not changed.
+        trainees: what is trained, lowest first; they are copied, not changed.
         below: frozen stages that the input goes through first, without a graph.
-        input_shape: (B, C, T) of the batch as it is read, float32.
-        crop: how the windows are cut out.
+        input_shape: (B, C, T, …) of the batch as it is read, float32.
+        where: each one's window.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    fake = _fake_trainee(trainee, mode)
-    assert fake.optimizer is not None
+    fakes = [_fake_trainee(trainee, mode) for trainee in trainees]
     frozen = [fake_copy(stage, mode) for stage in below]
     tracker = MemoryTracker()
     with mode:
-        tracker.count((t for module in (fake.stage, fake.objective) for t in _tensors(module)), "parameters")
+        tracker.count((t for fake in fakes for m in (fake.stage, fake.objective) for t in _tensors(m)), "parameters")
         tracker.count((t for stage in frozen for t in _tensors(stage)), "input")
-        trained = [p for p in fake.parameters() if p.requires_grad]
-        for parameter in trained:
-            parameter.register_post_accumulate_grad_hook(
-                lambda p: tracker.count([p.grad], "gradients") if p.grad is not None else None
-            )
-        # The optimizer makes its state in its first step: a gradient of nothing gets that out of the way.
-        for parameter in trained:
-            parameter.grad = torch.empty_like(parameter)
-        update(fake)
-        states = fake.optimizer.state.values()
-        tracker.count((v for s in states for v in s.values() if isinstance(v, Tensor)), "optimizer")
+        for fake in fakes:
+            assert fake.optimizer is not None
+            trained = [p for p in fake.parameters() if p.requires_grad]
+            for parameter in trained:
+                parameter.register_post_accumulate_grad_hook(
+                    lambda p: tracker.count([p.grad], "gradients") if p.grad is not None else None
+                )
+            # The optimizer makes its state in its first step: a gradient of nothing gets that out of the way.
+            for parameter in trained:
+                parameter.grad = torch.empty_like(parameter)
+            update(fake)
+            states = fake.optimizer.state.values()
+            tracker.count((v for s in states for v in s.values() if isinstance(v, Tensor)), "optimizer")
+        classes = [_classes(fake, place) for fake, place in zip(fakes, where, strict=True)]
         with tracker:
             with category("input"):
-                x_BCT = represent(frozen, torch.empty(input_shape))
-            gradient(fake, x_BCT, crop, torch.Generator())
+                x_BCT = represent(frozen, _input(input_shape))
+            generators = [torch.Generator() for _ in fakes]
+            train_together(fakes, x_BCT, where, generators, classes, [True] * len(fakes), _step)
             del x_BCT
-            update(fake)
     return tracker.bytes()
+
+
+def _input(shape: tuple[int, ...]) -> Tensor:
+    """Make a batch in the memory order that a source gives it in: a patch's channels lie side by side."""
+    if len(shape) == 3 or shape[1] == 1:
+        return torch.empty(shape)
+    return torch.empty(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
+
+
+def _step(trainee: Trainee, x_BCT: Tensor, crop: Crop, generator: torch.Generator, y: Tensor | None) -> Score:
+    score = gradient(trainee, x_BCT, crop, generator, y)
+    update(trainee)  # unconditionally: whether the loss is finite cannot be asked of what has no data
+    return score
+
+
+def _classes(trainee: Trainee, place: Place) -> Tensor | None:
+    if not isinstance(trainee.objective, Supervised):
+        return None
+    items, rows = len(place.crop.skip_B), place.crop.rows
+    return torch.zeros((items, rows) if trainee.objective.per_row else (items,), dtype=torch.int64)
 
 
 def fake_copy(module: M, mode: FakeTensorMode, memo: dict[int, object] | None = None) -> M:

@@ -17,13 +17,20 @@ def workspace_bytes(func: Any, args: tuple[Any, ...], result: Any) -> int:
     """
     if func is torch.ops.aten.convolution.default and args[0].device.type == "cpu":
         x, weight = (_bytes(t) for t in args[:2])
-        return max(x + weight, _bytes(result))
+        return weight if _channels_last(args[0]) else max(x + weight, _bytes(result))
     if func is torch.ops.aten.convolution_backward.default and args[0].device.type == "cpu":
         gy, x = (_bytes(t) for t in args[:2])
         gx, gw = (_bytes(t) if isinstance(t, Tensor) else 0 for t in result[:2])
+        if _channels_last(args[1]):
+            return gw
         # gx is found first, when there is no gw yet; gw needs x and gy, then its own copy.
         return max(gy + _scratch(gx, gy, args), 2 * gx - gw, x + gy, gw)
     return 0
+
+
+def _channels_last(x: Tensor) -> bool:
+    """Say whether an image's channels lie side by side: convolutions then need no copies of it."""
+    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 def _scratch(gx: int, gy: int, args: tuple[Any, ...]) -> int:

@@ -1,10 +1,11 @@
 """A stage's network: an encoder x → z, a context z → c, or both; what it hands on is c if there is one.
 
-Legend: B items, C channels, T rows.
+Legend: B items, C channels, T rows (of patches: …, H, W after the rows).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -40,16 +41,23 @@ class StageModule(nn.Module):
     """The gradient-isolated module of one stage.
 
     Args:
-        encoder: x (B, in_channels, T) → z; None hands x on as z.
+        encoder: x (B, C, T) → z; None hands x on as z.
         context: z → c, one row of c for each row of z; None hands z on as c.
-        in_channels: channels of x.
+        in_channels: C, channels of x.
         where: what to call the stage in an error.
         precision: what matrix products are computed in; recurrent parts always use float32, because their
             errors would add up from row to row.
 
+    Attributes:
+        in_shape, out_shape: of one row of x, and of what is handed on: (C,).
+        z_channels, c_channels: of what the objective sees.
+
     Raises:
         ConfigError: the parts do not fit each other, or their rows see an unbounded window.
     """
+
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
 
     def __init__(
         self,
@@ -59,16 +67,12 @@ class StageModule(nn.Module):
         where: str = "stage",
         precision: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__()
-        self.precision = precision
-        self.encoder, self.context, self.in_channels = encoder, context, in_channels
-        self.z_channels = self.out_channels = in_channels
-        self.blocks: list[Block] = []  # those of the encoder, then those of the context
-        self.encoder_blocks = 0
+        self._hold(encoder, context, precision)
+        self.z_channels = channels = in_channels
         for name, part in (("encoder", encoder), ("context", context)):
             if part is None:
                 continue
-            blocks = list(_split(part, self.out_channels, f"{where}.{name}", precision))
+            blocks = list(_split(part, channels, f"{where}.{name}", precision))
             hop = _geometry(blocks).hop
             if name == "context" and hop != 1:
                 raise ConfigError(
@@ -76,9 +80,27 @@ class StageModule(nn.Module):
                     "Make it part of the encoder."
                 )
             self.blocks += blocks
-            self.out_channels = out_channels(part, self.out_channels, f"{where}.{name}")
+            channels = out_channels(part, channels, f"{where}.{name}")
             if name == "encoder":
-                self.z_channels, self.encoder_blocks = self.out_channels, len(blocks)
+                self.z_channels, self.encoder_blocks = channels, len(blocks)
+        self.c_channels = channels
+        self.in_shape, self.out_shape = (in_channels,), (channels,)
+
+    def _hold(self, encoder: nn.Module | None, context: nn.Module | None, precision: torch.dtype) -> None:
+        super().__init__()
+        self.encoder, self.context, self.precision = encoder, context, precision
+        self.blocks: list[Block] = []  # those of the encoder, then those of the context
+        self.encoder_blocks = 0
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of x."""
+        return self.in_shape[0]
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of what is handed on."""
+        return self.out_shape[0]
 
     @property
     def geometry(self) -> Geometry:
@@ -91,7 +113,7 @@ class StageModule(nn.Module):
         return self.geometry.recurrent
 
     def forward(self, x_BCT: Tensor) -> tuple[Tensor, Tensor]:
-        """Return z and c for whole items, or for pieces that are cropped afterwards."""
+        """Return z and what is handed on, for whole items, or for pieces that are cropped afterwards."""
         z_BCT = self._encode(x_BCT)
         return z_BCT, self._relate(z_BCT)
 
@@ -105,6 +127,11 @@ class StageModule(nn.Module):
             return (z_BCT := self._encode(crop(x_BCT))), z_BCT
         z_BCT, c_BCT = self(x_BCT)
         return (z := crop(z_BCT)), z if c_BCT is z_BCT else crop(c_BCT)
+
+    def window_and_rows(self, x_BCT: Tensor, crop: Crop) -> tuple[Tensor, Tensor, Tensor]:
+        """Return z and c of windows that fill their items, and what those hand on, float32 and without a graph."""
+        z_BCT, c_BCT = self.window(x_BCT, crop)
+        return z_BCT, c_BCT, at_least_float32(c_BCT.detach())
 
     def _encode(self, x_BCT: Tensor) -> Tensor:
         for block in self.blocks[: self.encoder_blocks]:
@@ -142,10 +169,11 @@ def _geometry(blocks: Sequence[Block]) -> Geometry:
 
 @dataclass(frozen=True)
 class Crop:
-    """Cuts every item's `rows` rows out of its piece, after its own `skip`."""
+    """Cuts every item's `rows` rows out of its piece, after its own `skip`; patches have a `grid` of them, R × S."""
 
     skip_B: tuple[int, ...]  # noqa: N815
     rows: int
+    grid: tuple[int, int] | None = None
 
     def __call__(self, z_BCT: Tensor) -> Tensor:
         """Return (B, C, rows)."""
@@ -156,7 +184,7 @@ class Crop:
 
     def of(self, items: slice) -> Crop:
         """Return the crop of a part of the batch."""
-        return Crop(self.skip_B[items], self.rows)
+        return Crop(self.skip_B[items], self.rows, self.grid)
 
 
 def merged_blocks(stages: list[StageModule]) -> Iterator[Block]:
@@ -193,7 +221,7 @@ def represent(stages: Sequence[StageModule], x_BCT: Tensor) -> Tensor:
     rows, widest = x_BCT.shape[2], 1
     for stage in stages:
         rows = stage.geometry.rows(rows)
-        widest = max(widest, rows * stage.out_channels * 4)
+        widest = max(widest, rows * math.prod(stage.out_shape) * 4)
     parts = []
     for part_bCT in x_BCT.split(max(1, GROUP_BYTES // widest)):
         for stage in stages:

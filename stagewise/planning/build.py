@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,13 +15,42 @@ from torch import nn
 
 from stagewise import datasets, modules, objectives
 from stagewise.config import Pipeline, Spec, Stage, build, resolve
-from stagewise.datasets.base import Dataset
-from stagewise.errors import ConfigError
+from stagewise.datasets.base import Dataset, Expected
+from stagewise.errors import ConfigError, DataError
 from stagewise.modules.geometry import Geometry
+from stagewise.modules.patch_stage import PatchStage
 from stagewise.modules.stage_module import StageModule
-from stagewise.objectives import Objective
+from stagewise.objectives.base import Objective, Supervised
 from stagewise.seeds import derive_seed
 from stagewise.training.step import Trainee
+
+
+@dataclass(frozen=True)
+class Input:
+    """What the stages are built for.
+
+    Attributes:
+        row_shape: of one row of an item: (C,) samples, or (C, H, W) of a patch.
+        crop: rows and columns of the patches of a training crop, of images.
+        classes: counts the classes of a label.
+    """
+
+    row_shape: tuple[int, ...]
+    crop: tuple[int, int] | None
+    classes: Callable[[str], int]
+
+    @classmethod
+    def of(cls, size: Dataset | Expected) -> Input:
+        """Return what a data set gives, or will give."""
+        if isinstance(size, Dataset):
+            return cls(size.row_shape, size.crop, lambda label: len(size.label_classes(label)))
+
+        def classes(label: str) -> int:
+            if label not in size.classes:
+                raise DataError(f"how many classes label '{label}' has is not known before the data is there.")
+            return size.classes[label]
+
+        return cls(size.row_shape, size.crop, classes)
 
 
 @dataclass
@@ -34,6 +63,9 @@ class BuiltStage:
         objective: its local loss.
         geometry: from the raw input to its rows.
         precision: "float32" or "bfloat16".
+        rows: of a training window, or patches of a crop.
+        grid: of the patches of a crop.
+        row_shape: of what its store holds, channels last.
     """
 
     config: Stage
@@ -41,6 +73,9 @@ class BuiltStage:
     objective: Objective
     geometry: Geometry
     precision: str
+    rows: int
+    grid: tuple[int, int] | None
+    row_shape: tuple[int, ...]
 
 
 def device_of(pipeline: Pipeline) -> torch.device:
@@ -69,43 +104,60 @@ def dataset_kind(pipeline: Pipeline) -> type[Dataset]:
     return resolve(pipeline.data.target, Dataset, datasets.SHORT_NAMES, pipeline.where("data"))
 
 
-def build_stages(pipeline: Pipeline, channels: int, device: torch.device) -> list[BuiltStage]:
+def build_stages(pipeline: Pipeline, data: Input, device: torch.device) -> list[BuiltStage]:
     """Construct every stage with the weights that its seed gives, on the CPU.
 
     Raises:
         ConfigError: a target, an argument or a number of channels is not usable.
+        DataError: a label is not there.
     """
     built: list[BuiltStage] = []
-    geometry = Geometry()
-    for config in pipeline.stage:
-        where = f"stage.{config.name}"
-        precision = resolve_precision(config.train.precision, device)
+    geometry, shape = Geometry(), data.row_shape
+    for number, config in enumerate(pipeline.stage, 1):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(pipeline.pipeline.seed, config.name, "init"))
-            encoder = _module(pipeline, config.encoder, f"{where}.encoder")
-            context = _module(pipeline, config.context, f"{where}.context")
-            module = StageModule(encoder, context, channels, pipeline.where(where), getattr(torch, precision))
-            objective = build(
-                config.objective,
-                Objective,
-                objectives.SHORT_NAMES,
-                pipeline.where(f"{where}.objective"),
-                z_channels=module.z_channels,
-                c_channels=module.out_channels,
-            )
-        geometry, channels = geometry + module.geometry, module.out_channels
-        built.append(BuiltStage(config, module, objective, geometry, precision))
+            module = build_module(pipeline, config, shape, device)
+            objective = _objective(pipeline, config, module, data)
+        geometry, shape = geometry + module.geometry, module.out_shape
+        rows = config.objective.window if data.crop is None else data.crop[0] * data.crop[1]
+        # What no stage reads is kept for the probes, which read the mean of a patch.
+        stored = (*shape[1:], shape[0]) if number < len(pipeline.stage) else shape[:1]
+        precision = str(module.precision).removeprefix("torch.")
+        built.append(BuiltStage(config, module, objective, geometry, precision, rows, data.crop, stored))
     return built
+
+
+def build_module(pipeline: Pipeline, config: Stage, in_shape: tuple[int, ...], device: torch.device) -> StageModule:
+    """Construct a stage's network, for rows of a shape.
+
+    Raises:
+        ConfigError: a target, an argument or a number of channels is not usable.
+    """
+    where = f"stage.{config.name}"
+    precision: torch.dtype = getattr(torch, resolve_precision(config.train.precision, device))
+    encoder = _module(pipeline, config.encoder, f"{where}.encoder")
+    context = _module(pipeline, config.context, f"{where}.context")
+    return join(encoder, context, in_shape, pipeline.where(where), precision)
+
+
+def join(
+    encoder: nn.Module | None, context: nn.Module | None, in_shape: tuple[int, ...], where: str, precision: torch.dtype
+) -> StageModule:
+    """Make the network of a stage on rows (C,) or on patches (C, H, W)."""
+    if len(in_shape) == 1:
+        return StageModule(encoder, context, in_shape[0], where, precision)
+    channels, height, width = in_shape
+    return PatchStage(encoder, context, (channels, height, width), where, precision)
 
 
 def end_to_end(built: list[BuiltStage]) -> BuiltStage:
     """Join all stages into one, with the last one's objective on its top: what is trained end to end."""
     top = built[-1]
-    parts = [p for stage in built for p in (stage.module.encoder, stage.module.context) if p is not None]
-    context = parts.pop() if top.module.context is not None else None
+    kept = [[s.module.encoder] if s.grid else [s.module.encoder, s.module.context] for s in built[:-1]]
+    parts = [p for stage in [*kept, [top.module.encoder]] for p in stage if p is not None]
     encoder = nn.Sequential(*parts) if parts else None
-    module = StageModule(encoder, context, built[0].module.in_channels, "end to end", top.module.precision)
-    return BuiltStage(top.config, module, top.objective, top.geometry, top.precision)
+    module = join(encoder, top.module.context, built[0].module.in_shape, "end to end", top.module.precision)
+    return replace(top, module=module)
 
 
 def make_trainee(pipeline: Pipeline, stage: BuiltStage, pieces: int = 1) -> Trainee:
@@ -151,6 +203,18 @@ def source_hashes(specs: Iterable[tuple[Spec | None, dict[str, str]]]) -> dict[s
                     digest.update(inspect.getsource(sys.modules[kind.__module__]).encode())
         hashes[f"source of {spec.target}"] = digest.hexdigest()[:16]
     return hashes
+
+
+def _objective(pipeline: Pipeline, config: Stage, module: StageModule, data: Input) -> Objective:
+    where = pipeline.where(f"stage.{config.name}.objective")
+    extra: dict[str, int] = {"z_channels": module.z_channels, "c_channels": module.c_channels}
+    kind = resolve(config.objective.target, Objective, objectives.SHORT_NAMES, where)
+    label = config.objective.arguments.get("labels")
+    if issubclass(kind, Supervised) and isinstance(label, str):
+        extra["classes"] = data.classes(label)
+    elif issubclass(kind, Supervised):
+        raise ConfigError(f'{where}: {config.objective.target} needs the name of a label, such as labels = "class".')
+    return build(config.objective, Objective, objectives.SHORT_NAMES, where, **extra)
 
 
 def _module(pipeline: Pipeline, spec: Spec | None, where: str) -> nn.Module | None:

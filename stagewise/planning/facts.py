@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from stagewise.datasets.base import Dataset
-from stagewise.planning.plan import Plan, StagePlan
+from stagewise.planning.plan import Plan
+from stagewise.planning.stage_plan import StagePlan
 
 
 def plan_facts(plan: Plan) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
 
 
 def _stage(stage: StagePlan) -> dict[str, Any]:
+    assert stage.forecast is not None
     return {
         "index": stage.index,
         "name": stage.name,

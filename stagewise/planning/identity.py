@@ -12,6 +12,9 @@ from stagewise.planning.policy import Policy
 # Keys of a stage's tables that change how it is computed, not what comes out.
 WITHOUT_EFFECT = {"train": ("checkpoint", "precision"), "store": ("write", "compress", "keep")}
 
+# Keys that came later, at the value that stands for what was done before them.
+NOTHING = {"every": 1, "noise": 0.0}
+
 
 def stage_identity(pipeline: Pipeline, stage: BuiltStage, below: str, policy: Policy) -> dict[str, Any]:
     """Return what decides a stage: {"train": what decides its weights, "store": what decides its rows}.
@@ -24,6 +27,9 @@ def stage_identity(pipeline: Pipeline, stage: BuiltStage, below: str, policy: Po
     """
     config = stage.config
     train = config.train.model_dump(mode="json", exclude=set(WITHOUT_EFFECT["train"]))
+    for name, nothing in NOTHING.items():
+        if train.get(name) == nothing:
+            del train[name]
     specs = [(config.encoder, modules.SHORT_NAMES), (config.context, modules.SHORT_NAMES)]
     identity: dict[str, Any] = {
         "name": config.name,
@@ -36,7 +42,10 @@ def stage_identity(pipeline: Pipeline, stage: BuiltStage, below: str, policy: Po
         "train": {**train, "precision": stage.precision},
         **source_hashes([*specs, (config.objective, objectives.SHORT_NAMES), (config.train.optimizer, {})]),
     }
-    return {"train": identity, "store": config.store.dtype if policy.write else None}
+    store: str | None = config.store.dtype if policy.write else None
+    if store and stage.grid and len(stage.row_shape) == 1:
+        store = f"{store}, means of patches"
+    return {"train": identity, "store": store}
 
 
 def probe_identity(pipeline: Pipeline, probe: Probe, stage: str, data: str, labels: str, device: str) -> dict[str, Any]:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from stagewise.config import Pipeline
 from stagewise.errors import ConfigError
-from stagewise.memory.predict import predict_step
+from stagewise.memory.predict import predict_together
 from stagewise.memory.tracker import Bytes
 from stagewise.modules.geometry import Geometry
-from stagewise.modules.stage_module import Crop, StageModule
+from stagewise.modules.stage_module import StageModule
 from stagewise.planning.build import BuiltStage, make_trainee
 from stagewise.show import bytes_text
+from stagewise.training.job import Member
 from stagewise.training.step import batch_dependent
+from stagewise.training.together import places
+from stagewise.windows.draw import Batch
 
 
 @dataclass(frozen=True)
@@ -24,29 +30,37 @@ class Forecast:
     pieces: int
 
 
-def forecast(pipeline: Pipeline, stage: BuiltStage, below: Sequence[StageModule], pieces: int = 1) -> Bytes:
-    """Predict the peak of a training step of a stage, on windows read `below` some frozen stages."""
-    trainee = make_trainee(pipeline, stage, pieces)
-    geometry = sum((module.geometry for module in below), Geometry()) + stage.module.geometry
-    rows, batch = stage.config.objective.window, stage.config.train.batch_size
-    channels = below[0].in_channels if below else stage.module.in_channels
-    skip = -(geometry.first // geometry.hop)  # of a window that does not touch an item's beginning
-    crop = Crop((skip,) * batch, rows)
-    return predict_step(trainee, below, (batch, channels, geometry.window_span(rows)), crop)
+def forecast(pipeline: Pipeline, stages: Sequence[BuiltStage], below: Sequence[StageModule], pieces: int = 1) -> Bytes:
+    """Predict the peak of a training step of stages in sync (or of one), on windows read `below` some frozen ones."""
+    top, batch = stages[-1], stages[-1].config.train.batch_size
+    members, geometry = [], sum((module.geometry for module in below), Geometry())
+    for stage in stages:
+        geometry += stage.module.geometry
+        trainee = make_trainee(pipeline, stage, pieces)
+        members.append(Member(stage.config.name, Path(), trainee, geometry, stage.rows))
+    zeros_B = np.zeros(batch, np.int64)
+    if top.grid is None:
+        skip = -(geometry.first // geometry.hop)  # of a window that does not touch an item's beginning
+        drawn = Batch(zeros_B, zeros_B, (skip,) * batch, geometry.window_span(top.rows), top.rows)
+    else:
+        drawn = Batch(zeros_B, zeros_B, (0,) * batch, top.rows, top.rows, top.grid)
+    row = (below[0] if below else stages[0].module).in_shape
+    shape = (batch, row[0], drawn.span, *row[1:])
+    return predict_together([m.trainee for m in members], below, shape, places(members, drawn, 0))
 
 
-def within_limit(pipeline: Pipeline, stage: BuiltStage, below: Sequence[StageModule]) -> Forecast:
+def within_limit(pipeline: Pipeline, stages: Sequence[BuiltStage], below: Sequence[StageModule]) -> Forecast:
     """Find the fewest pieces under which a step stays below `pipeline.memory_limit`.
 
     Raises:
         ConfigError: there is no such number; says what to change.
     """
-    limit, batch = pipeline.pipeline.memory_limit, stage.config.train.batch_size
-    predicted = forecast(pipeline, stage, below)
+    limit, batch = pipeline.pipeline.memory_limit, stages[-1].config.train.batch_size
+    predicted = forecast(pipeline, stages, below)
     if limit is None or predicted.peak <= limit:
         return Forecast(predicted, 1)
-    where = pipeline.where(f"stage.{stage.config.name}")
-    if layers := batch_dependent(stage.module):
+    where = pipeline.where(f"stage.{stages[-1].config.name}")
+    if layers := [name for stage in stages for name in batch_dependent(stage.module)]:
         raise ConfigError(
             f"{where}: a step needs {bytes_text(predicted.peak)}, more than pipeline.memory_limit = "
             f"{bytes_text(limit)}, and with {layers[0]} it cannot be computed in pieces with the same gradient. "
@@ -55,7 +69,7 @@ def within_limit(pipeline: Pipeline, stage: BuiltStage, below: Sequence[StageMod
     least = predicted
     pieces = 2
     while pieces < 2 * batch:
-        attempt = forecast(pipeline, stage, below, min(pieces, batch))
+        attempt = forecast(pipeline, stages, below, min(pieces, batch))
         if attempt.peak <= limit:
             return Forecast(attempt, min(pieces, batch))
         least = min(least, attempt, key=lambda b: b.peak)

@@ -21,6 +21,7 @@ from stagewise.show import disk_text
 
 # What zstd leaves of an int8 store: 0.18 to 0.76 for trained convolutions on real speech, all of it for a GRU.
 ZSTD_SHARE = 0.76
+WIDTH = {"float32": 4, "float16": 2, "int8": 1}  # bytes of a number
 CHEAP = 0.10  # recompute where that costs less than this share of a training step of the stage above
 
 
@@ -39,13 +40,13 @@ class Policy:
     why: str
 
 
-def decide(pipeline: Pipeline, built: Sequence[BuiltStage], store_bytes: Sequence[int], free: int) -> list[Policy]:
+def decide(pipeline: Pipeline, built: Sequence[BuiltStage], rows: Sequence[int], free: int) -> list[Policy]:
     """Decide for every stage, from the input up.
 
     Args:
         pipeline: its `store` tables and `disk_limit`.
         built: the stages.
-        store_bytes: uncompressed bytes of each stage's store.
+        rows: of the whole data set at each stage.
         free: bytes that stores may still take on this disk.
 
     Raises:
@@ -54,6 +55,8 @@ def decide(pipeline: Pipeline, built: Sequence[BuiltStage], store_bytes: Sequenc
     limit = pipeline.pipeline.disk_limit
     left = free if limit is None else min(free, limit)
     shares = _shares(built)
+    widths = [math.prod(stage.row_shape) * WIDTH[stage.config.store.dtype] for stage in built]
+    store_bytes = [count * width for count, width in zip(rows, widths, strict=True)]
     policies: dict[int, Policy] = {}
 
     def write(index: int, why: str) -> None:
@@ -92,9 +95,10 @@ def forward_flops(stage: BuiltStage) -> float:
     """Count the multiply-adds of one training window of a stage, forward."""
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         module: StageModule = fake_copy(stage.module, mode)
-        span = module.geometry.window_span(stage.config.objective.window)
+        span = stage.rows if stage.grid else module.geometry.window_span(stage.rows)
+        shape = (1, module.in_shape[0], span, *module.in_shape[1:])
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            module(torch.empty(1, module.in_channels, span))
+            module(torch.empty(shape))
     return float(counter.get_total_flops()) / 2
 
 
@@ -104,7 +108,7 @@ def _shares(built: Sequence[BuiltStage]) -> list[float]:
     A step counts as three times its forward pass. The top has no stage above: its share is infinite.
     """
     flops = [forward_flops(stage) for stage in built]
-    windows = [stage.config.objective.window for stage in built]
+    windows = [stage.rows for stage in built]
     shares = []
     for index, above in enumerate(built[1:]):
         cost, rows = 0.0, above.module.geometry.window_span(windows[index + 1])

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from stagewise import atomic
 from stagewise.datasets.base import Dataset
 from stagewise.encoding.encode import Chain
-from stagewise.probing.align import Alignment
 from stagewise.stopping import Stop
+from stagewise.windows.align import Alignment
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]

@@ -16,13 +16,13 @@ from stagewise.datasets.base import Dataset
 from stagewise.encoding.encode import Chain
 from stagewise.errors import DataError
 from stagewise.modules.geometry import Geometry
-from stagewise.probing.align import Alignment
 from stagewise.probing.features import Features, PooledFeatures, RowFeatures
 from stagewise.probing.fit import fit
 from stagewise.probing.interval import over_items, wilson
 from stagewise.seeds import derive_seed
 from stagewise.stopping import Stop
 from stagewise.training.checkpoint import write_tensors
+from stagewise.windows.align import Alignment
 
 
 @dataclass(frozen=True)

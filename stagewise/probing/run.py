@@ -10,14 +10,16 @@ from typing import Any
 from stagewise.config import Probe
 from stagewise.config.fingerprint import fingerprint
 from stagewise.datasets.base import Dataset
+from stagewise.datasets.images import Images
 from stagewise.encoding.encode import Chain
 from stagewise.errors import ConfigError
+from stagewise.inputs import input_of, load_weights
 from stagewise.planning.build import build_dataset, make_optimizer
 from stagewise.planning.identity import probe_identity
 from stagewise.planning.plan import Plan
 from stagewise.probing.probe import ProbeJob, run_probe
-from stagewise.stage import input_of, load_weights
 from stagewise.stopping import Stop
+from stagewise.windows.centre import CentreSource
 from stagewise.windows.source import RawSource, Source
 
 
@@ -53,8 +55,8 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
         where = f"probe.{probe.name}"
         assert isinstance(plan.size, Dataset)
         dataset = plan.size if probe.data is None else build_dataset(plan.pipeline, probe.data, f"{where}.data")
-        if probe.data is not None and (dataset.channels, dataset.sample_rate) != (
-            plan.size.channels,
+        if probe.data is not None and (dataset.row_shape, dataset.sample_rate) != (
+            plan.size.row_shape,
             plan.size.sample_rate,
         ):
             raise ConfigError(
@@ -94,11 +96,13 @@ def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Cal
             assert stage.folder is not None
             stages.append(load_weights(stage.built.module, stage.folder).to(plan.device))
         source = RawSource(planned.dataset)
+    if isinstance(planned.dataset, Images):
+        source = CentreSource(source, planned.dataset)
     job = ProbeJob(
         probe=probe,
         stage=planned.stage,
         dataset=planned.dataset,
-        chain=Chain(source, stages, plan.device),
+        chain=Chain(source, stages, plan.device, means=plan.stages[position].built.grid is not None),
         geometry=plan.stages[position].built.geometry,
         optimizer=lambda module: make_optimizer(plan.pipeline, probe.optimizer, f"probe.{probe.name}.optimizer")(
             module.parameters()

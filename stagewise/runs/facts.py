@@ -40,6 +40,7 @@ def run_facts(run: RunFolder) -> dict[str, Any]:
         "format": 1,
         "run": str(run.path),
         "pipeline": settings["name"],
+        "system": settings.get("system") or settings["name"],
         "state": "complete" if complete else "partial" if done or _started(run) else "empty",
         "schedule": settings["schedule"],
         "device": locked["device"],

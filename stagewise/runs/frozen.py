@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from stagewise.config import from_json
+from stagewise.inputs import load_weights
 from stagewise.modules.geometry import Geometry
+from stagewise.modules.patch_stage import means
+from stagewise.modules.patches import cut_patches
 from stagewise.modules.stage_module import StageModule
-from stagewise.planning.build import build_stages
-from stagewise.stage import load_weights
+from stagewise.planning.build import build_module
 
 
 class FrozenEncoder(nn.Module):
@@ -28,12 +30,12 @@ class FrozenEncoder(nn.Module):
         mean, std: of the standardisation: x = (samples - mean) / std.
     """
 
-    def __init__(self, stages: Sequence[StageModule], sample_rate: int, mean: float, std: float) -> None:
+    def __init__(self, stages: Sequence[StageModule], facts: dict[str, Any]) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
         geometry = sum((stage.geometry for stage in stages), Geometry())
         self.hop, self.receptive_field, self.first = geometry.hop, geometry.receptive_field, geometry.first
-        self.sample_rate, self.mean, self.std = sample_rate, mean, std
+        self.sample_rate, self.mean, self.std = facts["sample_rate"], facts["mean"], facts["std"]
         self.requires_grad_(False)
         self.eval()
 
@@ -44,12 +46,39 @@ class FrozenEncoder(nn.Module):
         return x_BCT.float()
 
 
+class FrozenPatches(FrozenEncoder):
+    """x (B, C, H, W), standardised as the stages were trained on, → the mean of every patch (B, D, R, S).
+
+    An image that is one patch alone gives its map (B, D, H', W').
+
+    Attributes:
+        hop: pixels between neighbouring patches.
+        receptive_field: pixels that a patch is high and wide; 0 for the whole image.
+    """
+
+    def __init__(self, stages: Sequence[StageModule], facts: dict[str, Any]) -> None:
+        super().__init__(stages, facts)
+        self.hop, self.receptive_field, self.first = facts["stride"], facts["patch"], 0
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Return the representation, float32."""
+        if not self.receptive_field:
+            return super().forward(x_BCHW[:, :, None])[:, :, 0]
+        patches_BRSCPP = cut_patches(x_BCHW, self.receptive_field, self.hop)
+        z_BDT = means(super().forward(patches_BRSCPP.flatten(1, 2).movedim(1, 2)))
+        z_BDRS: Tensor = z_BDT.unflatten(2, patches_BRSCPP.shape[1:3])
+        return z_BDRS
+
+
 def load_encoder(locked: dict[str, Any], folders: Sequence[Path], name: str) -> FrozenEncoder:
     """Build the stages of a lock file and give them their frozen weights."""
     content = copy.deepcopy(locked["pipeline"])
     for stage, facts in zip(content["stage"], locked["stages"], strict=True):
         stage["train"]["precision"] = facts["precision"]  # as it was resolved where the stage was trained
-    x = locked["input"]
-    built = build_stages(from_json(content, name), x["channels"], torch.device("cpu"))
-    modules = [load_weights(stage.module, folder) for stage, folder in zip(built, folders, strict=False)]
-    return FrozenEncoder(modules, x["sample_rate"], x["mean"], x["std"])
+    facts = locked["input"]
+    pipeline, shape, stages = from_json(content, name), tuple(facts["row_shape"]), []
+    for config, folder in zip(pipeline.stage, folders, strict=False):
+        module = build_module(pipeline, config, shape, torch.device("cpu"))
+        shape = module.out_shape
+        stages.append(load_weights(module, folder))
+    return (FrozenPatches if len(shape) == 3 else FrozenEncoder)(stages, facts)

@@ -1,6 +1,7 @@
 """stage.json: the commit record of a stage, written last; a stage is done if and only if it holds.
 
-What it covers: the frozen weights, the metrics and the store's manifest (which covers the store).
+What it covers: the frozen weights, the metrics and the store's manifest (which covers the store). Before it there is
+trained.json, so that weights are not trained again when encoding them fails.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from stagewise import atomic
 from stagewise.errors import IntegrityError
 
 RECORD = "stage.json"
+TRAINED = "trained.json"  # between the end of training and the end of encoding
 COVERED = ("encoder.safetensors", "metrics.jsonl", "store.manifest.json")
 REMEDY = "Delete its folder and type `stagewise run FILE` to make the stage again."
 
@@ -20,7 +22,32 @@ def commit(folder: Path, record: dict[str, Any]) -> None:
     """Write the record of a stage whose files are all there, then drop what only training needed."""
     files = {name: atomic.sha256_of(folder / name) for name in COVERED if (folder / name).exists()}
     atomic.write_sealed(folder / RECORD, {"format": 1, **record, "files": files})
-    atomic.remove(folder / "checkpoint")
+    for name in (TRAINED, "checkpoint"):
+        atomic.remove(folder / name)
+
+
+def mark_trained(folder: Path, fingerprint: str, identity: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Record that a stage's weights are final: what they depend on, and what training them cost."""
+    files = {name: atomic.sha256_of(folder / name) for name in COVERED[:2]}
+    content = {"format": 1, "fingerprint": fingerprint, "identity": identity, **facts, "files": files}
+    atomic.write_sealed(folder / TRAINED, content)
+
+
+def read_trained(folder: Path, fingerprint: str | None = None) -> dict[str, Any] | None:
+    """Return what `mark_trained` wrote, None if it or the files it covers are not there as they were.
+
+    Args:
+        folder: of the stage.
+        fingerprint: that it must have been written under.
+    """
+    if not (folder / TRAINED).exists():
+        return None
+    try:
+        content = atomic.read_sealed(folder / TRAINED, "")
+        whole = all(atomic.sha256_of(folder / name) == digest for name, digest in content["files"].items())
+    except (IntegrityError, OSError, KeyError, AttributeError):
+        return None
+    return content if whole and fingerprint in (None, content.get("fingerprint")) else None
 
 
 def read_record(folder: Path, with_store: bool = True) -> dict[str, Any] | None:

@@ -1,15 +1,19 @@
-"""What training a stage needs, and where it stands."""
+"""What training needs, of one stage alone or of several in sync, and where it stands."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from stagewise.modules.geometry import Geometry
 from stagewise.modules.stage_module import StageModule
 from stagewise.training.step import Trainee
+from stagewise.windows.classes import Classes
+from stagewise.windows.crops import Crops
 from stagewise.windows.draw import Windows
 from stagewise.windows.source import Source
 
@@ -18,37 +22,71 @@ VALIDATION_WINDOWS = 4  # per item, or as many as fit: one random window an item
 
 
 @dataclass(frozen=True)
-class Job:
-    """Everything that training a stage needs.
+class Member:
+    """One of the stages that are trained together; the only one in the iterative schedule.
 
     Attributes:
         name: of the stage.
-        seed: of the pipeline.
-        trainee: the stage, its objective and optimizer, on `device`.
-        source: where rows are read.
-        below: frozen stages between the source and this one, lowest first.
-        windows: of the training items.
-        validation: of the held-out items; without any, convergence is read off the training loss.
-        batch_size: windows per step.
-        epochs: at most.
-        patience: epochs without a better loss.
-        checkpoint: seconds between checkpoints within an epoch.
-        keys: names of the items, for messages.
+        folder: where it lives.
+        trainee: the stage, its objective and optimizer, on the job's device.
+        geometry: from the source's rows to this stage's.
+        rows: of its window, at most.
+        every: steps between two updates.
+        classes: for an objective that needs them.
     """
 
     name: str
-    seed: int
+    folder: Path
     trainee: Trainee
+    geometry: Geometry
+    rows: int
+    every: int = 1
+    classes: Classes | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that training needs.
+
+    Attributes:
+        members: the stages in training, lowest first.
+        seed: of the pipeline.
+        source: where rows are read.
+        below: frozen stages between the source and the lowest member, lowest first.
+        windows: of the training items, as the topmost member needs them.
+        validation: of the held-out items; without any, convergence is read off the training loss.
+        batch_size: windows per step.
+        epochs: at most.
+        patience: epochs without a better loss (summed over the members).
+        checkpoint: seconds between checkpoints within an epoch.
+        keys: names of the items, for messages.
+        noise: added to the input of a training step, in deviations of each channel.
+    """
+
+    members: Sequence[Member]
+    seed: int
     source: Source
     below: Sequence[StageModule]
-    windows: Windows
-    validation: Windows
+    windows: Windows | Crops
+    validation: Windows | Crops
     batch_size: int
     epochs: int
     patience: int
     checkpoint: float
     device: torch.device
     keys: Sequence[str]
+    noise: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Name of the topmost member, which the draws of windows are seeded with."""
+        return self.members[-1].name
+
+    @property
+    def title(self) -> str:
+        """What messages call the training."""
+        names = [member.name for member in self.members]
+        return f"stage {names[0]}" if len(names) == 1 else f"stages {names[0]} to {names[-1]}"
 
 
 @dataclass
@@ -58,8 +96,9 @@ class Progress:
     epoch: int = 0  # epochs finished
     step: int = 0  # steps done in the epoch after
     steps: int = 0  # steps done in all
-    sums: dict[str, float] = field(default_factory=dict)  # of this epoch's metrics
-    history: list[dict[str, Any]] = field(default_factory=list)
+    sums: dict[str, dict[str, float]] = field(default_factory=dict)  # of this epoch's metrics, by member
+    scored: dict[str, int] = field(default_factory=dict)  # steps of this epoch that they are sums of
+    history: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # of finished epochs, by member
     best_loss: float | None = None
     best_epoch: int = 0
     best_file: str = ""
@@ -67,4 +106,4 @@ class Progress:
     seconds: float = 0.0
     waited: float = 0.0
     peak_bytes: int = 0
-    health: dict[str, Any] = field(default_factory=dict)
+    health: dict[str, dict[str, Any]] = field(default_factory=dict)  # by member

@@ -25,6 +25,7 @@ class Trainee:
         optimizer: over the parameters of both; None where there is nothing to train.
         pieces: parts that a batch is computed in.
         clip_gradient_norm: bound on the norm of the whole gradient, or None.
+        hands_on: keep, in `rows`, what the stage hands on of windows that fill their items.
     """
 
     stage: StageModule
@@ -32,13 +33,17 @@ class Trainee:
     optimizer: torch.optim.Optimizer | None
     pieces: int = 1
     clip_gradient_norm: float | None = None
+    hands_on: bool = False
+    rows: Tensor | None = None
 
     def parameters(self) -> list[nn.Parameter]:
         """Everything the optimizer updates."""
         return [*self.stage.parameters(), *self.objective.parameters()]
 
 
-def train_step(trainee: Trainee, x_BCT: Tensor, crop: Crop, generator: torch.Generator) -> Score:
+def train_step(
+    trainee: Trainee, x_BCT: Tensor, crop: Crop, generator: torch.Generator, y: Tensor | None = None
+) -> Score:
     """Update the trainee by one batch.
 
     Args:
@@ -46,11 +51,12 @@ def train_step(trainee: Trainee, x_BCT: Tensor, crop: Crop, generator: torch.Gen
         x_BCT: the input rows of B windows, on the trainee's device.
         crop: how to cut the windows' rows out of the module's output.
         generator: where the objective draws from.
+        y: classes, for an objective that needs them.
 
     Returns:
         The score before the update; nothing is updated if its loss is not finite.
     """
-    score = gradient(trainee, x_BCT, crop, generator)
+    score = gradient(trainee, x_BCT, crop, generator, y)
     if torch.isfinite(score.loss):
         update(trainee)
     else:
@@ -69,7 +75,7 @@ def update(trainee: Trainee) -> None:
     trainee.optimizer.zero_grad(set_to_none=True)
 
 
-def gradient(trainee: Trainee, x_BCT: Tensor, crop: Crop, generator: torch.Generator) -> Score:
+def gradient(trainee: Trainee, x_BCT: Tensor, crop: Crop, generator: torch.Generator, y: Tensor | None = None) -> Score:
     """Add the batch's gradient to the parameters' `.grad`.
 
     In pieces ("gradient caching", Gao et al. 2021): all representations without a graph, the loss's gradient
@@ -77,8 +83,11 @@ def gradient(trainee: Trainee, x_BCT: Tensor, crop: Crop, generator: torch.Gener
     of the whole batch, up to the order in which floats are added.
     """
     if trainee.pieces == 1:
-        z_BCT, c_BDT = trainee.stage.window(x_BCT, crop)
-        score = score_of(trainee, z_BCT, c_BDT, generator)
+        if trainee.hands_on:
+            z_BCT, c_BDT, trainee.rows = trainee.stage.window_and_rows(x_BCT, crop)
+        else:
+            z_BCT, c_BDT = trainee.stage.window(x_BCT, crop)
+        score = score_of(trainee, z_BCT, c_BDT, generator, y)
         del z_BCT, c_BDT  # whatever backward needs is in the graph; the rest goes now
         with category("activations"):
             score.loss.backward()
@@ -87,12 +96,17 @@ def gradient(trainee: Trainee, x_BCT: Tensor, crop: Crop, generator: torch.Gener
     size = -(-len(x_BCT) // trainee.pieces)
     slices = [slice(start, min(start + size, len(x_BCT))) for start in range(0, len(x_BCT), size)]
     with torch.no_grad():
-        parts = [trainee.stage.window(x_BCT[s], crop.of(s)) for s in slices]
+        if trainee.hands_on:
+            whole = [trainee.stage.window_and_rows(x_BCT[s], crop.of(s)) for s in slices]
+            parts, trainee.rows = [(z, c) for z, c, _ in whole], torch.cat([rows for _, _, rows in whole])
+            del whole
+        else:
+            parts = [trainee.stage.window(x_BCT[s], crop.of(s)) for s in slices]
         z_BCT = torch.cat([z for z, _ in parts]).requires_grad_()
         same = all(c is z for z, c in parts)
         c_BDT = z_BCT if same else torch.cat([c for _, c in parts]).requires_grad_()
         del parts
-    score = score_of(trainee, z_BCT, c_BDT, generator)
+    score = score_of(trainee, z_BCT, c_BDT, generator, y)
     with category("activations"):
         score.loss.backward()
     gz_BCT, gc_BDT = z_BCT.grad, None if same else c_BDT.grad
@@ -106,10 +120,13 @@ def gradient(trainee: Trainee, x_BCT: Tensor, crop: Crop, generator: torch.Gener
     return Score(score.loss.detach(), score.metrics)
 
 
-def score_of(trainee: Trainee, z_BCT: Tensor, c_BDT: Tensor, generator: torch.Generator) -> Score:
+def score_of(
+    trainee: Trainee, z_BCT: Tensor, c_BDT: Tensor, generator: torch.Generator, y: Tensor | None = None
+) -> Score:
     """Score a window in the stage's precision; what that allocates is counted as the objective's."""
+    labels = () if y is None else (y,)
     with category("objective"), autocast(z_BCT.device.type, trainee.stage.precision):
-        score: Score = trainee.objective(z_BCT, c_BDT, generator)
+        score: Score = trainee.objective(z_BCT, c_BDT, generator, *labels)
     return score
 
 

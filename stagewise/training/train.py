@@ -1,4 +1,4 @@
-"""Train one stage to convergence: epochs of windows, validation, checkpoints; resumable after any step.
+"""Train a stage, or several in sync, to convergence: epochs, validation, checkpoints; resumable after any step.
 
 Legend: B items, C channels of x or z, D channels of c, T rows.
 """
@@ -9,16 +9,14 @@ import json
 import math
 import time
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stagewise import atomic
 from stagewise.errors import NumberError
 from stagewise.memory.measure import measured
-from stagewise.modules.stage_module import Crop, represent
 from stagewise.objectives import Score
 from stagewise.seeds import derive_seed
 from stagewise.stopping import Stop
@@ -31,9 +29,10 @@ from stagewise.training.checkpoint import (
     state_of,
     write_tensors,
 )
-from stagewise.training.health import Health
-from stagewise.training.job import Job, Progress, Report
-from stagewise.training.step import score_of, train_step
+from stagewise.training.job import Job, Member, Progress, Report
+from stagewise.training.noise import add_noise, deviations
+from stagewise.training.together import places, train_together
+from stagewise.training.validate import drawn, input_of, validate
 from stagewise.windows.draw import Batch
 from stagewise.windows.feed import Feed
 
@@ -41,17 +40,18 @@ MEASURED_STEPS = (1, 2)  # the second step is the first with the optimizer's sta
 
 
 class Training:
-    """The training of one stage inside its folder."""
+    """The training of a job's members; its checkpoints lie in the folder of the topmost."""
 
-    def __init__(self, job: Job, folder: Path, stop: Stop, report: Report) -> None:
-        self.job, self.folder, self.stop, self.report = job, folder, stop, report
-        self.modules = {"stage": job.trainee.stage, "objective": job.trainee.objective}
+    def __init__(self, job: Job, stop: Stop, report: Report) -> None:
+        self.job, self.stop, self.report = job, stop, report
+        self.checkpoints = job.members[-1].folder / "checkpoint"
         self.feed = Feed(job.source)
         self.progress, self.saves, self.best_before = Progress(), 0, ""
+        self.noise_C: Tensor | None = None
         self.saved_at = self.clock = time.monotonic()
 
     def run(self) -> Progress:
-        """Train until convergence or the last epoch, and leave `encoder.safetensors` and `metrics.jsonl`.
+        """Train until convergence or the last epoch, and leave every member's weights and metrics in its folder.
 
         Raises:
             NumberError: a loss or a weight is NaN or infinite.
@@ -61,7 +61,9 @@ class Training:
         self._resume()
         progress, job = self.progress, self.job
         if not progress.history:
-            self._end_epoch(steps=0)  # the untrained stage: what every later loss is compared with
+            self._end_epoch()  # the untrained stage: what every later loss is compared with
+        if job.noise and progress.epoch < job.epochs:
+            self.noise_C = job.noise * deviations(job)
         while progress.epoch < job.epochs and not self.converged:
             self._train_epoch()
         self._finish()
@@ -76,13 +78,15 @@ class Training:
         job, progress = self.job, self.progress
         epoch, steps = progress.epoch + 1, job.windows.steps(job.batch_size)
         batches = job.windows.batches(job.batch_size, job.seed, job.name, "epoch", epoch)
-        job.trainee.stage.train()
+        for member in job.members:
+            member.trainee.stage.train()
         for batch, stored in self.feed(islice(batches, progress.step, None)):
-            score = self._step(epoch, batch, stored)
+            scores = self._step(epoch, batch, stored)
             progress.step += 1
             progress.steps += 1
-            for name, value in self._numbers(score, epoch, batch).items():
-                progress.sums[name] = progress.sums.get(name, 0.0) + value
+            for member, score in zip(job.members, scores, strict=True):
+                if score is not None:
+                    self._add(member, self._numbers(member, score, epoch, batch))
             self.report(
                 "step",
                 stage=job.name,
@@ -91,91 +95,99 @@ class Training:
                 step=progress.step,
                 steps=steps,
                 rows=job.windows.rows * len(batch.items),
-                loss=progress.sums["loss"] / progress.step,
+                loss=self._mean(job.members[-1]).get("loss"),
                 peak_bytes=progress.peak_bytes,
             )
             if self.stop.signal is not None or time.monotonic() - self.saved_at >= job.checkpoint:
                 self._save()
-                self.stop.check(f"stage {job.name} is saved at step {progress.step} of epoch {epoch}.")
+                self.stop.check(f"{job.title} is saved at step {progress.step} of epoch {epoch}.")
         progress.epoch = epoch
-        self._end_epoch(steps)
+        self._end_epoch()
 
-    def _step(self, epoch: int, batch: Batch, stored: Tensor) -> Score:
+    def _step(self, epoch: int, batch: Batch, stored: Tensor) -> list[Score | None]:
         job, progress = self.job, self.progress
-        seed = derive_seed(job.seed, job.name, "step", epoch, progress.step)
-        torch.manual_seed(seed)  # for layers that draw, such as dropout
-        generator = torch.Generator().manual_seed(seed)
+        due = [progress.steps % member.every == 0 for member in job.members]
+        seed = ("step", epoch, progress.step)
+        torch.manual_seed(derive_seed(job.seed, job.name, *seed))  # for layers that draw, such as dropout
+        where = places(job.members, batch, job.seed, *seed)
+
+        def step() -> list[Score | None]:
+            x_BCT = input_of(job, stored)
+            if self.noise_C is not None:
+                x_BCT = add_noise(x_BCT, self.noise_C, derive_seed(job.seed, job.name, "noise", *seed))
+            trainees = [member.trainee for member in job.members]
+            return train_together(trainees, x_BCT, where, *drawn(job, batch, where, *seed), due)
+
         if progress.steps + 1 not in MEASURED_STEPS:
-            return train_step(job.trainee, *self._input(batch, stored), generator)
-        existing = sum(t.numel() * t.element_size() for t in state_of(self.modules, job.trainee.optimizer).values())
+            return step()
+        existing = sum(t.numel() * t.element_size() for t in self._state().values())
         with measured(job.device, existing) as peak:
-            score = train_step(job.trainee, *self._input(batch, stored), generator)
+            scores = step()
         progress.peak_bytes = max(progress.peak_bytes, peak.bytes)
-        return score
+        return scores
 
-    def _input(self, batch: Batch, stored: Tensor) -> tuple[Tensor, Crop]:
-        x_BCT = self.job.source.finish(stored.to(self.job.device, non_blocking=True))
-        return represent(self.job.below, x_BCT), Crop(batch.skips, self.job.windows.rows)
-
-    def _numbers(self, score: Score, epoch: int, batch: Batch) -> dict[str, float]:
+    def _numbers(self, member: Member, score: Score, epoch: int, batch: Batch) -> dict[str, float]:
         numbers = {"loss": score.loss.item()} | {name: value.item() for name, value in score.metrics.items()}
         if not math.isfinite(numbers["loss"]):
             items = ", ".join(self.job.keys[item] for item in batch.items.tolist())
             kept = (
-                f"the checkpoint of epoch {self.progress.history[-1]['epoch']} is kept"
+                f"the checkpoint of epoch {self.progress.history[member.name][-1]['epoch']} is kept"
                 if self.saves
                 else "nothing is lost"
             )
             raise NumberError(
-                f"stage {self.job.name}, epoch {epoch}, step {self.progress.step + 1}: the loss is "
+                f"stage {member.name}, epoch {epoch}, step {self.progress.step + 1}: the loss is "
                 f"{numbers['loss']} (items {items}); {kept}. Lower the learning rate, for example with "
-                f"`--set stage.{self.job.name}.train.optimizer.lr=1e-4`, or set train.clip_gradient_norm; "
+                f"`--set stage.{member.name}.train.optimizer.lr=1e-4`, or set train.clip_gradient_norm; "
                 "check these items if it comes back."
             )
         return numbers
 
-    def _end_epoch(self, steps: int) -> None:
+    def _add(self, member: Member, numbers: dict[str, float]) -> None:
+        progress = self.progress
+        sums = progress.sums.setdefault(member.name, {})
+        for name, value in numbers.items():
+            sums[name] = sums.get(name, 0.0) + value
+        progress.scored[member.name] = progress.scored.get(member.name, 0) + 1
+
+    def _mean(self, member: Member) -> dict[str, float]:
+        sums = self.progress.sums.get(member.name, {})
+        return {name: value / self.progress.scored[member.name] for name, value in sums.items()}
+
+    def _end_epoch(self) -> None:
         """Validate, note the epoch, keep the best weights, and write a checkpoint."""
         progress, job = self.progress, self.job
-        record: dict[str, Any] = {"epoch": progress.epoch, "steps": progress.steps}
-        record |= {name: value / steps for name, value in progress.sums.items()}
-        record |= {f"validation_{name}": value for name, value in self._validate().items()}
-        progress.sums, progress.step = {}, 0
-        loss = record.get("validation_loss", record.get("loss"))
-        if progress.best_loss is None or (loss is not None and loss < progress.best_loss):
+        validated, total, seconds = self._validate(), 0.0, round(self._elapsed(), 3)
+        records = {}
+        for member in job.members:
+            record: dict[str, Any] = {"epoch": progress.epoch, "steps": progress.steps}
+            record |= self._mean(member)
+            record |= {f"validation_{name}": value for name, value in validated[member.name].items()}
+            records[member.name] = record | {"seconds": seconds}
+            loss = record.get("validation_loss", record.get("loss"))
+            total = math.inf if loss is None else total + loss
+        progress.sums, progress.scored, progress.step = {}, {}, 0
+        if not progress.best_file or total < (math.inf if progress.best_loss is None else progress.best_loss):
             name = f"best-{progress.epoch}.safetensors"
-            (self.folder / "checkpoint").mkdir(parents=True, exist_ok=True)
-            digest = write_tensors(self.folder / "checkpoint" / name, state_of({"stage": job.trainee.stage}, None))
-            progress.best_loss, progress.best_epoch = loss, progress.epoch
-            progress.best_file, progress.best_sha256 = name, digest
-        record["seconds"] = round(self._elapsed(), 3)
-        progress.history.append(record)
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            progress.best_sha256 = write_tensors(self.checkpoints / name, self._weights())
+            progress.best_loss, progress.best_epoch = (total if math.isfinite(total) else None), progress.epoch
+            progress.best_file = name
+        for member in job.members:
+            progress.history.setdefault(member.name, []).append(records[member.name])
         self._save()
-        self.report("epoch", stage=job.name, epochs=job.epochs, **record)
-        self.stop.check(f"stage {job.name} is saved after epoch {progress.epoch}.")
+        for member in job.members:
+            self.report("epoch", stage=member.name, epochs=job.epochs, **records[member.name])
+        self.stop.check(f"{job.title} is saved after epoch {progress.epoch}.")
 
-    @torch.no_grad()
-    def _validate(self) -> dict[str, float]:
-        """Score the same windows with the same negatives every time."""
-        job = self.job
-        job.trainee.stage.eval()
-        health, sums, count = Health(job.trainee.stage.out_channels), dict[str, float](), 0
-        batches = job.validation.batches(job.batch_size, job.seed, job.name, "validation")
-        for number, (batch, stored) in enumerate(Feed(job.source)(batches)):
-            z_BCT, c_BDT = job.trainee.stage.window(*self._input(batch, stored))
-            generator = torch.Generator().manual_seed(derive_seed(job.seed, job.name, "validation", number))
-            score = score_of(job.trainee, z_BCT, c_BDT, generator)
-            health.add(c_BDT)
-            for name, value in {"loss": score.loss, **score.metrics}.items():
-                sums[name] = sums.get(name, 0.0) + value.item() * len(batch.items)
-            count += len(batch.items)
-        self.progress.health = health.report()
-        averages = {name: value / count for name, value in sums.items()}
-        if not all(map(math.isfinite, averages.values())):
-            raise NumberError(
-                f"stage {job.name}: the validation loss after epoch {self.progress.epoch} is not finite; nothing is "
-                f"frozen. Lower the learning rate with `--set stage.{job.name}.train.optimizer.lr=1e-4`."
-            )
+    def _validate(self) -> dict[str, dict[str, float]]:
+        averages, self.progress.health = validate(self.job)
+        for stage, own in averages.items():
+            if not all(map(math.isfinite, own.values())):
+                raise NumberError(
+                    f"stage {stage}: the validation loss after epoch {self.progress.epoch} is not finite; nothing is "
+                    f"frozen. Lower the learning rate with `--set stage.{stage}.train.optimizer.lr=1e-4`."
+                )
         return averages
 
     def _elapsed(self) -> float:
@@ -185,49 +197,74 @@ class Training:
         self.feed.waited = 0.0
         return self.progress.seconds
 
+    def _state(self) -> dict[str, Tensor]:
+        return {
+            f"{member.name}/{name}": tensor
+            for member in self.job.members
+            for name, tensor in state_of(_parts(member), member.trainee.optimizer).items()
+        }
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {
+            f"{member.name}/{name}": tensor
+            for member in self.job.members
+            for name, tensor in member.trainee.stage.state_dict().items()
+        }
+
     def _save(self) -> None:
         self._elapsed()
         self.saves += 1
-        folder = self.folder / "checkpoint"
-        if not all(bool(torch.isfinite(p).all()) for p in self.job.trainee.parameters()):
-            raise NumberError(
-                f"stage {self.job.name}: the last step made weights NaN or infinite; the checkpoint before is kept. "
-                f"Lower the learning rate with `--set stage.{self.job.name}.train.optimizer.lr=1e-4`, or set "
-                "train.clip_gradient_norm."
-            )
-        tensors = state_of(self.modules, self.job.trainee.optimizer)
-        save_checkpoint(folder, Checkpoint(self.saves, dict(vars(self.progress)), tensors))
-        for old in folder.glob("best-*.safetensors"):
+        for member in self.job.members:
+            if not all(bool(torch.isfinite(p).all()) for p in member.trainee.parameters()):
+                raise NumberError(
+                    f"stage {member.name}: the last step made weights NaN or infinite; the checkpoint before is kept. "
+                    f"Lower the learning rate with `--set stage.{member.name}.train.optimizer.lr=1e-4`, or set "
+                    "train.clip_gradient_norm."
+                )
+        save_checkpoint(self.checkpoints, Checkpoint(self.saves, dict(vars(self.progress)), self._state()))
+        for old in self.checkpoints.glob("best-*.safetensors"):
             if old.name not in (self.progress.best_file, self.best_before):  # the other slot names the one before
                 old.unlink()
         self.best_before = self.progress.best_file
         self.saved_at = time.monotonic()
 
     def _resume(self) -> None:
-        checkpoint, discarded = load_checkpoint(self.folder / "checkpoint")
+        checkpoint, discarded = load_checkpoint(self.checkpoints)
         for line in discarded:
             self.report("note", text=line)
         if checkpoint is None:
             return
         progress = Progress(**checkpoint.progress)
-        best = self.folder / "checkpoint" / progress.best_file
+        best = self.checkpoints / progress.best_file
         if not best.exists() or atomic.sha256_of(best) != progress.best_sha256:
-            self.report("note", text=f"{best} is damaged: stage {self.job.name} starts again.")
-            atomic.remove(self.folder / "checkpoint")
+            self.report("note", text=f"{best} is damaged: {self.job.title} starts again.")
+            atomic.remove(self.checkpoints)
             return
-        restore(checkpoint.tensors, self.modules, self.job.trainee.optimizer)
+        for member in self.job.members:
+            restore(_of(member, checkpoint.tensors), _parts(member), member.trainee.optimizer)
         self.progress, self.saves, self.best_before = progress, checkpoint.number, progress.best_file
-        self.report("note", text=f"stage {self.job.name} goes on after epoch {progress.epoch}, step {progress.step}.")
+        self.report("note", text=f"{self.job.title} goes on after epoch {progress.epoch}, step {progress.step}.")
 
     def _finish(self) -> None:
-        """Put the best weights in place of the last ones and write what the stage leaves behind."""
-        tensors = read_tensors(self.folder / "checkpoint" / self.progress.best_file)
-        if not all(bool(torch.isfinite(t).all()) for t in tensors.values() if t.is_floating_point()):
-            raise NumberError(
-                f"stage {self.job.name}: weights are NaN or infinite after training; nothing is frozen. Lower the "
-                f"learning rate with `--set stage.{self.job.name}.train.optimizer.lr=1e-4`."
-            )
-        restore(tensors, {"stage": self.job.trainee.stage}, None)
-        write_tensors(self.folder / "encoder.safetensors", self.job.trainee.stage.state_dict())
-        lines = (json.dumps(record).encode() + b"\n" for record in self.progress.history)
-        atomic.write_bytes(self.folder / "metrics.jsonl", lines)
+        """Put the best weights in place of the last ones and write what each stage leaves behind."""
+        tensors = read_tensors(self.checkpoints / self.progress.best_file)
+        for member in self.job.members:
+            own = _of(member, tensors)
+            if not all(bool(torch.isfinite(t).all()) for t in own.values() if t.is_floating_point()):
+                raise NumberError(
+                    f"stage {member.name}: weights are NaN or infinite after training; nothing is frozen. Lower the "
+                    f"learning rate with `--set stage.{member.name}.train.optimizer.lr=1e-4`."
+                )
+            restore({f"stage.{name}": tensor for name, tensor in own.items()}, {"stage": member.trainee.stage}, None)
+            write_tensors(member.folder / "encoder.safetensors", member.trainee.stage.state_dict())
+            lines = (json.dumps(record).encode() + b"\n" for record in self.progress.history[member.name])
+            atomic.write_bytes(member.folder / "metrics.jsonl", lines)
+
+
+def _parts(member: Member) -> dict[str, nn.Module]:
+    return {"stage": member.trainee.stage, "objective": member.trainee.objective}
+
+
+def _of(member: Member, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    prefix = f"{member.name}/"
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

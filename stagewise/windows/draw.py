@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stagewise.modules.geometry import Geometry
+from stagewise.modules.stage_module import Crop
 from stagewise.seeds import derive_seed
 
 Ints = npt.NDArray[np.int64]
@@ -24,12 +25,25 @@ class Batch:
         begins: first row to read of each.
         skips: rows of the module's output to leave out before each window.
         span: rows to read, the same for all.
+        rows: of each window.
+        grid: rows and columns of the patches of each crop of an image.
+        widths: patches in a row of each image's grid.
+        seeds: of each crop, where it is cut out of the pixels at random instead.
     """
 
     items: Ints
     begins: Ints
     skips: tuple[int, ...]
     span: int
+    rows: int
+    grid: tuple[int, int] | None = None
+    widths: Ints | None = None
+    seeds: tuple[int, ...] | None = None
+
+    @property
+    def crop(self) -> Crop:
+        """What cuts the windows out of the module's output."""
+        return Crop(self.skips, self.rows, self.grid)
 
 
 @dataclass(frozen=True)
@@ -81,11 +95,17 @@ class Windows:
     def batches(self, size: int, *seed: str | int) -> Iterator[Batch]:
         """Cut an epoch into batches of one size; a last, smaller one is used only if it is the only one."""
         items, first = self.epoch(*seed)
-        size = max(1, min(size, len(items)))
         shift = self.geometry.first // self.geometry.hop
         span = self.geometry.window_span(self.rows)
-        for start in range(0, len(items) - size + 1, size):
-            rows = first[start : start + size]
+        for part in batches_of(np.arange(len(items)), size):
+            rows = first[part]
             begins = np.maximum(0, rows + shift)
             skips = tuple((rows - begins).tolist())
-            yield Batch(items[start : start + size], begins * self.geometry.hop, skips, span)
+            yield Batch(items[part], begins * self.geometry.hop, skips, span, self.rows)
+
+
+def batches_of(numbers: Ints, size: int) -> Iterator[Ints]:
+    """Cut numbers into batches of one size; a last, smaller one is used only if it is the only one."""
+    size = max(1, min(size, len(numbers)))
+    for start in range(0, len(numbers) - size + 1, size):
+        yield numbers[start : start + size]

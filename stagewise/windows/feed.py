@@ -35,7 +35,7 @@ class Feed:
             try:
                 while True:
                     while len(reading) < AHEAD and (batch := next(todo, None)) is not None:
-                        future = pool.submit(self.source.gather, batch.items, batch.begins, batch.span)
+                        future = pool.submit(self.source.batch, batch)
                         reading.append((batch, future))
                     if not reading:
                         return

@@ -1,6 +1,6 @@
 """Where a stage's input rows come from: the raw data set, or the store of a frozen stage.
 
-Legend: B items of a batch, C channels, T rows.
+Legend: B items of a batch, C channels, T rows (of patches: …, H, W after the rows), R × S patches of a crop.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from stagewise.datasets.base import Dataset
+from stagewise.datasets.images import Images
 from stagewise.stores import StoreReader
+from stagewise.windows.draw import Batch
 
 Ints = npt.NDArray[np.int64]
 
@@ -25,43 +27,80 @@ class Source(ABC):
     so that what travels there is as small as what is stored.
 
     Attributes:
-        channels: C.
+        row_shape: of one row, (C,) or (C, H, W).
         lengths: rows of every item, int64.
+        rows_axis: of one item as stored, along which its rows lie.
     """
 
-    channels: int
+    row_shape: tuple[int, ...]
     lengths: Ints
+    rows_axis: int = 0
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        return self.row_shape[0]
 
     @abstractmethod
     def gather(self, items: Ints, starts: Ints, span: int) -> Tensor:
         """Read `span` rows of each item from its start, as stored."""
 
+    def gather_crops(self, batch: Batch) -> Tensor:
+        """Read the patches of crops, as stored."""
+        raise NotImplementedError(f"{type(self).__name__} holds no images")
+
     @abstractmethod
     def finish(self, stored: Tensor) -> Tensor:
-        """Turn what `gather` returned, on any device, into float32 (B, C, span)."""
+        """Turn what was gathered, on any device, into float32 (B, C, span) or (B, C, span, H, W)."""
+
+    def batch(self, batch: Batch) -> Tensor:
+        """Read what a step takes, as stored."""
+        return self.gather(batch.items, batch.begins, batch.span) if batch.grid is None else self.gather_crops(batch)
 
     def read(self, item: int, start: int, stop: int, device: torch.device) -> Tensor:
-        """Read rows of one item: float32 (1, C, stop - start) on `device`."""
+        """Read rows of one item: float32 (1, C, stop - start, …) on `device`."""
         stored = self.gather(np.array([item]), np.array([start]), stop - start)
         return self.finish(stored.to(device))
 
 
 class RawSource(Source):
-    """The samples of a data set."""
+    """The samples of a data set, or the patches of its images."""
+
+    rows_axis = 1
 
     def __init__(self, dataset: Dataset) -> None:
-        self.dataset, self.channels, self.lengths = dataset, dataset.channels, dataset.lengths
+        self.dataset, self.row_shape, self.lengths = dataset, dataset.row_shape, dataset.lengths
 
     def gather(self, items: Ints, starts: Ints, span: int) -> Tensor:
-        """Read standardised samples: float32 (B, C, span)."""
-        x_BCT = np.empty((len(items), self.channels, span), np.float32)
+        """Read standardised samples: float32 (B, C, span, …)."""
+        x_BCT = self._empty(len(items), span)
         for x_CT, item, start in zip(x_BCT, items.tolist(), starts.tolist(), strict=True):
             x_CT[:] = self.dataset.read(item, start, start + span)
         return torch.from_numpy(x_BCT)
 
+    def gather_crops(self, batch: Batch) -> Tensor:
+        """Cut crops out of the pixels at random where they have seeds, else out of the image's own patches."""
+        x_BCTHW = self._empty(len(batch.items), batch.rows)
+        for number, item in enumerate(batch.items.tolist()):
+            if batch.seeds is not None:
+                assert isinstance(self.dataset, Images)
+                x_BCTHW[number] = self.dataset.augmented(item, batch.seeds[number])
+            else:
+                begin, rows = int(batch.begins[number]), _runs(batch)[number].ravel()
+                # One image, once decoded, is cheaper to read whole than row by row.
+                x_BCTHW[number] = self.dataset.read(item, begin, int(rows[-1]) + 1)[:, rows - begin]
+        return torch.from_numpy(x_BCTHW)
+
     def finish(self, stored: Tensor) -> Tensor:
         """Return the samples as they are."""
         return stored
+
+    def _empty(self, items: int, rows: int) -> npt.NDArray[np.float32]:
+        """Make room; the channels of a patch lie side by side, as in a store: convolutions need no copies then."""
+        channels, *shape = self.row_shape
+        if not shape:
+            return np.empty((items, channels, rows), np.float32)
+        return np.moveaxis(np.empty((items, rows, *shape, channels), np.float32), -1, 1)
 
 
 class StoreSource(Source):
@@ -69,18 +108,28 @@ class StoreSource(Source):
 
     def __init__(self, store: StoreReader) -> None:
         self.store, self.lengths = store, store.lengths
-        (self.channels,) = store.row_shape
+        *shape, channels = store.row_shape
+        self.row_shape = (channels, *shape)
         scaling = store.scaling
         self.scaling = None if scaling is None else (torch.tensor(scaling.scale_C), torch.tensor(scaling.offset_C))
 
     def gather(self, items: Ints, starts: Ints, span: int) -> Tensor:
-        """Read rows in the store's dtype: (B, span, C)."""
+        """Read rows in the store's dtype: (B, span, …, C)."""
+        row = self.store.row_shape
         if self.store.compressed:  # one channel lies after another in its chunks, and need not be turned around
-            z_BTC = np.empty((len(items), self.channels, span), self.store.dtype).transpose(0, 2, 1)
+            z_BTC = np.moveaxis(np.empty((len(items), *row, span), self.store.dtype), -1, 1)
         else:
-            z_BTC = np.empty((len(items), span, self.channels), self.store.dtype)
+            z_BTC = np.empty((len(items), span, *row), self.store.dtype)
         self.store.gather(items, starts, z_BTC)
         return torch.from_numpy(z_BTC)
+
+    def gather_crops(self, batch: Batch) -> Tensor:
+        """Read one row of a crop's patches after another: (B, R·S, H, W, C)."""
+        assert batch.grid is not None
+        first_BR = _runs(batch)[:, :, 0]
+        stored = self.gather(np.repeat(batch.items, batch.grid[0]), first_BR.ravel(), batch.grid[1])
+        crops: Tensor = stored.unflatten(0, first_BR.shape).flatten(1, 2)
+        return crops
 
     def finish(self, stored: Tensor) -> Tensor:
         """De-quantise, and put channels first."""
@@ -88,4 +137,12 @@ class StoreSource(Source):
         if self.scaling is not None:
             scale_C, offset_C = (t.to(stored.device) for t in self.scaling)
             z_BTC = z_BTC.mul_(scale_C).add_(offset_C)
-        return z_BTC.transpose(1, 2)
+        return z_BTC.movedim(-1, 1)
+
+
+def _runs(batch: Batch) -> Ints:
+    """Return the row numbers of the patches of crops, (B, R, S)."""
+    assert batch.grid is not None
+    assert batch.widths is not None
+    R, S = batch.grid
+    return batch.begins[:, None, None] + np.arange(R)[:, None] * batch.widths[:, None, None] + np.arange(S)

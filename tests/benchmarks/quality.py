@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 
@@ -15,12 +16,12 @@ from whole_runs import ROOT, run
 
 from stagewise.config import load_pipeline
 from stagewise.encoding.encode import Chain, encode
+from stagewise.inputs import input_of, load_weights
 from stagewise.planning.build import make_optimizer
 from stagewise.planning.plan import Plan
 from stagewise.probing.probe import ProbeJob, run_probe
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
-from stagewise.stage import input_of, load_weights
 from stagewise.stopping import Stop
 from stagewise.stores import Manifest, StoreReader
 from stagewise.windows.source import StoreSource
@@ -132,11 +133,13 @@ def named(settings: dict[str, object]) -> dict[str, object]:
     return {"root": settings["data.root"], "phones": settings["data.phones"], "splits": splits}
 
 
-def main(runs: int = 5) -> list[Table]:
+def main(runs: int = 5) -> Iterator[Table]:
     if "STAGEWISE_TEST_DATA" not in os.environ:
-        return [Table(["skipped"], [["STAGEWISE_TEST_DATA does not name a folder with librispeech-sample"]])]
+        yield Table(["skipped"], [["STAGEWISE_TEST_DATA does not name a folder with librispeech-sample"]])
+        return
     with tempfile.TemporaryDirectory() as name:
-        return [*full_width(Path(name)), probes(Path(name))]
+        yield from full_width(Path(name))
+        yield probes(Path(name))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from stagewise.memory.measure import measured
 from stagewise.modules import ResNet
-from stagewise.modules.patches import GROUP_BYTES, pooled
+from stagewise.modules.patches import EachPatch
 from stagewise.objectives import GridInfoNCE
 
 IMAGES, GRID, NEGATIVES, STEPS = 8, 7, 16, 5
@@ -33,7 +33,7 @@ class Step:
         torch.manual_seed(0)
         arguments, shape, (channels, places), _ = MODULES[name]
         self.encoder, self.precision = ResNet(*arguments), precision
-        self.channels, self.group = channels, max(1, GROUP_BYTES // (4 * channels * places))
+        self.channels, self.each = channels, EachPatch(self.encoder, (channels, places))
         self.x_NCHW = torch.randn(PATCHES, *shape)
         self.objective: nn.Module = GridInfoNCE(channels, channels)
         self.prepare()
@@ -47,7 +47,7 @@ class Step:
         self.x_NCHW = self.x_NCHW.contiguous(memory_format=torch.channels_last)
 
     def rows(self) -> Tensor:
-        return pooled(self.encoder, self.x_NCHW, self.group)
+        return self.each.means(self.x_NCHW.unflatten(0, (IMAGES, -1)).transpose(1, 2))
 
     def loss(self, z_BCHW: Tensor) -> Tensor:
         loss: Tensor = self.objective(z_BCHW, z_BCHW, torch.Generator().manual_seed(0)).loss

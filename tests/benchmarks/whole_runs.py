@@ -79,7 +79,7 @@ def quickstart(folder: Path, runs: int) -> Table:
 
 def growth(folder: Path, runs: int) -> Table:
     """Ten times the items, ten times their length, twice the depth."""
-    sizes = {"base": (40, 20, 2), "items × 10": (400, 20, 2), "length × 10": (40, 200, 2), "depth × 2": (40, 20, 4)}
+    sizes = {"base": (160, 40, 2), "items × 10": (1600, 40, 2), "length × 10": (160, 400, 2), "depth × 2": (160, 40, 4)}
     found: dict[str, list[dict]] = {name: [] for name in sizes}
     for turn in range(runs):
         for name, (items, seconds, depth) in sizes.items():
@@ -105,7 +105,7 @@ def growth(folder: Path, runs: int) -> Table:
         "largest step (tensors)",
         "resident peak / base, without maps of files",
     ]
-    return Table(columns, rows, ["Base: 40 items of 20 s of noise, two stages of 128 channels, two epochs."])
+    return Table(columns, rows, ["Base: 160 items of 40 s of noise, two stages of 128 channels, two epochs."])
 
 
 def total(result: dict, kind: str) -> float:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stagewise.modules import ResNet
-from stagewise.modules.patches import cut_patches, pooled
+from stagewise.modules.patches import EachPatch, cut_patches
 
 
 def test_a_crop_of_64_has_7_by_7_patches_at_the_right_places():
@@ -27,7 +27,9 @@ def test_groups_give_the_same_rows_and_the_same_gradient(group):
     x = torch.randn(7, 2, 8, 8, dtype=torch.float64)
     weight = torch.randn(7, 16, dtype=torch.float64)
     whole = encoder(x).mean((2, 3))
-    parts = pooled(encoder, x, group)
+    each = EachPatch(encoder, (4, 8, 8))
+    each.group = group
+    parts = each.means(x.unflatten(0, (7, 1)).transpose(1, 2))
     torch.testing.assert_close(parts, whole, rtol=1e-12, atol=1e-12)
     gradients = [torch.autograd.grad((rows * weight).sum(), list(encoder.parameters())) for rows in (whole, parts)]
     for a, b in zip(*gradients, strict=True):

@@ -15,9 +15,9 @@ from stagewise.errors import DataError, DiskError, Interrupted
 from stagewise.modules import Conv1d, Geometry, Layer
 from stagewise.modules.stage_module import StageModule
 from stagewise.probing import features as probing
-from stagewise.probing.align import Alignment
 from stagewise.probing.features import SEGMENT, PooledFeatures, RowFeatures
 from stagewise.stopping import Stop
+from stagewise.windows.align import Alignment
 from stagewise.windows.source import RawSource, StoreSource
 
 LENGTHS = [9000, 300, 0, 16000, 4010, 23456]

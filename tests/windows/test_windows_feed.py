@@ -32,7 +32,7 @@ class Slow(Source):
 
 
 def batches(count):
-    return (Batch(np.array([n]), np.array([0]), (0,), 2) for n in range(count))
+    return (Batch(np.array([n]), np.array([0]), (0,), 2, 2) for n in range(count))
 
 
 def readers():

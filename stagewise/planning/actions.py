@@ -1,0 +1,122 @@
+"""What is to be done for every stage, and why: from what the run directory holds already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from stagewise.config import Pipeline
+from stagewise.config.fingerprint import differences, fingerprint
+from stagewise.errors import IntegrityError
+from stagewise.planning.identity import stage_identity
+from stagewise.planning.stage_plan import StagePlan
+from stagewise.runs.folder import RunFolder
+from stagewise.runs.record import read_record, read_trained
+
+
+def identify(pipeline: Pipeline, run: RunFolder, stages: list[StagePlan], data: str) -> None:
+    """Give every stage its fingerprint, its folder and its record, and say which are trained together.
+
+    In the simultaneous schedule those are all; but stages that are done keep the company they were trained in, so
+    that what is put on top of them trains alone on what they left.
+
+    Args:
+        pipeline: with its schedule.
+        run: the run directory.
+        stages: of the plan; changed.
+        data: fingerprint of the data set.
+    """
+    start, below = 0, data
+    while start < len(stages):
+        ends = range(len(stages), start, -1) if pipeline.pipeline.schedule == "simultaneous" else [start + 1]
+        for end in ends:
+            top = _identify(pipeline, run, stages, range(start, end), below)
+            if all(stage.record is not None for stage in stages[start:end]):
+                break
+        else:
+            end = ends[0]
+            top = _identify(pipeline, run, stages, range(start, end), below)
+        start, below = end, top
+
+
+def _identify(pipeline: Pipeline, run: RunFolder, stages: list[StagePlan], together: range, below: str) -> str:
+    """Identify stages that are trained together, and return the fingerprint of the topmost."""
+    alone, under = [], below
+    for position in together:
+        identity = stage_identity(pipeline, stages[position].built, under, stages[position].policy)
+        alone.append(identity)
+        under = fingerprint(identity)
+    company = [fingerprint(identity["train"]) for identity in alone]
+    for position, identity in zip(together, alone, strict=True):
+        stage = stages[position]
+        if len(together) > 1:
+            identity["train"] |= {"below": below, "together": company}
+        stage.identity, stage.together = identity, together
+        stage.fingerprint = below = fingerprint(identity)
+        stage.folder = run.stage(stage.index, stage.name, below)
+        stage.record = read_record(stage.folder)
+    return below
+
+
+def choose_actions(stages: list[StagePlan]) -> None:
+    """Say what is to be done for every stage, from what is there."""
+    above_runs = False  # whether the stage above still needs this one's rows
+    for stage in reversed(stages):
+        assert stage.folder is not None
+        if stage.record is None:
+            top = stages[stage.together[-1]].folder
+            assert top is not None
+            if read_trained(stage.folder, stage.fingerprint) is not None:
+                stage.action, stage.reason = "encode", "trained, but its store is not finished"
+            elif (top / "checkpoint").exists():
+                stage.action, stage.reason = "resume", "interrupted"
+            else:
+                stage.action, stage.reason = _train_or_adopt(stage)
+        elif stage.record["store"]["state"] == "dropped" and (above_runs or stage.built.config.store.keep):
+            needed = "the stage above needs it" if above_runs else "it is to be kept now"
+            stage.action, stage.reason = "encode", f"its store was dropped, and {needed}"
+        elif above_runs and not stage.policy.write:
+            stage.action, stage.reason = (
+                "recompute",
+                "trained; its rows are computed again for the stage above",
+            )
+        else:
+            stage.action, stage.reason = "cached", "nothing changed"
+        above_runs = stage.action != "cached"
+
+
+def _train_or_adopt(stage: StagePlan) -> tuple[str, str]:
+    """Look among a stage's older folders for weights that are still right, or for what changed since."""
+    assert stage.folder is not None
+    assert stage.identity is not None
+    if adoptable(stage) is not None:
+        return "encode", "only its store changed"
+    known = [record for _, record in _older(stage)]
+    if not known:
+        return "train", "not trained yet"
+    changes = min((list(differences(r["identity"]["train"], stage.identity["train"])) for r in known), key=len)
+    below = [change for change in changes if change.startswith("below: ")]
+    other = [change for change in changes if not change.startswith("below: ")]
+    words = other[:3] + ([f"and {len(other) - 3} more"] if len(other) > 3 else [])
+    if below:
+        words.append("the data changed" if stage.index == 1 else "the stage below changed")
+    return "train", "; ".join(words)
+
+
+def adoptable(stage: StagePlan) -> Path | None:
+    """Return an older folder of the stage whose weights were trained under the same identity."""
+    assert stage.identity is not None
+    wanted = stage.identity["train"]
+    return next((folder for folder, record in _older(stage) if record["identity"]["train"] == wanted), None)
+
+
+def _older(stage: StagePlan) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the trained folders of a stage under any fingerprint; one that is damaged is no reason to stop."""
+    assert stage.folder is not None
+    for folder in RunFolder(stage.folder.parent.parent).earlier(stage.index, stage.name):
+        with suppress(IntegrityError):
+            record = read_record(folder, with_store=False) or read_trained(folder)
+            if record is not None:
+                yield folder, record

@@ -1,0 +1,191 @@
+"""From a plan to a training: of one stage, or of several in sync; what it leaves behind are final weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stagewise.datasets.base import Dataset
+from stagewise.errors import ConfigError, DataError
+from stagewise.inputs import input_of
+from stagewise.modules.geometry import Geometry
+from stagewise.objectives.base import Supervised
+from stagewise.planning.build import make_trainee
+from stagewise.planning.plan import Plan
+from stagewise.planning.stage_plan import StagePlan
+from stagewise.runs.record import mark_trained
+from stagewise.seeds import derive_seed
+from stagewise.stopping import Stop
+from stagewise.training.job import VALIDATION_WINDOWS, Job, Member, Progress
+from stagewise.training.train import Training
+from stagewise.windows.classes import Classes
+from stagewise.windows.crops import Crops
+from stagewise.windows.draw import Windows
+from stagewise.windows.source import RawSource, Source
+
+Ints = npt.NDArray[np.int64]
+Report = Callable[..., None]
+
+
+def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> None:
+    """Train stages and leave in each one's folder its weights, its metrics and `trained.json`.
+
+    Args:
+        plan: which holds them.
+        together: their positions.
+        stop: asked after every step.
+        report: told what happens.
+
+    Raises:
+        StagewiseError: anything a user can act on.
+    """
+    assert isinstance(plan.size, Dataset)
+    stages = [plan.stages[position] for position in together]
+    top, config, seed = stages[-1], stages[-1].built.config.train, plan.pipeline.pipeline.seed
+    assert top.forecast is not None
+    source, below = input_of(plan, together[0])
+    geometry = sum((module.geometry for module in below), Geometry())
+    members = []
+    for stage in stages:
+        stage.built.module.to(plan.device)
+        stage.built.objective.to(plan.device)
+        geometry += stage.built.module.geometry
+        members.append(_member(plan, stage, geometry, top.forecast.pieces))
+    train, validation = held_out(_items(plan.size, members), plan.pipeline.data.validation, seed)
+    train = (train[:, None] + np.arange(plan.size.views)).ravel()  # a mirror image is no new image to be tested on
+    windows = _windows(plan.size, source, top, geometry, train, config.windows_per_item)
+    short = _too_short(windows, top, geometry, report)
+    job = Job(
+        members=members,
+        seed=seed,
+        source=source,
+        below=below,
+        windows=windows,
+        validation=_windows(plan.size, source, top, geometry, validation, None),
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+        patience=config.patience,
+        checkpoint=config.checkpoint,
+        device=plan.device,
+        keys=plan.size.keys,
+        noise=config.noise,
+    )
+    training = Training(job, stop, report)
+    progress = training.run()
+    for stage in stages:
+        for text in progress.health[stage.name]["warnings"]:
+            report("note", text=f"stage {stage.name}: {text}.")
+        assert stage.folder is not None
+        assert stage.fingerprint is not None
+        assert stage.identity is not None
+        facts = _facts(stage, progress, training.converged, short, len(stages))
+        mark_trained(stage.folder, stage.fingerprint, stage.identity, facts)
+
+
+def held_out(items: Ints, fraction: float, seed: int) -> tuple[Ints, Ints]:
+    """Split the training items: those that are trained on, and those that tell when to stop."""
+    count = min(len(items) - 1, max(1, round(fraction * len(items)))) if fraction > 0 and len(items) else 0
+    order = np.random.Generator(np.random.Philox(derive_seed(seed, "validation"))).permutation(items)
+    return np.sort(order[count:]), np.sort(order[:count])
+
+
+def _member(plan: Plan, stage: StagePlan, geometry: Geometry, pieces: int) -> Member:
+    assert isinstance(plan.size, Dataset)
+    assert stage.folder is not None
+    objective, classes = stage.built.objective, None
+    if isinstance(objective, Supervised):
+        classes = Classes(plan.size, objective.labels, stage.built.geometry)
+        if classes.per_item == objective.per_row:
+            kinds = ("frame", "item") if objective.per_row else ("item", "frame")
+            raise ConfigError(
+                f"{plan.pipeline.where(f'stage.{stage.name}.objective')}: it needs one class per {kinds[0]}, and label "
+                f"'{objective.labels}' is one per {kinds[1]}. Set its `pool` to suit, or name another label."
+            )
+    trainee = make_trainee(plan.pipeline, stage.built, pieces)
+    every = stage.built.config.train.every
+    return Member(stage.name, stage.folder, trainee, geometry, stage.built.rows, every, classes)
+
+
+def _items(dataset: Dataset, members: list[Member]) -> Ints:
+    """Return what may be trained on: labelled items if any objective needs labels, else all that there are."""
+    if not any(member.classes for member in members):
+        return dataset.pool()
+    items = dataset.split("train")
+    for member in members:
+        if member.classes:
+            items = member.classes.known(items)
+    return items
+
+
+def _windows(
+    dataset: Dataset, source: Source, top: StagePlan, geometry: Geometry, items: Ints, per_item: Any
+) -> Windows | Crops:
+    """Return the windows of some items; those for validation (without `per_item`) are the same in every epoch."""
+    rows = top.built.rows
+    if top.built.grid is None:
+        return Windows(items, source.lengths, geometry, rows, VALIDATION_WINDOWS if per_item is None else per_item)
+    assert dataset.grids is not None
+    pixels = per_item is not None and isinstance(source, RawSource)
+    if per_item == "cover":
+        raise ConfigError('train.windows_per_item = "cover" is for recordings: give images a number.')
+    return Crops(items, dataset.grids, top.built.grid, per_item or 1, pixels)
+
+
+def _too_short(windows: Windows | Crops, top: StagePlan, geometry: Geometry, report: Report) -> int:
+    """Count the training items that no window fits into.
+
+    Raises:
+        DataError: it fits into none.
+    """
+    short, items, config = int((windows.starts == 0).sum()), len(windows.items), top.built.config
+    if config.train.epochs and not windows.steps(config.train.batch_size):
+        if isinstance(windows, Crops):
+            R, S = windows.grid
+            raise DataError(
+                f"stage {top.name}: no training image holds a crop of {R} × {S} patches. Lower it, for example with "
+                "`--set data.crop=32`, or set data.size to enlarge the images."
+            )
+        raise DataError(
+            f"stage {top.name}: no training item is long enough for a window of {windows.rows} rows, which takes "
+            f"{geometry.window_span(windows.rows)} rows of its input (the longest item has "
+            f"{max(windows.lengths, default=0)}). Lower it, for example with "
+            f"`--set stage.{top.name}.objective.window={max(2, windows.rows // 2)}`."
+        )
+    if short:
+        report(
+            "note",
+            text=f"stage {top.name}: {short} of {items} training items are too short for a window "
+            f"of {windows.rows} rows; they are encoded but not trained on.",
+        )
+    return short
+
+
+def _facts(stage: StagePlan, progress: Progress, converged: bool, short: int, together: int) -> dict[str, Any]:
+    """Return what a stage's record says of its training; what several shared is divided equally."""
+    assert stage.forecast is not None
+    history = progress.history[stage.name]
+    first, last, best = history[0], history[-1], history[progress.best_epoch]
+    return {
+        "train": {
+            "epochs": progress.epoch,
+            "steps": progress.steps,
+            "seconds": progress.seconds / together,
+            "initial_loss": first.get("validation_loss"),
+            "loss": last.get("loss", first.get("validation_loss")),
+            "validation_loss": best.get("validation_loss", best.get("loss")),
+            "best_epoch": progress.best_epoch,
+            "converged": converged,
+            "data_wait_seconds": progress.waited / together,
+            "skipped_items": short,
+        },
+        "memory": {
+            "predicted_peak_bytes": stage.forecast.bytes.peak,
+            "measured_peak_bytes": progress.peak_bytes,
+            "pieces": stage.forecast.pieces,
+            "by_category": stage.forecast.bytes.by_category,
+        },
+        "health": progress.health[stage.name],
+    }
