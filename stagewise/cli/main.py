@@ -10,8 +10,10 @@ from typing import Any
 import click
 
 from stagewise import __version__
+from stagewise.cli.compare import compare
 from stagewise.cli.make import plan, probe, run, stage
 from stagewise.cli.read import clean, doctor, inspect, schema, verify
+from stagewise.cli.report import report
 from stagewise.errors import StagewiseError
 
 
@@ -72,5 +74,5 @@ def main() -> None:
     """
 
 
-for command in (run, plan, stage, probe, inspect, verify, clean, doctor, schema):
+for command in (run, plan, stage, probe, inspect, compare, report, verify, clean, doctor, schema):
     main.add_command(command)

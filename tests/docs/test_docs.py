@@ -21,9 +21,12 @@ PIPELINES = sorted((REPO / "pipelines").glob("*.toml"))
 LEVELS = [
     ["stagewise", "stagewise.__main__"],
     ["stagewise.cli"],
-    ["stagewise.runner"],
+    ["stagewise.reporting"],
+    ["stagewise.runner", "stagewise.comparing"],
     ["stagewise.runs.open", "stagewise.runs.frozen", "stagewise.probing.run"],
     ["stagewise.stage"],
+    ["stagewise.train_stages"],
+    ["stagewise.inputs"],
     ["stagewise.planning", "stagewise.training", "stagewise.encoding", "stagewise.probing"],
     ["stagewise.windows", "stagewise.memory", "stagewise.runs"],
     ["stagewise.stores", "stagewise.config"],
@@ -31,7 +34,7 @@ LEVELS = [
     ["stagewise.atomic", "stagewise.errors", "stagewise.seeds", "stagewise.show", "stagewise.stopping"],
 ]
 # A training step is what is predicted, and its parts are counted while it runs.
-EXCUSED = {("stagewise.memory.predict", "stagewise.training.step")}
+EXCUSED = {("stagewise.memory.predict", f"stagewise.training.{part}") for part in ("step", "together")}
 
 
 def level(module):

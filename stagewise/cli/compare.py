@@ -1,0 +1,41 @@
+"""The verb that puts runs beside each other: compare."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print tables to paste into a Markdown file.")
+def compare(runs: tuple[Path, ...], as_json: bool, as_markdown: bool) -> None:
+    """Put runs beside each other, and beside what was published.
+
+    One row per system (`pipeline.system`), with the mean over the runs of several seeds; one table per probe, on the
+    topmost stage that it reads.
+
+    \b
+    stagewise compare runs/*
+    stagewise compare runs/gim-0 runs/gim-1 runs/cpc --markdown
+    """
+    from stagewise.comparing.collect import compare_runs
+    from stagewise.comparing.tables import markdown, print_sheets
+    from stagewise.runs.folder import LAST, find_run
+
+    if as_json and as_markdown:
+        raise click.UsageError("--json and --markdown exclude each other.")
+    # The shell's `runs/*` also names the file that says which run was the last.
+    named = [path for path in runs if not (path.name == LAST.name and path.is_file())] or runs
+    facts = compare_runs([find_run(path) for path in named])
+    for warning in facts["warnings"]:
+        click.echo(f"warning: {warning}", err=True)
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+    elif as_markdown:
+        click.echo(markdown(facts))
+    else:
+        print_sheets(facts)

@@ -1,0 +1,142 @@
+"""Runs beside each other: the facts that `compare --json` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+from typing import Any
+
+from stagewise.comparing.published import MEMORY_TASK, SYSTEMS, TASKS, System, task_of
+from stagewise.comparing.rows import Compared, Row, place, read
+from stagewise.comparing.spread import half_width
+from stagewise.runs.folder import RunFolder
+
+Found = list[tuple[Compared, dict[str, Any]]]  # runs with a result of one probe, and that result
+
+
+def compare_runs(folders: Sequence[RunFolder]) -> dict[str, Any]:
+    """Return runs beside each other as JSON-able facts; reads only, and never imports torch.
+
+    Our accuracies are shares of one and our memory is in bytes; published figures are as they were printed, in
+    percent and GB.
+
+    Raises:
+        IntegrityError: a record is damaged.
+    """
+    runs = [read(folder) for folder in folders]
+    rows: list[Row] = []
+    warnings = [text for run in runs if (text := place(run, rows))]
+    probes = {probe: _found(runs, probe) for probe in dict.fromkeys(p for run in runs for p in run.tops)}
+    probes = {probe: found for probe, found in probes.items() if found}
+    for probe, found in probes.items():
+        warnings.extend(_unlike(probe, found))
+    named = dict(zip(_names(rows), rows, strict=True))
+    return {
+        "format": 1,
+        "columns": [_column(probe, found) for probe, found in probes.items()],
+        "rows": [_row(name, row, list(probes)) for name, row in named.items()],
+        "runs": [
+            {"name": name, "run": run.path, "seed": run.seed, "state": run.facts["state"], "data": run.data}
+            for name, row in named.items()
+            for run in row
+        ],
+        "warnings": warnings,
+    }
+
+
+def _found(runs: Sequence[Compared], probe: str) -> Found:
+    return [(run, result) for run in runs if (result := run.result(probe))]
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    """Name each row as tables show it, every name once."""
+    names: list[str] = []
+    for row in rows:
+        known = SYSTEMS.get(row[0].system)
+        before = sum(other[0].system == row[0].system for other in rows[: len(names)])
+        names.append((known.name if known else row[0].system) + (f" ({before + 1})" if before else ""))
+    return names
+
+
+def _column(probe: str, found: Found) -> dict[str, Any]:
+    labels = found[0][1]["labels"]
+    task = task_of(labels)
+    return {
+        "probe": probe,
+        "labels": labels,
+        "task": task,
+        "metric": found[0][1]["metric"],
+        "as_published": task is not None and all(_as_published(task, probe, *each) for each in found),
+    }
+
+
+def _as_published(task: str, probe: str, run: Compared, result: dict[str, Any]) -> bool:
+    """Whether a probe was tested on the data set, and on as many items of it, as the published figures."""
+    data = run.asked["probe"][probe]["data"] or run.asked["data"]
+    return (data["target"], result["test_items"]) == (TASKS[task].data, TASKS[task].test_items)
+
+
+def _unlike(probe: str, found: Found) -> Iterator[str]:
+    """Yield what makes the numbers of one column hard to compare."""
+    data = {run.path: run.asked["probe"][probe]["data"] or run.data for run, _ in found}
+    for what, values in {
+        "data sets": data,
+        "labels": {run.path: result["labels"] for run, result in found},
+        "numbers of classes": {run.path: result["classes"] for run, result in found},
+        "numbers of training items": {run.path: result["train_items"] for run, result in found},
+        "numbers of test items": {run.path: result["test_items"] for run, result in found},
+        "numbers of hidden units": {run.path: result["hidden"] or 0 for run, result in found},
+    }.items():
+        paths: dict[str, list[str]] = {}
+        for path, value in values.items():
+            paths.setdefault(str(value), []).append(path)
+        if len(paths) > 1:
+            parts = "; ".join(f"{value} in {', '.join(some)}" for value, some in paths.items())
+            yield f"probe {probe}: its runs have different {what}, compare them with care: {parts}."
+
+
+def _row(name: str, row: Row, probes: Sequence[str]) -> dict[str, Any]:
+    first = row[0]
+    known = SYSTEMS.get(first.system, System(name, {}))
+    published: dict[str, Any] = {task: figure._asdict() for task, figure in known.accuracy.items()}
+    if known.memory_gb and MEMORY_TASK in {task_of(probe["labels"]) for probe in first.asked["probe"].values()}:
+        published["memory_gb"] = known.memory_gb
+    return {
+        "system": first.system,
+        "name": name,
+        "run": first.path,
+        "runs": [run.path for run in row],
+        "published": published,
+        "measured": {probe: _measured(probe, found) for probe in probes if (found := _found(row, probe))},
+        "memory": _memory(row),
+    }
+
+
+def _measured(probe: str, found: Found) -> dict[str, Any]:
+    values = [result["value"] for _, result in found]
+    mean, interval = fmean(values), found[0][1]["interval"]
+    if len(values) > 1:
+        half = half_width(values)
+        interval = [mean - half, mean + half]
+    return {
+        "value": mean,
+        "interval": interval,
+        "seeds": [run.seed for run, _ in found],
+        "stage": found[0][0].tops[probe],
+        "chance": fmean(result["majority"] for _, result in found),
+    }
+
+
+def _memory(row: Row) -> dict[str, Any]:
+    """Return the peak of the stage that needs most, over all seeds."""
+
+    def peak(stage: dict[str, Any]) -> int:
+        return int(stage["memory"]["measured_peak_bytes"] or stage["memory"]["predicted_peak_bytes"])
+
+    largest = max((stage for run in row for stage in run.facts["stages"]), key=peak)
+    return {
+        "stage": largest["name"],
+        "predicted_peak_bytes": largest["memory"]["predicted_peak_bytes"],
+        "measured_peak_bytes": largest["memory"]["measured_peak_bytes"],
+        "end_to_end": {"predicted_peak_bytes": max(run.facts["end_to_end"]["predicted_peak_bytes"] for run in row)},
+    }

@@ -1,0 +1,73 @@
+"""The report of one or several runs: what they are, what they cost, how good they are, as one page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from stagewise import atomic
+from stagewise.errors import ConfigError
+from stagewise.reporting import page, tables
+from stagewise.reporting.error_per_depth import error_per_depth
+from stagewise.reporting.loss_curves import loss_curves
+from stagewise.reporting.memory_bars import memory_bars
+from stagewise.reporting.view import View, read_views
+from stagewise.runs.folder import RunFolder
+
+
+def write_report(runs: Sequence[RunFolder], file: Path, report: Callable[..., None], exciting: bool = False) -> None:
+    """Write the report of runs to an HTML file that needs no other file and no network; same runs, same bytes.
+
+    Args:
+        runs: as far as they are finished.
+        file: where to.
+        report: told how far it is.
+        exciting: whether to show what excites some neurons, which takes a pass over the test items per stage.
+
+    Raises:
+        ConfigError: matplotlib is missing, or `file` is a folder.
+        DataError: with `exciting`, the data is not there or has changed.
+        IntegrityError: a record of a run is damaged.
+    """
+    if file.is_dir():
+        raise ConfigError(f"{file} is a folder: name a file, such as `--out {file / 'report.html'}`.")
+    views = read_views(runs)
+    title = views[0].name if len(views) == 1 else f"{len(views)} runs"
+    text = page.document(f"Report of {title}", _parts(views, report, exciting))
+    with atomic.disk_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_bytes(file, text.encode())
+
+
+def _parts(views: Sequence[View], report: Callable[..., None], exciting: bool) -> Iterator[str]:
+    yield page.heading(2, "Summary")
+    yield tables.summary(views)
+    yield page.heading(2, "Stages")
+    for view in views:
+        yield tables.stages(view)
+        yield from tables.warnings(view)
+    yield page.note(
+        "Loss: on the validation items, before and after training. Epochs: + is not converged yet. Memory: peak of a "
+        "training step, and its share of what the same network would take end to end (predicted)."
+    )
+    yield page.heading(2, "Loss")
+    yield page.pictures(loss_curves(views)) or page.note("No stage is finished yet.")
+    yield page.heading(2, "Probes")
+    yield page.pictures(error_per_depth(views))
+    yield from map(tables.probes, views)
+    yield page.heading(2, "Memory")
+    yield page.pictures(memory_bars(views))
+    if exciting:
+        from stagewise.reporting.neurons import neurons
+
+        yield page.heading(2, "What excites a neuron")
+        yield page.note(
+            "The rows of test items with the highest activation of a few channels, at most one of each item: "
+            "the item, where in it, and the activation."
+        )
+        for view in views:
+            yield page.heading(3, view.name)
+            yield from neurons(view.folder, report)
+    yield page.heading(2, "Environment")
+    yield tables.environments(views)
+    yield from map(tables.decisions, views)

@@ -1,0 +1,126 @@
+"""What a report says in numbers: runs, stages, probes, machines and decisions as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from stagewise.reporting import page
+from stagewise.reporting.view import View
+from stagewise.show import bytes_text, disk_text, seconds_text
+
+ENVIRONMENT = ("stagewise", "torch", "python", "device", "device_name", "cpu_capability", "threads")
+
+
+def summary(views: Sequence[View]) -> str:
+    """Return what each run is, how far it is, and how long it took."""
+    rows = []
+    for view in views:
+        facts, data = view.facts, view.data
+        done = sum(stage["state"] == "complete" for stage in facts["stages"])
+        seconds = sum(stage["train"]["seconds"] + stage["store"]["seconds"] for stage in facts["stages"])
+        where = f" in {data['root']}" if isinstance(data.get("root"), str) else ""
+        state = f"{facts['state']}, {done} of {len(facts['stages'])} stages"
+        rows.append(
+            (
+                view.name,
+                facts["pipeline"],
+                f"{data['target']}{where}",
+                state,
+                facts["schedule"],
+                facts["device"],
+                seconds_text(seconds),
+            )
+        )
+    words = ("run", "pipeline", "data", "state", "schedule", "device")
+    return page.table("Runs, with the time of training and encoding", words, ("time",), rows)
+
+
+def stages(view: View) -> str:
+    """Return what each stage of a run is, what it learnt and what it cost."""
+    whole = view.facts["end_to_end"]["predicted_peak_bytes"]
+    rows = []
+    for stage in view.facts["stages"]:
+        train, memory = stage["train"], stage["memory"]
+        predicted, measured = memory["predicted_peak_bytes"], memory["measured_peak_bytes"]
+        done = stage["state"] == "complete"
+        rows.append(
+            (
+                f"{stage['index']} {stage['name']}",
+                stage["state"],
+                _store(stage["store"]) if done else "",
+                f"{stage['parameters']:,}",
+                _number(train["initial_loss"]),
+                _number(train["validation_loss"]),
+                f"{train['epochs']:,}{'' if train['converged'] or not train['epochs'] else '+'}" if done else "",
+                bytes_text(predicted),
+                bytes_text(measured) if measured else "",
+                f"{(measured or predicted) / whole:.2f}" if whole else "",
+                seconds_text(train["seconds"] + stage["store"]["seconds"]) if done else "",
+            )
+        )
+    numbers = ("parameters", "loss before", "after", "epochs", "memory predicted", "measured", "of end to end", "time")
+    return page.table(f"Stages of {view.name}", ("stage", "state", "store"), numbers, rows)
+
+
+def _store(store: dict[str, Any]) -> str:
+    return f"{disk_text(store['bytes'])} of {store['dtype']}" if store["state"] == "written" else str(store["state"])
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def warnings(view: View) -> Iterator[str]:
+    """Yield what the stages of a run were warned of, if anything."""
+    found = [
+        f"{stage['name']}: {text}"
+        for stage in view.facts["stages"]
+        for text in (stage.get("health") or {}).get("warnings", [])
+    ]
+    if found:
+        yield page.note(f"Warnings of {view.name}:") + page.listed(found)
+
+
+def probes(view: View) -> str:
+    """Return the scores of a run's finished probes."""
+    rows = [
+        (
+            probe["name"],
+            probe["stage"],
+            f"{100 * probe['value']:.2f}",
+            " – ".join(f"{100 * end:.2f}" for end in probe["interval"]),
+            f"{100 * probe['majority']:.2f}",
+            f"{probe['train_items']:,}",
+            f"{probe['test_items']:,}",
+        )
+        for probe in view.facts["probes"]
+    ]
+    if not rows:
+        return page.note(f"No probe of {view.name} is finished yet.")
+    numbers = ("accuracy %", "95 % interval", "largest class %", "training items", "test items")
+    return page.table(f"Probes of {view.name}", ("probe", "stage"), numbers, rows)
+
+
+def environments(views: Sequence[View]) -> str:
+    """Return which versions and machines made which stages."""
+    rows = []
+    for view in views:
+        made: dict[tuple[str, ...], list[str]] = {}
+        for stage in view.facts["stages"]:
+            if (facts := stage.get("environment")) is not None:
+                made.setdefault(tuple(str(facts.get(key, "")) for key in ENVIRONMENT), []).append(stage["name"])
+        rows += [(view.name, ", ".join(names), *values) for values, names in made.items()]
+    if not rows:
+        return page.note("No stage is finished yet.")
+    words = ("run", "stages", "stagewise", "torch", "python", "device", "name", "CPU")
+    return page.table("Where the stages were made", words, ("threads",), rows)
+
+
+def decisions(view: View) -> str:
+    """Return what the plan decided for each stage of a run, and why."""
+    rows = [
+        (stage["name"], stage["store"]["state"], stage["store"]["why"], str(stage["memory"]["pieces"]))
+        for stage in view.facts["stages"]
+    ]
+    return page.table(f"What the plan decided for {view.name}", ("stage", "store", "why"), ("pieces of a batch",), rows)

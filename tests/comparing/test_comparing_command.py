@@ -1,0 +1,170 @@
+"""`stagewise compare` as a user meets it: tables, Markdown, JSON, warnings and exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from comparing_examples import probe_result, write_run
+
+from stagewise.cli.main import main
+
+NOT_OURS = "measured by its authors at full scale on LibriSpeech train-clean-100, not on the data of these runs"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    runs = tmp_path / "runs"
+    phones = {"name": "phones", "labels": "phones"}
+    for seed, value in enumerate((0.5, 0.75)):
+        write_run(runs / f"gim-{seed}", [probe_result(value), probe_result(0.3, **phones)], "gim", seed)
+    write_run(runs / "random", [probe_result(1.0, interval=[0.9949, 1.0])], "random")
+    write_run(runs / "mine", [probe_result(0.125)], "mine")
+    (runs / "last").write_text("runs/gim-0\n")
+    return tmp_path
+
+
+def compare(*arguments, code=0):
+    done = CliRunner().invoke(main, ["compare", *map(str, arguments)])
+    assert done.exit_code == code, done.output
+    return done
+
+
+def lines_of(done):
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+def test_tables_fit_80_columns_and_keep_published_apart(folder):
+    done = compare("runs/gim-0", "runs/gim-1", "runs/random", "runs/mine")
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "…" not in done.stdout.replace("(…)", "")
+    assert done.stderr == ""
+    lines = lines_of(done)
+    assert ["system", "stage", "ours", "seeds", "chance", "published"] in lines
+    assert ["Greedy", "InfoMax", "top", "62.5", "±", "158.8", "2", "25.0", "99.4"] in lines
+    assert ["Randomly", "initialised", "top", "100.0", "(99.5", "–", "100.0)", "1", "25.0", "1.9"] in lines
+    assert ["mine", "top", "12.5", "(8.5", "–", "14.5)", "1", "25.0", "–"] in lines
+    assert ["Randomly", "initialised", "–", "–", "–", "–", "27.6"] in lines  # of phones, published alone
+    assert ["Greedy", "InfoMax", "top", "2.93", "KiB", "2.94", "KiB", "8.79", "KiB"] in lines
+    assert ["mine", "runs/mine", "0", "complete", "librispeech", "dddddddd"] in lines
+    assert NOT_OURS in " ".join(done.stdout.split())
+
+
+def test_a_long_name_wraps(folder):
+    write_run(folder / "runs" / ("r" * 90), [probe_result(0.5)], "s" * 64)
+    done = compare("runs/gim-0", "runs/" + "r" * 90)
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert done.stdout.count("s" * 5) > 1
+
+
+def test_published_memory_stands_beside_runs_of_images(folder):
+    image = probe_result(0.5, name="class", labels="class", test_items=8000)
+    for system in ("gim", "cpc", "predsim"):
+        write_run(folder / system, [image], system, data={"target": "stl10"})
+    done = compare("gim", "cpc", "predsim")
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    text = " ".join(done.stdout.split())
+    assert "7.0 GB (all modules)" in text
+    assert "2.5 GB (first module)" in text
+    assert "7.7 GB (all modules)" in text
+    assert "a ResNet-50 on STL-10, by its authors on their GPU (Löwe et al. 2019, Table 2)" in text
+    assert "81.9 ± 0.3" in text
+    assert "published: measured by its authors (Löwe et al. 2019, Table 1)." in text  # the same data: no excuse needed
+
+
+def test_without_published_figures_there_is_no_such_column(folder):
+    assert "published" not in compare("runs/mine").stdout
+    assert "published" not in compare("runs/mine", "--markdown").stdout
+
+
+def test_markdown_is_aligned(folder):
+    done = compare("runs/gim-0", "runs/gim-1", "runs/mine", "--markdown")
+    tables = [part.splitlines() for part in done.stdout.split("\n\n") if part.startswith("|")]
+    assert len(tables) == 4  # two probes, memory, runs
+    for table in tables:
+        assert len({len(line) for line in table}) == 1
+        assert len({line.count("|") for line in table}) == 1
+        assert set(table[1]) <= set("|-: ")
+    assert tables[0][0].split("|")[1:-1][0].strip() == "system"
+    assert [cell.strip() for cell in tables[0][2].split("|")[1:-1]] == [
+        "Greedy InfoMax", "top", "62.5 ± 158.8", "2", "25.0", "99.4",
+    ]  # fmt: skip
+    assert done.stdout.startswith("### probe speaker: accuracy in %\n\n|")
+    assert NOT_OURS in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_markdown_keeps_a_bar_in_a_path_inside_its_cell(folder):
+    write_run(folder / "a|b", [probe_result(0.5)])
+    assert "a\\|b" in compare("a|b", "--markdown").stdout
+
+
+def test_square_brackets_in_a_path_are_shown_as_they_are(folder):
+    write_run(folder / "a[red]b", [probe_result(0.5)])
+    assert "a[red]b" in compare("a[red]b").stdout
+
+
+def test_json_has_the_contracts_shape(folder):
+    facts = json.loads(compare("runs/gim-0", "runs/gim-1", "runs/mine", "--json").stdout)
+    assert facts["format"] == 1
+    assert [column["probe"] for column in facts["columns"]] == ["speaker", "phones"]
+    gim, mine = facts["rows"]
+    assert (gim["system"], gim["run"], gim["runs"]) == ("gim", "runs/gim-0", ["runs/gim-0", "runs/gim-1"])
+    assert gim["published"]["speaker"]["percent"] == 99.4
+    assert gim["measured"]["speaker"]["value"] == 0.625
+    assert set(mine["measured"]) == {"speaker"}
+
+
+def test_warnings_go_to_stderr_in_every_form(folder):
+    write_run(folder / "other", [probe_result(0.5, test_items=9)], "cpc")
+    for form in ([], ["--json"], ["--markdown"]):
+        done = compare("runs/gim-0", "other", *form)
+        assert "warning: probe speaker: its runs have different numbers of test items" in done.stderr
+        assert "warning: " not in done.stdout
+    assert len(json.loads(compare("runs/gim-0", "other", "--json").stdout)["warnings"]) == 1
+
+
+def test_the_shells_star_may_name_the_pointer_to_the_last_run(folder):
+    names = sorted(path.relative_to(folder) for path in (folder / "runs").iterdir())
+    assert len(names) == 5
+    assert len(json.loads(compare(*names, "--json").stdout)["runs"]) == 4
+
+
+def test_without_a_finished_probe_memory_is_still_shown(folder):
+    write_run(folder / "begun", (), "gim", done=("low",), unfinished=[("speaker", "top", "speaker")])
+    done = compare("begun")
+    assert ["Greedy", "InfoMax", "top", "–", "2.94", "KiB", "8.79", "KiB"] in lines_of(done)
+    assert "No probe on the topmost stage it reads is finished yet" in done.stdout
+
+
+def test_errors_and_their_exit_codes(folder):
+    assert "nothing is not a run" in compare("runs/mine", "nothing", code=2).stderr
+    assert "runs/last is not a run" in compare("runs/last", code=2).stderr
+    assert "RUN..." in compare(code=2).stderr
+    assert "exclude each other" in compare("runs/mine", "--json", "--markdown", code=2).stderr
+    (path,) = folder.glob("runs/mine/probes/*/probe.json")
+    path.write_bytes(b"{}")
+    assert "probe.json is damaged" in compare("runs/mine", code=3).stderr
+
+
+def test_help_has_an_example():
+    assert "stagewise compare runs/*" in compare("--help").stdout
+
+
+def test_comparing_never_imports_torch(folder):
+    code = """if True:
+        import sys
+        from stagewise.cli.main import main
+        try:
+            main(["compare", "runs/gim-0", "runs/mine"])
+        except SystemExit as end:
+            print(end.code, "torch" in sys.modules)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ), cwd=folder
+    )
+    assert done.stdout.splitlines()[-1] == "0 False"

@@ -1,0 +1,21 @@
+"""The interval over seeds against scipy."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from stagewise.comparing.spread import half_width, t_quantile
+
+
+@pytest.mark.parametrize("freedom", [*range(1, 41), 99, 100, 1000])
+def test_t_quantile_is_that_of_student(freedom):
+    assert t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-9)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=12))
+def test_half_width_is_that_of_scipy(values):
+    spread = stats.sem(values)
+    expected = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=spread) if spread else (0, 0)
+    assert half_width(values) == pytest.approx((expected[1] - expected[0]) / 2, rel=1e-6, abs=1e-12)
