@@ -150,6 +150,8 @@ def _make_stage(plan: Plan, position: int, stop: Stop, report: Report) -> None:
             member.folder.mkdir(parents=True, exist_ok=True)
             atomic.fsync_folder(member.folder.parent)
         atomic.sweep(member.folder)
+    if stage.together[0] < position and stage.action in ("train", "resume"):
+        stage.action, stage.reason = "encode", "trained in sync with the stages below"
     report("note", text=f"{stage.name} › {stage.action} ({stage.reason})")
     plan.run.event("stage", name=stage.name, action=stage.action, reason=stage.reason, folder=stage.folder.name)
     record = carry_out(plan, position, stop, report)
@@ -207,19 +209,22 @@ def _unread(plan: Plan, stage: StagePlan) -> bool:
 
 def _start_anew(pipeline: Pipeline, run: RunFolder, name: str, report: Report) -> None:
     """Forget what an interrupted training of a stage left; check the store of a finished one."""
-    index = [stage.name for stage in pipeline.stage].index(name)
     locked = run.locked
-    if locked is None or locked["stages"][index]["folder"] is None:
-        return
-    folder = run.path / "stages" / locked["stages"][index]["folder"]
-    record = read_record(folder, with_store=False)
-    if record is None:
-        atomic.remove(folder)
-    elif record["store"]["state"] == "written" and (problems := _store_problems(folder)):
-        for problem in problems:
-            report("note", text=problem)
-        mark_dropped(folder, record)  # what is dropped is encoded again
-        remove_store(folder)
+    for number, stage in enumerate(pipeline.stage):
+        # Stages that are trained in sync have one checkpoint, and start anew together.
+        if stage.name != name and pipeline.pipeline.schedule != "simultaneous":
+            continue
+        if locked is None or locked["stages"][number]["folder"] is None:
+            return
+        folder = run.path / "stages" / locked["stages"][number]["folder"]
+        record = read_record(folder, with_store=False)
+        if record is None:
+            atomic.remove(folder)
+        elif stage.name == name and record["store"]["state"] == "written" and (problems := _store_problems(folder)):
+            for problem in problems:
+                report("note", text=problem)
+            mark_dropped(folder, record)  # what is dropped is encoded again
+            remove_store(folder)
 
 
 def _store_problems(folder: Path) -> list[str]:

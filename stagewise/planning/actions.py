@@ -47,12 +47,12 @@ def _identify(pipeline: Pipeline, run: RunFolder, stages: list[StagePlan], toget
     for position in together:
         identity = stage_identity(pipeline, stages[position].built, under, stages[position].policy)
         alone.append(identity)
-        under = fingerprint(identity)
+        under = fingerprint(identity["train"])  # of its store they see nothing: rows come straight from the stage below
     company = [fingerprint(identity["train"]) for identity in alone]
     for position, identity in zip(together, alone, strict=True):
         stage = stages[position]
         if len(together) > 1:
-            identity["train"] |= {"below": below, "together": company}
+            identity["train"]["together"] = company
         stage.identity, stage.together = identity, together
         stage.fingerprint = below = fingerprint(identity)
         stage.folder = run.stage(stage.index, stage.name, below)
