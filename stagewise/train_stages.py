@@ -45,7 +45,6 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
     assert isinstance(plan.size, Dataset)
     stages = [plan.stages[position] for position in together]
     top, config, seed = stages[-1], stages[-1].built.config.train, plan.pipeline.pipeline.seed
-    assert top.forecast is not None
     source, below = input_of(plan, together[0])
     geometry = sum((module.geometry for module in below), Geometry())
     members = []
@@ -165,7 +164,6 @@ def _too_short(windows: Windows | Crops, top: StagePlan, geometry: Geometry, rep
 
 def _facts(stage: StagePlan, progress: Progress, converged: bool, short: int, together: int) -> dict[str, Any]:
     """Return what a stage's record says of its training; what several shared is divided equally."""
-    assert stage.forecast is not None
     history = progress.history[stage.name]
     first, last, best = history[0], history[-1], history[progress.best_epoch]
     return {

@@ -41,7 +41,6 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
 
 
 def _stage(stage: StagePlan) -> dict[str, Any]:
-    assert stage.forecast is not None
     return {
         "index": stage.index,
         "name": stage.name,

@@ -59,15 +59,14 @@ class Plan:
                     "folder": stage.folder and stage.folder.name,
                     "precision": stage.built.precision,
                     "parameters": sum(p.numel() for p in stage.built.module.parameters()),
-                    "channels": stage.built.module.out_channels,
                     "rows": stage.rows,
+                    "float32_bytes": stage.store_bytes("float32"),
                     "policy": vars(stage.policy),
-                    "pieces": shared.pieces,
-                    "peak": shared.bytes.peak,
-                    "by_category": shared.bytes.by_category,
+                    "pieces": stage.forecast.pieces,
+                    "peak": stage.forecast.bytes.peak,
+                    "by_category": stage.forecast.bytes.by_category,
                 }
                 for stage in self.stages
-                if (shared := stage.forecast)
             ],
         }
 

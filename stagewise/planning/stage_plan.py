@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ class StagePlan:
         policy: of its store.
         rows: of the whole data set.
         together: positions of the stages that it is trained in sync with, its own among them.
-        forecast: memory of its training step.
+        forecast: memory of its training step; made last, when it is known what trains together.
         identity: what its result depends on; None while the data is not there.
         fingerprint: of the identity.
         folder: where it lives; None while the data is not there.
@@ -37,7 +37,7 @@ class StagePlan:
     policy: Policy
     rows: int
     together: range
-    forecast: Forecast | None = None
+    forecast: Forecast = field(init=False)
     identity: dict[str, Any] | None = None
     fingerprint: str | None = None
     folder: Path | None = None

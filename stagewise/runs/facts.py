@@ -81,7 +81,7 @@ def _stage_facts(run: RunFolder, locked: dict[str, Any]) -> dict[str, Any]:
             "dtype": None,
             "rows": locked["rows"],
             "bytes": 0,
-            "float32_bytes": locked["rows"] * locked["channels"] * 4,
+            "float32_bytes": locked.get("float32_bytes", 0),
             "seconds": 0.0,
             "forward_seconds": 0.0,
         },

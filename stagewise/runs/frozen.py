@@ -76,7 +76,7 @@ def load_encoder(locked: dict[str, Any], folders: Sequence[Path], name: str) -> 
     for stage, facts in zip(content["stage"], locked["stages"], strict=True):
         stage["train"]["precision"] = facts["precision"]  # as it was resolved where the stage was trained
     facts = locked["input"]
-    pipeline, shape, stages = from_json(content, name), tuple(facts["row_shape"]), []
+    pipeline, shape, stages = from_json(content, name), tuple(facts.get("row_shape") or [facts["channels"]]), []
     for config, folder in zip(pipeline.stage, folders, strict=False):
         module = build_module(pipeline, config, shape, torch.device("cpu"))
         shape = module.out_shape

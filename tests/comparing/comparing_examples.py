@@ -53,7 +53,7 @@ def write_run(
                 "folder": folder.name,
                 "precision": "float32",
                 "parameters": 1,
-                "channels": 8,
+                "float32_bytes": 0,
                 "rows": 10,
                 "policy": {"write": True, "why": "it fits on the disk"},
                 "pieces": 1,
