@@ -129,9 +129,10 @@ class StageModule(nn.Module):
         return (z := crop(z_BCT)), z if c_BCT is z_BCT else crop(c_BCT)
 
     def window_and_rows(self, x_BCT: Tensor, crop: Crop) -> tuple[Tensor, Tensor, Tensor]:
-        """Return z and c of windows that fill their items, and what those hand on, float32 and without a graph."""
-        z_BCT, c_BCT = self.window(x_BCT, crop)
-        return z_BCT, c_BCT, at_least_float32(c_BCT.detach())
+        """Return z and c of windows, and all rows that their pieces hand on, float32 and without a graph."""
+        z_BCT, c_BCT = self(x_BCT)
+        z = crop(z_BCT)
+        return z, z if c_BCT is z_BCT else crop(c_BCT), at_least_float32(c_BCT.detach())
 
     def _encode(self, x_BCT: Tensor) -> Tensor:
         for block in self.blocks[: self.encoder_blocks]:

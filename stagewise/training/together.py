@@ -22,6 +22,8 @@ from stagewise.training.job import Member
 from stagewise.training.step import Trainee, train_step
 from stagewise.windows.draw import Batch
 
+NEARLY_ALL = 0.75  # of a stage's rows: a graph over the others costs less than a second forward pass
+
 
 @dataclass(frozen=True)
 class Place:
@@ -31,7 +33,7 @@ class Place:
         begin, end: rows of its input that the window needs.
         crop: cuts the window out of what they give.
         first_B: the window's first row, counted from each item's beginning.
-        whole: whether it is all that the stage gives, so that the same forward pass hands rows on.
+        whole: whether it is (nearly) all that the stage gives, so that the same forward pass hands rows on.
     """
 
     begin: int
@@ -57,8 +59,11 @@ def places(members: Sequence[Member], batch: Batch, *seed: str | int) -> list[Pl
         rng = np.random.Generator(np.random.Philox(derive_seed(*seed, member.name, "place")))
         start = low + int(rng.integers(high - low - rows + 1))
         begin, end, skip = member.trainee.stage.geometry.piece(start, start + rows, length)
+        whole = rows >= NEARLY_ALL * member.geometry.rows(batch.span)
+        if whole:
+            begin, end, skip = 0, length, start
         crop = Crop((skip,) * len(batch.items), rows)
-        found.append(Place(begin, end, crop, batch.begins // member.geometry.hop + start, False))
+        found.append(Place(begin, end, crop, batch.begins // member.geometry.hop + start, whole))
         length = member.trainee.stage.geometry.rows(length)
     top = batch.begins if batch.grid else batch.begins // members[-1].geometry.hop + np.array(batch.skips)
     return [*found, Place(0, length, batch.crop, top, True)]

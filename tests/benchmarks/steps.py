@@ -5,16 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import torch
 from naive import NaiveNetwork
-from paper import BATCH, CHANNELS, CROP, STAGES, WINDOW, Input, step_input, trainee
+from paper import BATCH, CHANNELS, STAGES, WINDOW, Input, step_input, trainee
 from report import Table
 from timing import interleaved, ratio, total
 
 from stagewise.memory.measure import measured
+from stagewise.modules import Geometry
 from stagewise.modules.stage_module import Crop, represent
+from stagewise.training.job import Member
 from stagewise.training.step import Trainee, gradient, score_of, train_step, update
+from stagewise.training.together import places, train_together
+from stagewise.windows.draw import Batch
 
 inputs = {name: step_input(name) for name in STAGES}
 PRODUCT = 2 * 1024 * CHANNELS * CHANNELS * 12  # floating-point operations of the plain product
@@ -122,40 +128,36 @@ def pieces(runs: int) -> Table:
 
 def in_sync(runs: int) -> Table:
     """All six stages on one crop, each one's backward right after its own forward, against the same steps alone."""
-    trained = {name: trainee(name) for name in STAGES}
-    crop_BCT = torch.randn(BATCH, 1, CROP)
-    alone: dict[str, tuple[torch.Tensor, Crop]] = {}
+    members, geometry = [], Geometry()
+    for name in STAGES:
+        trained = trainee(name)
+        geometry += trained.stage.geometry
+        members.append(Member(name, Path(), trained, geometry, WINDOW))
+    zeros, skip = np.zeros(BATCH, np.int64), -(geometry.first // geometry.hop)
+    batch = Batch(zeros, zeros, (skip,) * BATCH, geometry.window_span(WINDOW), WINDOW)
+    crop_BCT = torch.randn(BATCH, 1, batch.span)
+    where, trainees = places(members, batch, 0), [member.trainee for member in members]
+    alone: list[tuple[Trainee, torch.Tensor, Crop]] = []
 
-    def window(name: str, x_BCT: torch.Tensor) -> tuple[torch.Tensor, Crop]:
-        geometry = trained[name].stage.geometry
-        rows = geometry.rows(x_BCT.shape[2])
-        start = (rows - WINDOW) // 2
-        begin, end, skip = geometry.piece(start, start + WINDOW, x_BCT.shape[2])
-        return x_BCT[:, :, begin:end].contiguous(), Crop((skip,) * BATCH, WINDOW)
-
-    def handed_on(name: str, x_BCT: torch.Tensor) -> torch.Tensor:
-        return represent([trained[name].stage], x_BCT)
+    def generators() -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(0) for _ in members]
 
     def together() -> None:
-        x_BCT = crop_BCT
-        for name in STAGES:
-            above_BCT = handed_on(name, x_BCT) if name != STAGES[-1] else x_BCT
-            train_step(trained[name], *window(name, x_BCT), torch.Generator().manual_seed(0))
-            x_BCT = above_BCT
+        train_together(trainees, crop_BCT, where, generators(), [None] * len(members), [True] * len(members))
 
     def forward() -> None:
         x_BCT = crop_BCT
-        for name in STAGES[:-1]:
-            x_BCT = handed_on(name, x_BCT)
+        for trained in trainees[:-1]:
+            x_BCT = represent([trained.stage], x_BCT)
 
-    x_BCT = crop_BCT
-    for name in STAGES:
-        alone[name] = window(name, x_BCT)
-        x_BCT = handed_on(name, x_BCT)
+    for trained in trainees:
+        stage = trained.stage
+        begin, end, skip = stage.geometry.piece(8, 8 + WINDOW, 10**6)
+        alone.append((trained, torch.randn(BATCH, stage.in_channels, end - begin), Crop((skip,) * BATCH, WINDOW)))
 
     def one_by_one() -> None:
-        for name in STAGES:
-            train_step(trained[name], *alone[name], torch.Generator().manual_seed(0))
+        for trained, window_BCT, crop in alone:
+            train_step(trained, window_BCT, crop, torch.Generator().manual_seed(0))
 
     times = interleaved({"together": together, "one by one": one_by_one, "forward": forward}, runs, primed=True)
     together_, single, below = times["together"], times["one by one"], times["forward"]
