@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stagewise.datasets.base import Dataset
-from stagewise.errors import ConfigError, DataError
+from stagewise.errors import DataError
 from stagewise.inputs import input_of
 from stagewise.modules.geometry import Geometry
 from stagewise.objectives.base import Supervised
@@ -77,6 +77,8 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
     for stage in stages:
         for text in progress.health[stage.name]["warnings"]:
             report("note", text=f"stage {stage.name}: {text}.")
+        if stage.record is not None:
+            continue  # a kill came between two commits, and what was trained is there
         assert stage.folder is not None
         assert stage.fingerprint is not None
         assert stage.identity is not None
@@ -97,12 +99,6 @@ def _member(plan: Plan, stage: StagePlan, geometry: Geometry, pieces: int) -> Me
     objective, classes = stage.built.objective, None
     if isinstance(objective, Supervised):
         classes = Classes(plan.size, objective.labels, stage.built.geometry)
-        if classes.per_item == objective.per_row:
-            kinds = ("frame", "item") if objective.per_row else ("item", "frame")
-            raise ConfigError(
-                f"{plan.pipeline.where(f'stage.{stage.name}.objective')}: it needs one class per {kinds[0]}, and label "
-                f"'{objective.labels}' is one per {kinds[1]}. Set its `pool` to suit, or name another label."
-            )
     trainee = make_trainee(plan.pipeline, stage.built, pieces)
     every = stage.built.config.train.every
     return Member(stage.name, stage.folder, trainee, geometry, stage.built.rows, every, classes)
@@ -128,8 +124,6 @@ def _windows(
         return Windows(items, source.lengths, geometry, rows, VALIDATION_WINDOWS if per_item is None else per_item)
     assert dataset.grids is not None
     pixels = per_item is not None and isinstance(source, RawSource)
-    if per_item == "cover":
-        raise ConfigError('train.windows_per_item = "cover" is for recordings: give images a number.')
     return Crops(items, dataset.grids, top.built.grid, per_item or 1, pixels)
 
 

@@ -22,7 +22,7 @@ def workspace_bytes(func: Any, args: tuple[Any, ...], result: Any) -> int:
         gy, x = (_bytes(t) for t in args[:2])
         gx, gw = (_bytes(t) if isinstance(t, Tensor) else 0 for t in result[:2])
         if _channels_last(args[1]):
-            return gw
+            return gw if _channels_last(args[0]) else max(gw, gy)
         # gx is found first, when there is no gw yet; gw needs x and gy, then its own copy.
         return max(gy + _scratch(gx, gy, args), 2 * gx - gw, x + gy, gw)
     return 0

@@ -82,7 +82,10 @@ class EachPatch(nn.Module):
 
 
 def _mean(maps_NDHW: Tensor) -> Tensor:
-    return maps_NDHW.to(_at_least_float32(maps_NDHW)).mean((2, 3))
+    maps_NDHW = maps_NDHW.to(_at_least_float32(maps_NDHW))
+    if _channels_last(maps_NDHW):  # its gradient then lies as the convolutions want it, and is not copied once more
+        return maps_NDHW.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
+    return maps_NDHW.mean((2, 3))
 
 
 def _at_least_float32(x: Tensor) -> torch.dtype:

@@ -33,7 +33,8 @@ def identify(pipeline: Pipeline, run: RunFolder, stages: list[StagePlan], data: 
         ends = range(len(stages), start, -1) if pipeline.pipeline.schedule == "simultaneous" else [start + 1]
         for end in ends:
             top = _identify(pipeline, run, stages, range(start, end), below)
-            if all(stage.record is not None for stage in stages[start:end]):
+            # Weights whose store alone has changed, as when a stage is put on top, were trained in that company, too.
+            if all(stage.record is not None or adoptable(stage) is not None for stage in stages[start:end]):
                 break
         else:
             end = ends[0]

@@ -46,7 +46,11 @@ def forecast(pipeline: Pipeline, stages: Sequence[BuiltStage], below: Sequence[S
         drawn = Batch(zeros_B, zeros_B, (0,) * batch, top.rows, top.rows, top.grid)
     row = (below[0] if below else stages[0].module).in_shape
     shape = (batch, row[0], drawn.span, *row[1:])
-    return predict_together([m.trainee for m in members], below, shape, places(members, drawn, 0))
+    try:
+        return predict_together([m.trainee for m in members], below, shape, places(members, drawn, 0))
+    except ValueError as error:  # an objective that cannot score such windows
+        where = pipeline.where(f"stage.{top.config.name}.objective")
+        raise ConfigError(f"{where}: {error}. Change it, or the crop or window that it is given.") from error
 
 
 def within_limit(pipeline: Pipeline, stages: Sequence[BuiltStage], below: Sequence[StageModule]) -> Forecast:

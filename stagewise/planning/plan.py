@@ -15,11 +15,11 @@ import torch
 from stagewise.config import Pipeline, to_json
 from stagewise.config.fingerprint import fingerprint
 from stagewise.datasets.base import Dataset, Expected
-from stagewise.errors import ConfigError
 from stagewise.memory.tracker import Bytes
 from stagewise.modules.stage_module import StageModule
 from stagewise.planning.actions import choose_actions, identify
 from stagewise.planning.build import BuiltStage, end_to_end
+from stagewise.planning.check import check_stages
 from stagewise.planning.memory import Forecast, forecast, within_limit
 from stagewise.planning.policy import Policy, decide, total_rows
 from stagewise.planning.stage_plan import StagePlan
@@ -106,7 +106,7 @@ def make_plan(
     ]
     if isinstance(size, Dataset):
         identify(pipeline, run, stages, size.fingerprint())
-    _check_schedule(pipeline, stages)
+    check_stages(pipeline, stages, size)
     keys = {"disk": disk, "memory": _memory_key(pipeline, stages)}
     if locked.get("keys") == keys:
         whole = Bytes(**locked["end_to_end"])
@@ -174,30 +174,3 @@ def _forecast(pipeline: Pipeline, stages: Sequence[StagePlan]) -> None:
             for member in company:
                 member.forecast = shared
         below = [] if stage.policy.write else [*below, stage.built.module]
-
-
-def _check_schedule(pipeline: Pipeline, stages: Sequence[StagePlan]) -> None:
-    """Refuse what has no meaning in the schedule that a stage is trained in.
-
-    Raises:
-        ConfigError: see there.
-    """
-    for stage in stages:
-        where, train = pipeline.where(f"stage.{stage.name}.train"), stage.built.config.train
-        if len(stage.together) == 1:
-            if train.every != 1 and pipeline.pipeline.schedule == "iterative":
-                raise ConfigError(f'{where}.every: needs pipeline.schedule = "simultaneous"; leave it out.')
-            continue
-        if train.noise:
-            raise ConfigError(
-                f"{where}.noise: is for stages that are trained alone; leave it out, or set "
-                'pipeline.schedule = "iterative".'
-            )
-        top = stages[stage.together[-1]]
-        if stage is not top and stage.built.module.recurrent:
-            raise ConfigError(f"{where}: only the topmost of stages that are trained in sync may be recurrent.")
-        for key in ("epochs", "batch_size", "patience", "windows_per_item", "checkpoint"):
-            if getattr(train, key) != getattr(top.built.config.train, key):
-                raise ConfigError(
-                    f"{where}.{key}: stages that are trained in sync have one {key}; set it in [defaults.train]."
-                )

@@ -128,3 +128,8 @@ def restore(
             _, number, name = key.split(".", 2)
             states.setdefault(int(number), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            # Fused optimizers take numbers as they lie in memory: each parameter's state must lie as it does.
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[key] = torch.empty_like(parameter.detach(), dtype=value.dtype).copy_(value)

@@ -82,11 +82,10 @@ class Job:
         """Name of the topmost member, which the draws of windows are seeded with."""
         return self.members[-1].name
 
-    @property
-    def title(self) -> str:
-        """What messages call the training."""
+    def says(self, one: str, several: str) -> str:
+        """Begin a message on what the members do: as "stage a is …", or "stages a to c are …"."""
         names = [member.name for member in self.members]
-        return f"stage {names[0]}" if len(names) == 1 else f"stages {names[0]} to {names[-1]}"
+        return f"stage {names[0]} {one}" if len(names) == 1 else f"stages {names[0]} to {names[-1]} {several}"
 
 
 @dataclass

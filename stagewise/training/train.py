@@ -100,7 +100,7 @@ class Training:
             )
             if self.stop.signal is not None or time.monotonic() - self.saved_at >= job.checkpoint:
                 self._save()
-                self.stop.check(f"{job.title} is saved at step {progress.step} of epoch {epoch}.")
+                self.stop.check(f"{job.says('is', 'are')} saved at step {progress.step} of epoch {epoch}.")
         progress.epoch = epoch
         self._end_epoch()
 
@@ -178,7 +178,7 @@ class Training:
         self._save()
         for member in job.members:
             self.report("epoch", stage=member.name, epochs=job.epochs, **records[member.name])
-        self.stop.check(f"{job.title} is saved after epoch {progress.epoch}.")
+        self.stop.check(f"{job.says('is', 'are')} saved after epoch {progress.epoch}.")
 
     def _validate(self) -> dict[str, dict[str, float]]:
         averages, self.progress.health = validate(self.job)
@@ -237,13 +237,15 @@ class Training:
         progress = Progress(**checkpoint.progress)
         best = self.checkpoints / progress.best_file
         if not best.exists() or atomic.sha256_of(best) != progress.best_sha256:
-            self.report("note", text=f"{best} is damaged: {self.job.title} starts again.")
+            self.report("note", text=f"{best} is damaged: {self.job.says('starts', 'start')} again.")
             atomic.remove(self.checkpoints)
             return
         for member in self.job.members:
             restore(_of(member, checkpoint.tensors), _parts(member), member.trainee.optimizer)
         self.progress, self.saves, self.best_before = progress, checkpoint.number, progress.best_file
-        self.report("note", text=f"{self.job.title} goes on after epoch {progress.epoch}, step {progress.step}.")
+        self.report(
+            "note", text=f"{self.job.says('goes', 'go')} on after epoch {progress.epoch}, step {progress.step}."
+        )
 
     def _finish(self) -> None:
         """Put the best weights in place of the last ones and write what each stage leaves behind."""

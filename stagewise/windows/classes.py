@@ -49,6 +49,6 @@ class Classes:
             labels = self.dataset.frame_labels(self.label, item)
             if labels is not None:
                 place = self.alignment.rows(labels) - first
-                inside = (place >= 0) & (place < rows)
+                inside = (place >= 0) & (place < rows) & (labels.classes >= 0)
                 y_T[place[inside]] = labels.classes[inside]
         return torch.from_numpy(y_BT)
