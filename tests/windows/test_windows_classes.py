@@ -64,7 +64,8 @@ def test_rows_get_the_class_of_the_frame_that_belongs_to_them(stack, seed, rows,
         if labels is None:
             continue
         for frame, row in enumerate(Alignment(geometry).rows(labels).tolist()):
-            if begin <= row < begin + rows:  # of two frames that share a row, the later one counts
+            # Of two known frames that share a row, the later one counts.
+            if begin <= row < begin + rows and labels.classes[frame] >= 0:
                 expected[number, row - begin] = int(labels.classes[frame])
     assert y_BT.dtype == torch.int64
     assert torch.equal(y_BT, expected)
