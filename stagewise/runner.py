@@ -18,7 +18,7 @@ from stagewise.planning.stage_plan import StagePlan
 from stagewise.probing.run import planned_probes, run_planned_probe
 from stagewise.runs.facts import run_facts
 from stagewise.runs.folder import LOCK_FILE, RunFolder
-from stagewise.runs.record import TRAINED, commit, mark_dropped, read_record
+from stagewise.runs.record import RECORD, TRAINED, commit, mark_dropped, read_record, read_trained
 from stagewise.stage import carry_out
 from stagewise.stopping import Stop, stoppable
 from stagewise.stores import remove_store, verify_store
@@ -144,13 +144,16 @@ def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: 
 def _make_stage(plan: Plan, position: int, stop: Stop, report: Report) -> None:
     stage = plan.stages[position]
     assert stage.folder is not None
+    trained = stage.record is not None or read_trained(stage.folder, stage.fingerprint) is not None
     for member in (plan.stages[other] for other in stage.together):  # they are trained with it
         assert member.folder is not None
+        if stage.action == "train" and not trained:
+            atomic.remove(member.folder)  # what is left there is of another training
         with atomic.disk_errors(member.folder):
             member.folder.mkdir(parents=True, exist_ok=True)
             atomic.fsync_folder(member.folder.parent)
         atomic.sweep(member.folder)
-    if stage.together[0] < position and stage.action in ("train", "resume"):
+    if trained and stage.action in ("train", "resume"):
         stage.action, stage.reason = "encode", "trained in sync with the stages below"
     report("note", text=f"{stage.name} › {stage.action} ({stage.reason})")
     plan.run.event("stage", name=stage.name, action=stage.action, reason=stage.reason, folder=stage.folder.name)
@@ -211,16 +214,21 @@ def _start_anew(pipeline: Pipeline, run: RunFolder, name: str, report: Report) -
     """Forget what an interrupted training of a stage left; check the store of a finished one."""
     locked = run.locked
     for number, stage in enumerate(pipeline.stage):
-        # Stages that are trained in sync have one checkpoint, and start anew together.
-        if stage.name != name and pipeline.pipeline.schedule != "simultaneous":
+        if stage.name != name:
             continue
         if locked is None or locked["stages"][number]["folder"] is None:
             return
         folder = run.path / "stages" / locked["stages"][number]["folder"]
         record = read_record(folder, with_store=False)
-        if record is None:
-            atomic.remove(folder)
-        elif stage.name == name and record["store"]["state"] == "written" and (problems := _store_problems(folder)):
+        if record is None and read_trained(folder) is None:
+            # Stages that are trained in sync have one checkpoint, and start anew together.
+            together = locked["stages"] if pipeline.pipeline.schedule == "simultaneous" else [locked["stages"][number]]
+            for other in (run.path / "stages" / facts["folder"] for facts in together if facts["folder"]):
+                if not (other / RECORD).exists():
+                    atomic.remove(other)
+        elif record is None:
+            remove_store(folder)  # half written
+        elif record["store"]["state"] == "written" and (problems := _store_problems(folder)):
             for problem in problems:
                 report("note", text=problem)
             mark_dropped(folder, record)  # what is dropped is encoded again

@@ -35,7 +35,7 @@ def carry_out(plan: Plan, position: int, stop: Stop, report: Callable[..., None]
         facts = stage.record
     else:
         trained = read_trained(stage.folder, stage.fingerprint)
-        if trained is None and (older := adoptable(stage)) is not None:
+        if trained is None and stage.action == "encode" and (older := adoptable(stage)) is not None:
             trained = _adopt(older, stage)
         if trained is None:
             train_stages(plan, stage.together, stop, report)

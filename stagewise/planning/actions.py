@@ -64,17 +64,19 @@ def _identify(pipeline: Pipeline, run: RunFolder, stages: list[StagePlan], toget
 def choose_actions(stages: list[StagePlan]) -> None:
     """Say what is to be done for every stage, from what is there."""
     above_runs = False  # whether the stage above still needs this one's rows
-    for stage in reversed(stages):
+    # The weights of two trainings do not fit each other: with one stage, all that are trained in sync with it go.
+    anew = {position for stage in stages if _lost(stages, stage) for position in stage.together}
+    for position, stage in reversed([*enumerate(stages)]):
         assert stage.folder is not None
-        if stage.record is None:
-            top = stages[stage.together[-1]].folder
-            assert top is not None
+        if position in anew:
+            stage.action, stage.reason, stage.record = "train", _changes(stage), None
+        elif stage.record is None:
             if read_trained(stage.folder, stage.fingerprint) is not None:
                 stage.action, stage.reason = "encode", "trained, but its store is not finished"
-            elif (top / "checkpoint").exists():
-                stage.action, stage.reason = "resume", "interrupted"
+            elif adoptable(stage) is not None:
+                stage.action, stage.reason = "encode", "only its store changed"
             else:
-                stage.action, stage.reason = _train_or_adopt(stage)
+                stage.action, stage.reason = "resume", "interrupted"
         elif stage.record["store"]["state"] == "dropped" and (above_runs or stage.built.config.store.keep):
             needed = "the stage above needs it" if above_runs else "it is to be kept now"
             stage.action, stage.reason = "encode", f"its store was dropped, and {needed}"
@@ -88,22 +90,32 @@ def choose_actions(stages: list[StagePlan]) -> None:
         above_runs = stage.action != "cached"
 
 
-def _train_or_adopt(stage: StagePlan) -> tuple[str, str]:
-    """Look among a stage's older folders for weights that are still right, or for what changed since."""
-    assert stage.folder is not None
+def _lost(stages: list[StagePlan], stage: StagePlan) -> bool:
+    """Whether there is nothing that a stage's weights could be taken from."""
+    folder, top = stage.folder, stages[stage.together[-1]].folder
+    assert folder is not None
+    assert top is not None
+    there = stage.record is not None or (top / "checkpoint").exists()
+    return not there and read_trained(folder, stage.fingerprint) is None and adoptable(stage) is None
+
+
+def _changes(stage: StagePlan) -> str:
+    """Look in a stage's older folders for what changed since."""
     assert stage.identity is not None
-    if adoptable(stage) is not None:
-        return "encode", "only its store changed"
     known = [record for _, record in _older(stage)]
     if not known:
-        return "train", "not trained yet"
+        return "not trained yet"
     changes = min((list(differences(r["identity"]["train"], stage.identity["train"])) for r in known), key=len)
     below = [change for change in changes if change.startswith("below: ")]
-    other = [change for change in changes if not change.startswith("below: ")]
+    other = [change for change in changes if not change.startswith(("below: ", "together: "))]
     words = other[:3] + ([f"and {len(other) - 3} more"] if len(other) > 3 else [])
     if below:
         words.append("the data changed" if stage.index == 1 else "the stage below changed")
-    return "train", "; ".join(words)
+    if any(change.startswith("together: ") for change in changes):
+        words.append("what it is trained in sync with changed")
+    if not changes:
+        words.append("a stage that it is trained in sync with is to be trained")
+    return "; ".join(words)
 
 
 def adoptable(stage: StagePlan) -> Path | None:
