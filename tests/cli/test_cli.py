@@ -48,7 +48,9 @@ def test_help_is_fast_and_never_imports_torch(tmp_path):
     assert done.stdout.splitlines()[-1] == "False False"
 
 
-@pytest.mark.parametrize("command", ["run", "plan", "stage", "probe", "inspect", "verify", "clean", "doctor", "schema", "report", "compare"])
+@pytest.mark.parametrize(
+    "command", ["run", "plan", "stage", "probe", "inspect", "verify", "clean", "doctor", "schema", "report", "compare"]
+)
 def test_every_command_has_help_with_an_example(command, tmp_path):
     done = stagewise(command, "--help", cwd=tmp_path, check=0)
     assert re.search(rf"stagewise {command}\b", done.stdout.split("Usage:")[1].split("\n", 1)[1])

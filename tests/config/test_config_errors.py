@@ -63,8 +63,11 @@ labels = ""
         ("seed = {}", "seed: needs a whole number, not a table"),
         ('device = "gpu"', 'device: needs a device: "auto", "cpu", "cuda" or "cuda:N"; not "gpu"'),
         ("device = 3", "device: needs text in quotes, not 3"),
-        ('schedule = "iterativ"', 'schedule: needs "iterative", not "iterativ" (did you mean "iterative"?)'),
-        ('schedule = "simultaneous"', 'schedule: needs "iterative", not "simultaneous"'),
+        (
+            'schedule = "iterativ"',
+            'schedule: needs "iterative" or "simultaneous", not "iterativ" (did you mean "iterative"?)',
+        ),
+        ('schedule = "asynchronous"', 'schedule: needs "iterative" or "simultaneous", not "asynchronous"'),
         (
             'memory_limit = "3 Gb/s"',
             'memory_limit: "3 Gb/s" is not a size: write "3 GiB", "64 MiB" or a whole number of bytes, ',
@@ -73,7 +76,7 @@ labels = ""
         ("memory-limit = 1", 'memory-limit: unknown key (did you mean "memory_limit"?)'),
         (
             "zzzzz = 1",
-            "zzzzz: unknown key; there are: name, seed, schedule, memory_limit, disk_limit, device, threads",
+            "zzzzz: unknown key; there are: name, system, seed, schedule, memory_limit, disk_limit, device, threads",
         ),
         ('"\\u001b[2J" = 1', '"\\x1b[2J": unknown key; there are: name'),
         (

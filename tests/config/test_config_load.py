@@ -64,6 +64,7 @@ def test_the_smallest_file_has_every_default() -> None:
         "format": 1,
         "pipeline": {
             "name": "small",
+            "system": None,
             "seed": 0,
             "schedule": "iterative",
             "memory_limit": None,
@@ -87,6 +88,8 @@ def test_the_smallest_file_has_every_default() -> None:
                     "optimizer": {"target": "torch.optim:Adam", "lr": 2e-4},
                     "checkpoint": 600.0,
                     "clip_gradient_norm": None,
+                    "every": 1,
+                    "noise": 0.0,
                 },
                 "store": {"write": "auto", "dtype": "int8", "compress": "auto", "keep": True},
             }

@@ -29,7 +29,7 @@ class Poison:
     """In the place of training: nothing may be trained any more."""
 
     def __init__(self, job, stop, report):
-        raise AssertionError(job.says('is trained again', 'are trained again'))
+        raise AssertionError(job.says("is trained again", "are trained again"))
 
 
 def fail_in_encoding(folder, kind, monkeypatch, sets=None, name="run"):
