@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stagewise.datasets.base import Dataset
+from stagewise.datasets.images import Images
 from stagewise.errors import DataError
 from stagewise.inputs import input_of
 from stagewise.modules.geometry import Geometry
@@ -56,7 +57,7 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
     train, validation = held_out(_items(plan.size, members), plan.pipeline.data.validation, seed)
     train = (train[:, None] + np.arange(plan.size.views)).ravel()  # a mirror image is no new image to be tested on
     windows = _windows(plan.size, source, top, geometry, train, config.windows_per_item)
-    short = _too_short(windows, top, geometry, report)
+    short = _too_short(plan.size, windows, top, geometry, report)
     job = Job(
         members=members,
         seed=seed,
@@ -127,7 +128,7 @@ def _windows(
     return Crops(items, dataset.grids, top.built.grid, per_item or 1, pixels)
 
 
-def _too_short(windows: Windows | Crops, top: StagePlan, geometry: Geometry, report: Report) -> int:
+def _too_short(dataset: Dataset, windows: Windows | Crops, top: StagePlan, geometry: Geometry, report: Report) -> int:
     """Count the training items that no window fits into.
 
     Raises:
@@ -136,10 +137,12 @@ def _too_short(windows: Windows | Crops, top: StagePlan, geometry: Geometry, rep
     short, items, config = int((windows.starts == 0).sum()), len(windows.items), top.built.config
     if config.train.epochs and not windows.steps(config.train.batch_size):
         if isinstance(windows, Crops):
-            R, S = windows.grid
+            assert isinstance(dataset, Images)
+            (R, S), most = windows.grid, int(windows.grids[windows.items].min(1).max(initial=1))
             raise DataError(
                 f"stage {top.name}: no training image holds a crop of {R} × {S} patches. Lower it, for example with "
-                "`--set data.crop=32`, or set data.size to enlarge the images."
+                f"`--set data.crop={dataset.patch + (most - 1) * dataset.stride}`, or set data.size to enlarge the "
+                "images."
             )
         raise DataError(
             f"stage {top.name}: no training item is long enough for a window of {windows.rows} rows, which takes "

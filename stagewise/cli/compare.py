@@ -24,13 +24,22 @@ def compare(runs: tuple[Path, ...], as_json: bool, as_markdown: bool) -> None:
     """
     from stagewise.comparing.collect import compare_runs
     from stagewise.comparing.tables import markdown, print_sheets
-    from stagewise.runs.folder import LAST, find_run
+    from stagewise.runs.folder import LAST, LOCK_FILE, find_run
 
     if as_json and as_markdown:
         raise click.UsageError("--json and --markdown exclude each other.")
     # The shell's `runs/*` also names the file that says which run was the last.
     named = [path for path in runs if not (path.name == LAST.name and path.is_file())] or runs
-    facts = compare_runs([find_run(path) for path in named])
+    # And folders of runs that were refused before they began.
+    empty = [path for path in named if path.is_dir() and not (path / LOCK_FILE).exists()]
+    if len(empty) < len(named):
+        for path in empty:
+            click.echo(f"warning: {path} is left out: nothing was run there yet.", err=True)
+        named = [path for path in named if path not in empty]
+    places: dict[Path, Path] = {}
+    for path in named:
+        places.setdefault(path.resolve(), path)
+    facts = compare_runs([find_run(path) for path in places.values()])
     for warning in facts["warnings"]:
         click.echo(f"warning: {warning}", err=True)
     if as_json:

@@ -175,6 +175,6 @@ class Dataset(ABC):
             known = ", ".join(f"'{label}'" for label in self.labels) or "none"
             raise DataError(
                 f"this data set has no label '{name}'; it has: {known}. "
-                "Set the probe's `labels` to one of them, or add the label to [data]."
+                "Set `labels` to one of them, or add the label to [data]."
             )
         return self.labels[name]

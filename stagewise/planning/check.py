@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from stagewise.config import Pipeline
 from stagewise.datasets.base import Dataset, Expected
-from stagewise.errors import ConfigError
+from stagewise.errors import ConfigError, DataError
 from stagewise.objectives.base import Supervised
 from stagewise.planning.stage_plan import StagePlan
 
@@ -18,6 +18,7 @@ def check_stages(pipeline: Pipeline, stages: Sequence[StagePlan], size: Dataset 
 
     Raises:
         ConfigError: there is such a key.
+        DataError: there is nothing that an objective could learn from.
     """
     for stage in stages:
         _check_kind(pipeline, stage, size)
@@ -41,6 +42,11 @@ def _check_kind(pipeline: Pipeline, stage: StagePlan, size: Dataset | Expected) 
         raise ConfigError(
             f"{pipeline.where(f'{key}.objective')}: it needs one class per {needed}, and label "
             f"'{objective.labels}' is one per {given}. Set its `pool` to suit, or name another label."
+        )
+    if kind == "item" and (size.item_labels(objective.labels)[size.split("train")] < 0).all():
+        raise DataError(
+            f"{pipeline.where(f'{key}.objective')}: no training item has a label '{objective.labels}'. Give the data "
+            "its labels (images lie in one folder per class), or choose an objective that needs none."
         )
 
 

@@ -12,7 +12,7 @@ from stagewise.config.fingerprint import fingerprint
 from stagewise.datasets.base import Dataset
 from stagewise.datasets.images import Images
 from stagewise.encoding.encode import Chain
-from stagewise.errors import ConfigError
+from stagewise.errors import ConfigError, DataError
 from stagewise.inputs import input_of, load_weights
 from stagewise.planning.build import build_dataset, make_optimizer
 from stagewise.planning.identity import probe_identity
@@ -55,10 +55,13 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
         where = f"probe.{probe.name}"
         assert isinstance(plan.size, Dataset)
         dataset = plan.size if probe.data is None else build_dataset(plan.pipeline, probe.data, f"{where}.data")
-        if probe.data is not None and (dataset.row_shape, dataset.sample_rate) != (
-            plan.size.row_shape,
-            plan.size.sample_rate,
-        ):
+        images = isinstance(dataset, Images)
+        if images != isinstance(plan.size, Images) or (images and dataset.row_shape != plan.size.row_shape):
+            raise ConfigError(
+                f"{plan.pipeline.where(f'{where}.data')}: its rows are of shape {dataset.row_shape}, those the stages "
+                f"are trained on of {plan.size.row_shape}. Give it the same patch, crop and grayscale as [data]."
+            )
+        if (dataset.row_shape, dataset.sample_rate) != (plan.size.row_shape, plan.size.sample_rate):
             raise ConfigError(
                 f"{plan.pipeline.where(f'{where}.data')}: its items have {dataset.channels} channels at "
                 f"{dataset.sample_rate} samples per second, those the stages are trained on {plan.size.channels} at "
@@ -69,6 +72,7 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
                 f"{plan.pipeline.where(where)}: label '{probe.labels}' is one class per "
                 + ('item: set pool = "mean".' if probe.pool is None else "frame: leave out `pool`.")
             )
+        _check_labelled(probe, dataset)
         make_optimizer(plan.pipeline, probe.optimizer, f"{where}.optimizer")
         data, labels = dataset.fingerprint(), dataset.label_fingerprint(probe.labels)
         for position, stage in enumerate(plan.stages):
@@ -80,6 +84,18 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
             folder = plan.run.probe(probe.name, stage.name, digest)
             planned.append(PlannedProbe(probe, position, stage.name, dataset, digest, folder))
     return planned
+
+
+def _check_labelled(probe: Probe, dataset: Dataset) -> None:
+    if dataset.label_kind(probe.labels) == "item":
+        known = dataset.item_labels(probe.labels) >= 0
+        for split in ("train", "test"):
+            if not known[dataset.split(split)].any():
+                words = "training" if split == "train" else "test"
+                raise DataError(
+                    f"probe {probe.name}: no {words} item has a label '{probe.labels}'. Check data.splits and the "
+                    "labels (images lie in one folder per class), or leave the probe out."
+                )
 
 
 def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Callable[..., None]) -> None:

@@ -54,6 +54,21 @@ def test_tables_fit_80_columns_and_keep_published_apart(folder):
     assert NOT_OURS in " ".join(done.stdout.split())
 
 
+def test_a_run_that_is_named_twice_is_one_run(folder):
+    once = compare("runs/gim-0")
+    twice = compare("runs/gim-0", "runs/gim-0/", folder / "runs" / "gim-0")
+    assert (twice.stdout, twice.stderr) == (once.stdout, "")
+
+
+def test_a_folder_without_a_run_is_left_out_beside_runs(folder):
+    (folder / "runs" / "refused").mkdir()
+    done = compare("runs/gim-0", "runs/refused")
+    assert done.stdout == compare("runs/gim-0").stdout
+    assert done.stderr == "warning: runs/refused is left out: nothing was run there yet.\n"
+    assert compare("runs/refused", code=2).stdout == ""
+    assert compare("runs/gim-0", "runs/nowhere", code=2).stdout == ""
+
+
 def test_a_long_name_wraps(folder):
     write_run(folder / "runs" / ("r" * 90), [probe_result(0.5)], "s" * 64)
     done = compare("runs/gim-0", "runs/" + "r" * 90)

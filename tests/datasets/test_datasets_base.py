@@ -90,7 +90,7 @@ def test_without_images_a_row_is_a_sample_of_every_channel():
 
 @pytest.mark.parametrize("method", ["item_labels", "label_kind", "label_classes", "label_fingerprint"])
 def test_an_unknown_label_names_the_known_ones(method):
-    with pytest.raises(DataError, match=r"no label 'sex'; it has: 'speaker', 'phones'\. Set the probe's `labels`"):
+    with pytest.raises(DataError, match=r"no label 'sex'; it has: 'speaker', 'phones'\. Set `labels` to one of them"):
         getattr(Tiny(), method)("sex")
     with pytest.raises(DataError, match="no label 'sex'"):
         Tiny().frame_labels("sex", 0)

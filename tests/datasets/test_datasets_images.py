@@ -221,6 +221,9 @@ def test_one_mean_for_all_colours_or_one_each():
         ({"mean": "dark"}, "data.mean is 'dark'"),
         ({"grayscale": False, "std": [0.1, 0.2]}, "set it to one number, or to 3 in a list"),
         ({"mean": float("nan")}, "data.mean is nan"),
+        ({"views": True}, "data.views is True: set it to 1"),
+        ({"flip": "no"}, "data.flip is 'no': set it to true or false"),
+        ({"grayscale": 1}, "data.grayscale is 1: set it to true or false"),
     ],
 )
 def test_arguments_out_of_range(options, message):

@@ -199,7 +199,8 @@ def test_a_memory_limit_is_met_by_pieces_with_nearly_the_same_weights(tmp_path, 
 
 
 def test_images_too_small_for_a_crop_are_an_error(tmp_path):
-    with pytest.raises(stagewise.errors.DataError, match=r"no training image holds a crop of 4 × 4 patches\. Lower it"):
+    words = r"no training image holds a crop of 4 × 4 patches\. Lower it, for example with `--set data\.crop=16`"
+    with pytest.raises(stagewise.errors.DataError, match=words):
         run(tmp_path, {"data.size": 16})
 
 
