@@ -54,7 +54,11 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
         stage.built.objective.to(plan.device)
         geometry += stage.built.module.geometry
         members.append(_member(plan, stage, geometry, top.forecast.pieces))
-    train, validation = held_out(_items(plan.size, members), plan.pipeline.data.validation, seed)
+    items = _items(plan.size, members)
+    unlabelled = len(plan.size.pool()) - len(items)
+    if unlabelled > 0:
+        report("note", text=f"stage {top.name}: {unlabelled} items without the label that is needed are left out.")
+    train, validation = held_out(items, plan.pipeline.data.validation, seed)
     train = (train[:, None] + np.arange(plan.size.views)).ravel()  # a mirror image is no new image to be tested on
     windows = _windows(plan.size, source, top, geometry, train, config.windows_per_item)
     short = _too_short(plan.size, windows, top, geometry, report)

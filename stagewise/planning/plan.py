@@ -62,6 +62,7 @@ class Plan:
                     "rows": stage.rows,
                     "float32_bytes": stage.store_bytes("float32"),
                     "policy": vars(stage.policy),
+                    "together": [self.stages[position].name for position in stage.together],
                     "pieces": stage.forecast.pieces,
                     "peak": stage.forecast.bytes.peak,
                     "by_category": stage.forecast.bytes.by_category,

@@ -23,6 +23,9 @@ from stagewise.windows.centre import CentreSource
 from stagewise.windows.source import RawSource, Source
 
 
+CUT = ("row_shape", "patch", "stride", "crop", "mean", "std")  # what makes rows of an image
+
+
 @dataclass(frozen=True)
 class PlannedProbe:
     """One probe on one stage."""
@@ -56,10 +59,12 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
         assert isinstance(plan.size, Dataset)
         dataset = plan.size if probe.data is None else build_dataset(plan.pipeline, probe.data, f"{where}.data")
         images = isinstance(dataset, Images)
-        if images != isinstance(plan.size, Images) or (images and dataset.row_shape != plan.size.row_shape):
+        other = [name for name in CUT if getattr(dataset, name, None) != getattr(plan.size, name, None)]
+        if images != isinstance(plan.size, Images) or (images and other):
             raise ConfigError(
                 f"{plan.pipeline.where(f'{where}.data')}: its rows are of shape {dataset.row_shape}, those the stages "
-                f"are trained on of {plan.size.row_shape}. Give it the same patch, crop and grayscale as [data]."
+                f"are trained on of {plan.size.row_shape}; {', '.join(other)} differ. Give it the same patch, stride, "
+                "crop, grayscale, mean and std as [data]."
             )
         if (dataset.row_shape, dataset.sample_rate) != (plan.size.row_shape, plan.size.sample_rate):
             raise ConfigError(

@@ -42,7 +42,7 @@ def run_facts(run: RunFolder) -> dict[str, Any]:
         "pipeline": settings["name"],
         "system": settings.get("system") or settings["name"],
         "state": "complete" if complete else "partial" if done or _started(run) else "empty",
-        "schedule": settings["schedule"],
+        "schedule": _schedule(locked),
         "device": locked["device"],
         "threads": environment.get("threads"),
         "memory_limit_bytes": settings.get("memory_limit"),
@@ -53,6 +53,14 @@ def run_facts(run: RunFolder) -> dict[str, Any]:
         "stages": stages,
         "probes": [probe for probe in probes if probe["value"] is not None],
     }
+
+
+def _schedule(locked: dict[str, Any]) -> str:
+    """Return the schedule that the stages were trained in: those that are done keep theirs when the file's changes."""
+    companies = [stage.get("together", [stage["name"]]) for stage in locked["stages"]]
+    if len(companies) > 1 and all(len(company) == 1 for company in companies):
+        return "iterative"
+    return str(locked["pipeline"]["pipeline"]["schedule"])
 
 
 def _stage_facts(run: RunFolder, locked: dict[str, Any]) -> dict[str, Any]:

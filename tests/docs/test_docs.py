@@ -85,7 +85,12 @@ def test_no_pickle_no_eval_anywhere():
             assert word not in text, f"{path} has {word}"
 
 
-@pytest.mark.parametrize("path", PIPELINES, ids=lambda p: p.name)
+QUICK = ("quickstart.toml", "librispeech.toml", "stl10.toml", "speech-small.toml")
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, id=p.name, marks=[] if p.name in QUICK else pytest.mark.slow) for p in PIPELINES]
+)
 def test_every_shipped_pipeline_is_planned(path, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "stagewise", "plan", str(path), "--json"],

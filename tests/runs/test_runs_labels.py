@@ -39,9 +39,14 @@ def test_a_probe_without_test_items(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "data", "words"),
     [
-        (tiny_images, {"target": "tiny_images:TinyImages", "patch": 4}, r"shape \(1, 4, 4\), .* of \(1, 8, 8\)\. Give"),
-        (tiny_images, {"target": "tiny:TinySpeech"}, r"shape \(1,\), .* of \(1, 8, 8\)\. Give it the same patch"),
-        (tiny, {"target": "tiny_images:TinyImages"}, r"shape \(1, 8, 8\), .* of \(1,\)\. Give it the same patch"),
+        (
+            tiny_images,
+            {"target": "tiny_images:TinyImages", "patch": 4},
+            r"shape \(1, 4, 4\), .* of \(1, 8, 8\); row_shape, patch, crop differ\. Give",
+        ),
+        (tiny_images, {"target": "digits"}, r"shape \(1, 8, 8\), .*; crop, mean, std differ\. Give"),
+        (tiny_images, {"target": "tiny:TinySpeech"}, r"shape \(1,\), .* of \(1, 8, 8\); .* Give it the same patch"),
+        (tiny, {"target": "tiny_images:TinyImages"}, r"shape \(1, 8, 8\), .* of \(1,\); .* Give it the same patch"),
     ],
 )
 def test_a_probe_on_data_of_another_shape(tmp_path, kind, data, words):

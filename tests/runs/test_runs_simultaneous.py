@@ -240,3 +240,10 @@ def test_a_recurrent_stage_may_only_be_the_topmost(tmp_path):
 def test_every_2_needs_no_company_in_the_schedule_that_may_have_one(tmp_path):
     facts = run(tiny, tmp_path, {"stage.one.train.every": 2}, without_last(tiny.TOML, 2))
     assert facts["state"] == "complete"
+
+
+def test_a_finished_iterative_run_does_not_claim_to_be_in_sync(tmp_path):
+    before = run(tiny, tmp_path, {"pipeline.schedule": "iterative"})
+    after = run(tiny, tmp_path)
+    assert (before["schedule"], after["schedule"]) == ("iterative", "iterative")
+    assert [s["fingerprint"] for s in after["stages"]] == [s["fingerprint"] for s in before["stages"]]
