@@ -22,7 +22,6 @@ from stagewise.stopping import Stop
 from stagewise.windows.centre import CentreSource
 from stagewise.windows.source import RawSource, Source
 
-
 CUT = ("row_shape", "patch", "stride", "crop", "mean", "std")  # what makes rows of an image
 
 
