@@ -78,8 +78,15 @@ def quickstart(folder: Path, runs: int) -> Table:
 
 
 def growth(folder: Path, runs: int) -> Table:
-    """Ten times the items, ten times their length, twice the depth."""
-    sizes = {"base": (160, 40, 2), "items × 10": (1600, 40, 2), "length × 10": (160, 400, 2), "depth × 2": (160, 40, 4)}
+    """Five and ten times the items, five and ten times their length, twice the depth."""
+    sizes = {
+        "base": (40, 20, 2),
+        "items × 5": (200, 20, 2),
+        "items × 10": (400, 20, 2),
+        "length × 5": (40, 100, 2),
+        "length × 10": (40, 200, 2),
+        "depth × 2": (40, 20, 4),
+    }
     found: dict[str, list[dict]] = {name: [] for name in sizes}
     for turn in range(runs):
         for name, (items, seconds, depth) in sizes.items():
@@ -92,20 +99,29 @@ def growth(folder: Path, runs: int) -> Table:
             subprocess.run(["rm", "-r", str(target)], check=True)
     rows = []
     for name, results in found.items():
-        train, encode, resident = (
-            Ratio(tuple(of(r) / of(b) for r, b in zip(results, found["base"], strict=True)))
-            for of in (lambda r: total(r, "train"), lambda r: total(r, "store"), lambda r: r["resident"])
-        )
+        cells = []
+        for kind in ("train", "store"):
+            times = {size: [total(r, kind) for r in rs] for size, rs in found.items()}
+            cells.append(Times(tuple(times[name])))
+            half = f"{name.split(' × ')[0]} × 5"
+            if name == "items × 10" or (name == "length × 10" and kind == "store"):
+                # Against fixed costs: what the second half of the growth costs a unit, over what the first did.
+                parts = zip(times["base"], times[half], times[name], strict=True)
+                cells.append(Ratio(tuple((ten - five) / 5 / ((five - one) / 4) for one, five, ten in parts)))
+            else:
+                cells.append("")
+        resident = Ratio(tuple(r["resident"] / b["resident"] for r, b in zip(results, found["base"], strict=True)))
         peak = max(s["memory"]["measured_peak_bytes"] for s in results[0]["facts"]["stages"])
-        rows.append([name, train, encode, f"{peak / 1e6:.1f} MB", resident])
+        rows.append([name, *cells, f"{peak / 1e6:.1f} MB", resident])
     columns = [
-        "",
-        "training / base",
-        "encoding / base",
-        "largest step (tensors)",
-        "resident peak / base, without maps of files",
-    ]
-    return Table(columns, rows, ["Base: 160 items of 40 s of noise, two stages of 128 channels, two epochs."])
+        "", "training", "× 5 to × 10, per unit, over × 1 to × 5", "encoding", "× 5 to × 10, per unit, over × 1 to × 5",
+        "largest step (tensors)", "resident peak / base, without maps of files",
+    ]  # fmt: skip
+    return Table(
+        columns,
+        rows,
+        ["Base: 40 items of 20 s of noise, two stages of 128 channels, two epochs of one window an item."],
+    )
 
 
 def total(result: dict, kind: str) -> float:
