@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
@@ -128,10 +129,10 @@ def total(result: dict, kind: str) -> float:
     return sum(stage[kind]["seconds"] for stage in result["facts"]["stages"])
 
 
-def main(runs: int = 5) -> list[Table]:
+def main(runs: int = 5) -> Iterator[Table]:
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        return [quickstart(folder, runs), growth(folder, max(2, runs // 2))]
+        yield quickstart(Path(name), runs)
+        yield growth(Path(name), max(2, runs // 2))
 
 
 if __name__ == "__main__":
