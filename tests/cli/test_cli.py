@@ -109,6 +109,7 @@ def test_usage_and_configuration_errors_exit_with_2(folder, tmp_path):
     assert "there is no stage 'four'" in stagewise("stage", "four", cwd=folder, check=2).stderr
 
 
+@pytest.mark.slow
 def test_stage_by_number_and_until_and_fresh(tmp_path):
     tiny.write_pipeline(tmp_path)
     stagewise("run", "tiny.toml", "--until", "one", cwd=tmp_path, check=0)

@@ -105,6 +105,7 @@ def test_nothing_real_is_touched():
     assert torch.equal(before, torch.get_rng_state())
 
 
+@pytest.mark.slow
 def test_a_large_batch_is_predicted_without_being_there():
     trainee, (_, channels, span), _ = problem("second convolution")
     resident = resident_bytes()
