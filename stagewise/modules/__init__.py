@@ -2,7 +2,6 @@
 
 from stagewise.modules.conv1d import Conv1d
 from stagewise.modules.geometry import Geometry, Layer, geometry_of
-from stagewise.modules.grid_context import GridContext
 from stagewise.modules.gru import GRU
 from stagewise.modules.mfcc import Mfcc
 from stagewise.modules.pixelcnn import PixelCNN
@@ -22,7 +21,6 @@ __all__ = [
     "SHORT_NAMES",
     "Conv1d",
     "Geometry",
-    "GridContext",
     "Layer",
     "Mfcc",
     "PixelCNN",

@@ -10,10 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from stagewise.modules.grid_context import GridContext
 
-
-class PixelCNN(GridContext):
+class PixelCNN(nn.Module):
     """z (B, in_channels, R, S) → c (B, hidden_channels, R, S); c at a patch sees its own row and the rows above.
 
     With n layers that is the patch's own row and n rows above it, in each n columns to either side. Löwe et al. 2019,

@@ -30,15 +30,15 @@ def identify(pipeline: Pipeline, run: RunFolder, stages: list[StagePlan], data: 
     """
     start, below = 0, data
     while start < len(stages):
-        ends = range(len(stages), start, -1) if pipeline.pipeline.schedule == "simultaneous" else [start + 1]
-        for end in ends:
+        largest = len(stages) if pipeline.pipeline.schedule == "simultaneous" else start + 1
+        for end in range(largest, start, -1):
             top = _identify(pipeline, run, stages, range(start, end), below)
             # Weights whose store alone has changed, as when a stage is put on top, were trained in that company, too.
             if all(stage.record is not None or adoptable(stage) is not None for stage in stages[start:end]):
                 break
-        else:
-            end = ends[0]
-            top = _identify(pipeline, run, stages, range(start, end), below)
+        else:  # none is done: all that are left are trained together
+            if end != largest:
+                end, top = largest, _identify(pipeline, run, stages, range(start, largest), below)
         start, below = end, top
 
 
@@ -61,7 +61,7 @@ def _identify(pipeline: Pipeline, run: RunFolder, stages: list[StagePlan], toget
     return below
 
 
-def choose_actions(stages: list[StagePlan]) -> None:
+def choose_actions(stages: list[StagePlan], schedule: str) -> None:
     """Say what is to be done for every stage, from what is there."""
     above_runs = False  # whether the stage above still needs this one's rows
     # The weights of two trainings do not fit each other: with one stage, all that are trained in sync with it go.
@@ -86,7 +86,8 @@ def choose_actions(stages: list[StagePlan]) -> None:
                 "trained; its rows are computed again for the stage above",
             )
         else:
-            stage.action, stage.reason = "cached", "nothing changed"
+            alone = schedule == "simultaneous" and len(stage.together) == 1 < len(stages)
+            stage.action, stage.reason = "cached", "it was trained alone, and stays so" if alone else "nothing changed"
         above_runs = stage.action != "cached"
 
 

@@ -118,7 +118,7 @@ def make_plan(
         same = locked.get("keys", {}).get("memory") == keys["memory"]
         whole = Bytes(**locked["end_to_end"]) if same else forecast(pipeline, [end_to_end(list(built))], [])
     if isinstance(size, Dataset):
-        choose_actions(stages)
+        choose_actions(stages, pipeline.pipeline.schedule)
     else:
         for stage in stages:
             stage.reason = "the data is not there yet"

@@ -23,19 +23,14 @@ class CentreSource(Source):
     """
 
     def __init__(self, source: Source, images: Images) -> None:
-        self.source, self.images, self.row_shape = source, images, source.row_shape
+        self.source, self.images = source, images
+        self.row_shape, self.rows_axis = source.row_shape, source.rows_axis
         self.lengths = np.array([len(images.centre(item)) for item in range(len(images))], np.int64)
 
     def gather(self, items: Ints, starts: Ints, span: int) -> Tensor:
         """Read `span` patches of each image's crop, as stored."""
-        return torch.stack([self._rows(i, s, span) for i, s in zip(items.tolist(), starts.tolist(), strict=True)])
-
-    def _rows(self, item: int, start: int, span: int) -> Tensor:
-        rows = self.images.centre(item)[start : start + span]
-        begin = int(rows[0])
-        # One image, once decoded, is cheaper to read whole than row by row.
-        stored = self.source.gather(np.array([item]), np.array([begin]), int(rows[-1]) + 1 - begin)[0]
-        return stored.index_select(self.source.rows_axis, torch.from_numpy(rows - begin))
+        windows = [self.images.centre(i)[s : s + span] for i, s in zip(items.tolist(), starts.tolist(), strict=True)]
+        return torch.stack([self.source.pick(i, rows) for i, rows in zip(items.tolist(), windows, strict=True)])
 
     def finish(self, stored: Tensor) -> Tensor:
         """Do what the other source does."""

@@ -47,7 +47,14 @@ class Source(ABC):
 
     def gather_crops(self, batch: Batch) -> Tensor:
         """Read the patches of crops, as stored."""
-        raise NotImplementedError(f"{type(self).__name__} holds no images")
+        rows_BN = _runs(batch).reshape(len(batch.items), -1)
+        return torch.stack([self.pick(item, rows_N) for item, rows_N in zip(batch.items, rows_BN, strict=True)])
+
+    def pick(self, item: int, rows_N: Ints) -> Tensor:
+        """Read some rows of one item, in rising order, as stored: one image, once decoded, is read at one go."""
+        begin = int(rows_N[0])
+        stored = self.gather(np.array([item]), np.array([begin]), int(rows_N[-1]) + 1 - begin)[0]
+        return stored.index_select(self.rows_axis, torch.from_numpy(rows_N - begin))
 
     @abstractmethod
     def finish(self, stored: Tensor) -> Tensor:
@@ -80,15 +87,12 @@ class RawSource(Source):
 
     def gather_crops(self, batch: Batch) -> Tensor:
         """Cut crops out of the pixels at random where they have seeds, else out of the image's own patches."""
+        if batch.seeds is None:
+            return super().gather_crops(batch)
+        assert isinstance(self.dataset, Images)
         x_BCTHW = self._empty(len(batch.items), batch.rows)
-        for number, item in enumerate(batch.items.tolist()):
-            if batch.seeds is not None:
-                assert isinstance(self.dataset, Images)
-                x_BCTHW[number] = self.dataset.augmented(item, batch.seeds[number])
-            else:
-                begin, rows = int(batch.begins[number]), _runs(batch)[number].ravel()
-                # One image, once decoded, is cheaper to read whole than row by row.
-                x_BCTHW[number] = self.dataset.read(item, begin, int(rows[-1]) + 1)[:, rows - begin]
+        for x_CTHW, item, seed in zip(x_BCTHW, batch.items.tolist(), batch.seeds, strict=True):
+            x_CTHW[:] = self.dataset.augmented(item, seed)
         return torch.from_numpy(x_BCTHW)
 
     def finish(self, stored: Tensor) -> Tensor:

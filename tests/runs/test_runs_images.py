@@ -8,14 +8,12 @@ import torch
 from tiny_images import TinyImages
 
 import stagewise
-from stagewise import train_stages
 from stagewise.config import load_pipeline
 from stagewise.errors import ConfigError
 from stagewise.probing import run as probing
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.frozen import FrozenPatches
-from stagewise.training.train import Training
 from stagewise.windows.crops import Crops
 
 QUICK = {"defaults.train.epochs": 1}
@@ -31,20 +29,6 @@ def standardised(data, items):
     """Whole images as the stages take them: float32 (B, 1, H, W)."""
     pixels = np.stack([data.image(item) for item in items]).astype(np.float64).transpose(0, 3, 1, 2) / 255
     return torch.from_numpy(((pixels - 0.4120) / 0.2570).astype(np.float32))
-
-
-@pytest.fixture
-def jobs(monkeypatch):
-    """The jobs that were trained."""
-    seen = []
-
-    class Spy(Training):
-        def __init__(self, job, stop, report):
-            seen.append(job)
-            super().__init__(job, stop, report)
-
-    monkeypatch.setattr(train_stages, "Training", Spy)
-    return seen
 
 
 @pytest.fixture(scope="module")

@@ -247,3 +247,6 @@ def test_a_finished_iterative_run_does_not_claim_to_be_in_sync(tmp_path):
     after = run(tiny, tmp_path)
     assert (before["schedule"], after["schedule"]) == ("iterative", "iterative")
     assert [s["fingerprint"] for s in after["stages"]] == [s["fingerprint"] for s in before["stages"]]
+    pipeline = load_pipeline(tmp_path / "tiny.toml", SYNC)
+    plan = plan_pipeline(pipeline, RunFolder(tmp_path / "run"))
+    assert {stage.reason for stage in plan.stages} == {"it was trained alone, and stays so"}

@@ -9,14 +9,12 @@ import tiny_images
 import torch
 
 import stagewise
-from stagewise import train_stages
 from stagewise.config import load_pipeline
 from stagewise.datasets.labels import FrameTable, ItemLabels
 from stagewise.errors import ConfigError, DataError
 from stagewise.objectives import CrossEntropy
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
-from stagewise.training.train import Training
 from stagewise.windows.align import Alignment
 
 SPEAKER = {"target": "cross-entropy", "labels": "speaker"}
@@ -41,20 +39,6 @@ class PartlyLabelled(tiny.TinySpeech):
 
     def split(self, name):
         return np.arange(12) if name == "train" else np.arange(0)
-
-
-@pytest.fixture
-def jobs(monkeypatch):
-    """The jobs that were trained."""
-    seen = []
-
-    class Spy(Training):
-        def __init__(self, job, stop, report):
-            seen.append(job)
-            super().__init__(job, stop, report)
-
-    monkeypatch.setattr(train_stages, "Training", Spy)
-    return seen
 
 
 @pytest.fixture

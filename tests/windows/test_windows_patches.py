@@ -109,14 +109,12 @@ def test_one_batch_call_reads_windows_and_crops(tmp_path):
     assert torch.equal(source.batch(windows), source.gather(windows.items, windows.begins, 4))
 
 
-def test_a_source_without_images_says_so():
-    class Rows(CentreSource):
-        def __init__(self):
-            pass
-
-    crop = Batch(np.array([0]), np.array([0]), (0,), 4, 4, (2, 2), np.array([2]))
-    with pytest.raises(NotImplementedError, match="Rows holds no images"):
-        Rows().batch(crop)
+def test_crops_of_a_centre_are_crops_of_its_rows():
+    data = TinyImages(2, size=36)
+    source = CentreSource(RawSource(data), data)  # 4 × 4 patches of each image
+    crop = Batch(np.array([1]), np.array([5]), (0,), 4, 4, (2, 2), np.array([4]))
+    rows = data.centre(1)[[5, 6, 9, 10]]
+    assert torch.equal(source.batch(crop)[0], torch.from_numpy(data.read(1, 0, int(data.lengths[1]))[:, rows]))
 
 
 @pytest.mark.parametrize("size", [20, 24, 36, 44])
