@@ -10,8 +10,8 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from stagewise.modules.stage_module import represent
 from stagewise.training.job import Job
+from stagewise.training.validate import as_input
 
 BATCHES = 16  # that deviations are taken from; the same in every run
 
@@ -21,7 +21,7 @@ def deviations(job: Job) -> Tensor:
     """Return the standard deviation of every channel of a job's input, (C,), float32."""
     rows, sum_C, squares_C = 0, torch.zeros(()), torch.zeros(())
     for batch in islice(job.windows.batches(job.batch_size, job.seed, job.name, "deviations"), BATCHES):
-        x_BCT = represent(job.below, job.source.finish(job.source.batch(batch).to(job.device)))
+        x_BCT = as_input(job, job.source.batch(batch))
         x_CN = x_BCT.transpose(0, 1).flatten(1).double().cpu()
         rows, sum_C, squares_C = rows + x_CN.shape[1], sum_C + x_CN.sum(1), squares_C + x_CN.square().sum(1)
     variance_C = squares_C / rows - (sum_C / rows).square()

@@ -32,7 +32,7 @@ from stagewise.training.checkpoint import (
 from stagewise.training.job import Job, Member, Progress, Report
 from stagewise.training.noise import add_noise, deviations
 from stagewise.training.together import places, train_together
-from stagewise.training.validate import drawn, input_of, validate
+from stagewise.training.validate import as_input, drawn, validate
 from stagewise.windows.draw import Batch
 from stagewise.windows.feed import Feed
 
@@ -112,7 +112,7 @@ class Training:
         where = places(job.members, batch, job.seed, *seed)
 
         def step() -> list[Score | None]:
-            x_BCT = input_of(job, stored)
+            x_BCT = as_input(job, stored)
             if self.noise_C is not None:
                 x_BCT = add_noise(x_BCT, self.noise_C, derive_seed(job.seed, job.name, "noise", *seed))
             trainees = [member.trainee for member in job.members]

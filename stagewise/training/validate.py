@@ -21,7 +21,7 @@ from stagewise.windows.draw import Batch
 from stagewise.windows.feed import Feed
 
 
-def input_of(job: Job, stored: Tensor) -> Tensor:
+def as_input(job: Job, stored: Tensor) -> Tensor:
     """Return a batch as the lowest member takes it, (B, C, T), from what was stored."""
     return represent(job.below, job.source.finish(stored.to(job.device, non_blocking=True)))
 
@@ -50,7 +50,7 @@ def validate(job: Job) -> tuple[dict[str, dict[str, float]], dict[str, dict[str,
     count = 0
     batches = job.validation.batches(job.batch_size, job.seed, job.name, "validation")
     for number, (batch, stored) in enumerate(Feed(job.source)(batches)):
-        x_BCT = input_of(job, stored)
+        x_BCT = as_input(job, stored)
         where = places(job.members, batch, job.seed, "validation", number)
         for member, place, generator, y in zip(
             job.members, where, *drawn(job, batch, where, "validation", number), strict=True
