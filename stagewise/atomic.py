@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from stagewise.errors import DiskError, IntegrityError
+from stagewise.errors import DiskError, DiskFull, IntegrityError
 
 PARTIAL = ".partial"  # suffix of everything not yet published
 TRASH = ".trash-"  # prefix of a folder on its way out
@@ -167,7 +167,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskError(
+            raise DiskFull(
                 f"disk full at {path}: free some space, then type the same command again; "
                 "everything committed before is intact."
             ) from error

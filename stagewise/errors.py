@@ -27,6 +27,10 @@ class DiskError(StagewiseError):
     """The disk is full, read-only or failing (exit code 1)."""
 
 
+class DiskFull(DiskError):
+    """The disk has no room left (exit code 1)."""
+
+
 class IntegrityError(StagewiseError):
     """Bytes on disk are not the bytes that were written (exit code 3)."""
 

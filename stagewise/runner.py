@@ -15,7 +15,9 @@ from stagewise.memory.release import release_memory
 from stagewise.planning.build import Input, build_dataset, build_stages, dataset_kind, device_of
 from stagewise.planning.plan import Plan, make_plan
 from stagewise.planning.stage_plan import StagePlan
+from stagewise.planning.weights import OUTGROWN, outgrown
 from stagewise.probing.run import planned_probes, run_planned_probe
+from stagewise.runs.data_record import write_data
 from stagewise.runs.facts import run_facts
 from stagewise.runs.folder import LOCK_FILE, RunFolder
 from stagewise.runs.record import RECORD, TRAINED, commit, mark_dropped, read_record, read_trained
@@ -120,11 +122,14 @@ def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: 
     probes = planned_probes(plan)
     locked = plan.locked() | {"probes": [planned.locked() for planned in probes]}
     plan.run.lock(locked)
+    assert isinstance(plan.size, Dataset)
+    write_data(plan.run, plan.size)
     _tidy(plan)
     with suppress(OSError, DiskError):  # a convenience: a read-only current folder must not stop a run
         plan.run.remember()
     release_memory(now=True)  # planning left much behind
     for position, stage in enumerate(plan.stages):
+        _forget_outgrown(plan, position)
         wanted = probe is None and (only in (None, stage.name) or stage.action == "encode")
         if wanted and stage.action not in ("cached", "recompute"):
             _make_stage(plan, position, stop, report)
@@ -139,6 +144,16 @@ def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: 
         if probe is not None and probe in ("", planned.probe.name):
             atomic.remove(planned.folder)
         run_planned_probe(plan, planned, stop, report)
+
+
+def _forget_outgrown(plan: Plan, position: int) -> None:
+    """Forget a stage, and its company, that was trained on other weights than those below it now."""
+    if not outgrown(plan.stages, plan.stages[position]):
+        return
+    for member in (plan.stages[other] for other in plan.stages[position].together):
+        assert member.folder is not None
+        atomic.remove(member.folder)
+        member.record, member.action, member.reason = None, "train", OUTGROWN
 
 
 def _make_stage(plan: Plan, position: int, stop: Stop, report: Report) -> None:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from stagewise import __version__, atomic
+from stagewise import atomic
 from stagewise.encoding.encode import Chain, Encoded, encode
+from stagewise.environment import environment
+from stagewise.errors import DiskFull
 from stagewise.inputs import input_of, load_weights
 from stagewise.planning.actions import adoptable
 from stagewise.planning.plan import Plan
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.runs.record import RECORD, TRAINED, mark_trained, read_trained
+from stagewise.show import disk_text
 from stagewise.stopping import Stop
 from stagewise.stores import finished
+from stagewise.stores.files import list_files
+from stagewise.stores.layout import STORE
 from stagewise.train_stages import train_stages
+
+KEPT = ("train", "memory", "health", "below")  # what training leaves, whatever is encoded with the weights
 
 
 def carry_out(plan: Plan, position: int, stop: Stop, report: Callable[..., None]) -> dict[str, Any]:
@@ -35,7 +39,7 @@ def carry_out(plan: Plan, position: int, stop: Stop, report: Callable[..., None]
         facts = stage.record
     else:
         trained = read_trained(stage.folder, stage.fingerprint)
-        if trained is None and stage.action == "encode" and (older := adoptable(stage)) is not None:
+        if trained is None and stage.action == "encode" and (older := adoptable(plan.stages, stage)) is not None:
             trained = _adopt(older, stage)
         if trained is None:
             train_stages(plan, stage.together, stop, report)
@@ -52,23 +56,9 @@ def carry_out(plan: Plan, position: int, stop: Stop, report: Callable[..., None]
         "name": stage.name,
         "fingerprint": stage.fingerprint,
         "identity": stage.identity,
-        **{key: facts[key] for key in ("train", "memory", "health")},
+        **{key: facts.get(key) for key in KEPT},
         "store": store,
         "environment": environment(plan.device),
-    }
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """What a difference between two machines' numbers could come from."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {
-        "stagewise": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": device.type,
-        "device_name": name,
-        "threads": torch.get_num_threads(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
 
 
@@ -81,7 +71,7 @@ def _adopt(older: Path, stage: StagePlan) -> dict[str, Any] | None:
         atomic.write_bytes(stage.folder / name, (older / name).read_bytes())
     name = RECORD if (older / RECORD).exists() else TRAINED
     record = atomic.read_sealed(older / name, "")
-    facts = {key: record[key] for key in ("train", "memory", "health")}
+    facts = {key: record.get(key) for key in KEPT}
     mark_trained(stage.folder, stage.fingerprint, stage.identity, facts)
     return read_trained(stage.folder, stage.fingerprint)
 
@@ -91,21 +81,25 @@ def _encode(stage: StagePlan, chain: Chain, stop: Stop, report: Callable[..., No
     assert stage.fingerprint is not None
     manifest = finished(stage.folder, stage.fingerprint)
     if manifest is None:
-        needed, free = stage.store_bytes(), shutil.disk_usage(stage.folder).free
-        if needed > free and stage.policy.compress == "none":
+        if missing := _missing_bytes(stage):
             report(
                 "note",
-                text=f"stage {stage.name}: its store needs {needed:,} bytes and the disk has {free:,} left.",
+                text=f"stage {stage.name}: its store needs up to {disk_text(missing)} more than the disk has left.",
             )
-        encoded = encode(
-            chain,
-            stage.folder,
-            stage.built.config.store.dtype,
-            stage.policy.compress,
-            stage.fingerprint,
-            stop,
-            lambda kind, **facts: report(kind, stage=stage.name, **facts),
-        )
+        try:
+            encoded = encode(
+                chain,
+                stage.folder,
+                stage.built.config.store.dtype,
+                stage.policy.compress,
+                stage.fingerprint,
+                stop,
+                lambda kind, **facts: report(kind, stage=stage.name, **facts),
+            )
+        except DiskFull as error:
+            raise DiskFull(
+                f"{error} The rest of this store needs up to {disk_text(_missing_bytes(stage))} more."
+            ) from error
     else:  # a kill came between the manifest and the record
         encoded = Encoded(manifest, 0.0, 0.0)
     manifest = encoded.manifest
@@ -121,6 +115,13 @@ def _encode(stage: StagePlan, chain: Chain, stop: Stop, report: Callable[..., No
         "seconds": encoded.seconds,
         "forward_seconds": encoded.forward_seconds,
     }
+
+
+def _missing_bytes(stage: StagePlan) -> int:
+    """Return how many bytes the rest of a stage's store needs beyond those that are free; uncompressed."""
+    assert stage.folder is not None
+    written = sum(list_files(stage.folder / STORE).values())
+    return max(0, stage.store_bytes() - written - shutil.disk_usage(stage.folder).free)
 
 
 def _not_written(stage: StagePlan) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from stagewise.objectives.base import Supervised
 from stagewise.planning.build import make_trainee
 from stagewise.planning.plan import Plan
 from stagewise.planning.stage_plan import StagePlan
+from stagewise.planning.weights import weights_below
 from stagewise.runs.record import mark_trained
 from stagewise.seeds import derive_seed
 from stagewise.stopping import Stop
@@ -75,6 +76,7 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
         checkpoint=config.checkpoint,
         device=plan.device,
         keys=plan.size.keys,
+        weights_below=weights_below(plan.stages, top) or "",
         noise=config.noise,
     )
     training = Training(job, stop, report)
@@ -87,7 +89,7 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
         assert stage.folder is not None
         assert stage.fingerprint is not None
         assert stage.identity is not None
-        facts = _facts(stage, progress, training.converged, short, len(stages))
+        facts = _facts(stage, progress, training.converged, short, len(stages)) | {"below": job.weights_below}
         mark_trained(stage.folder, stage.fingerprint, stage.identity, facts)
 
 

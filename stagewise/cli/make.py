@@ -121,12 +121,10 @@ def _folder(pipeline: Pipeline, run_folder: Path | None) -> RunFolder:
 
 def _of_run(run_folder: Path | None) -> tuple[Pipeline, RunFolder]:
     """Return the pipeline that a run was made with, and the run."""
-    from stagewise.config import from_json
-    from stagewise.runs.folder import LOCK_FILE, find_run
+    from stagewise.runs.folder import find_run, pipeline_of
 
     folder = find_run(run_folder)
-    assert folder.locked is not None
-    return from_json(folder.locked["pipeline"], str(folder.path / LOCK_FILE)), folder
+    return pipeline_of(folder), folder
 
 
 def _make(pipeline: Pipeline, folder: RunFolder, as_json: bool, **what: Any) -> None:

@@ -97,6 +97,8 @@ def under_way(kind: str, facts: dict[str, Any]) -> tuple[str, int, int, str] | N
         return f"{facts['probe']} on {facts['stage']} › fit", facts["epoch"], facts["of"], "epochs"
     if kind == "verify":
         return f"{facts['stage']} › verify", facts["bytes"], facts["of"], "bytes"
+    if kind == "compare":
+        return f"{facts['stage']} › compare with the data", facts["items"], facts["of"], "items"
     return None
 
 

@@ -30,22 +30,31 @@ def inspect(run: Path | None, as_json: bool) -> None:
 
 @click.command()
 @RUN_ARGUMENT
-def verify(run: Path | None) -> None:
+@click.option("--data", is_flag=True, help="Also compute the lowest store's rows again from the data, and compare.")
+def verify(run: Path | None, data: bool) -> None:
     """Read every byte of a run again and compare it with what was written; exit code 3 if anything differs.
 
     \b
     stagewise verify runs/full
+    stagewise verify runs/full --data             also a file that was replaced by one of the same size
     """
     from stagewise.cli.progress import terminal_report
     from stagewise.errors import IntegrityError
-    from stagewise.runs.folder import find_run
+    from stagewise.runs.folder import find_run, pipeline_of
     from stagewise.runs.verify import verify_run
 
+    folder, other = find_run(run), list[str]()
     with terminal_report() as report:
-        problems, files = verify_run(find_run(run), report)
+        problems, files = verify_run(folder, report)
+        if data and not problems:
+            from stagewise.verify_data import verify_data
+
+            other = verify_data(pipeline_of(folder), folder, report)
     if problems:
         raise IntegrityError("\n".join([*problems, f"{len(problems)} of {files} files are not what was written."]))
-    click.echo(f"{files} files are what was written.")
+    if other:
+        raise IntegrityError("\n".join([*other, f"{len(other)} items are not those that the run was made of."]))
+    click.echo(f"{files} files are what was written{', and the data is what the run was made of' if data else ''}.")
 
 
 @click.command()

@@ -40,6 +40,12 @@ def print_run(facts: dict[str, Any]) -> None:
     for stage in facts["stages"]:
         for warning in (stage.get("health") or {}).get("warnings", []):
             console.print(f"warning: {stage['name']}: {warning}", style="yellow")
+    if skipped := (facts["data"] or {}).get("skipped"):
+        console.print(
+            f"warning: {len(skipped):,} files were left out, such as {skipped[0]['key']} ({skipped[0]['reason']}); "
+            "data.json lists them all.",
+            style="yellow",
+        )
     if facts["probes"]:
         _print_probes(console, facts["probes"])
 
@@ -95,6 +101,13 @@ def print_plan(facts: dict[str, Any]) -> None:
         f"end to end, a training step would take {bytes_text(whole)}.",
         highlight=False,
     )
+    if wanted > facts["disk_free_bytes"]:
+        console.print(
+            f"warning: the stores need {disk_text(wanted - facts['disk_free_bytes'])} more than is free. Make room, "
+            'set defaults.store.dtype = "int8", or store.write = "auto" for the stages to be computed again instead.',
+            style="yellow",
+            highlight=False,
+        )
 
 
 def _losses(train: dict[str, Any]) -> str:

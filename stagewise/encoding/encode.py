@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from stagewise.encoding.stream import stream
+from stagewise.environment import machine
 from stagewise.memory.release import release_memory
 from stagewise.modules.geometry import Geometry
 from stagewise.modules.patch_stage import means
@@ -114,11 +115,11 @@ def encode(
         Interrupted: a signal asked to stop; what is journaled stays.
     """
     begun, forward = time.perf_counter(), 0.0
-    spec = StoreSpec(chain.lengths, chain.row_shape, dtype, compress)
+    spec, here = StoreSpec(chain.lengths, chain.row_shape, dtype, compress), machine(chain.device)
     scaling = None
     if dtype == "int8":
-        scaling = stored_scaling(folder, fingerprint) or calibrate(chain, stop)
-    with StoreWriter(folder, spec, fingerprint, scaling) as writer:
+        scaling = stored_scaling(folder, fingerprint, here) or calibrate(chain, stop)
+    with StoreWriter(folder, spec, fingerprint, scaling, here) as writer:
         row = writer.rows_done
         item = int(np.searchsorted(spec.offsets, row, side="right")) - 1
         while row < spec.rows:

@@ -12,6 +12,7 @@ from stagewise.config.fingerprint import differences, fingerprint
 from stagewise.errors import IntegrityError
 from stagewise.planning.identity import stage_identity
 from stagewise.planning.stage_plan import StagePlan
+from stagewise.planning.weights import OUTGROWN, fits, outgrown
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.record import read_record, read_trained
 
@@ -34,7 +35,7 @@ def identify(pipeline: Pipeline, run: RunFolder, stages: list[StagePlan], data: 
         for end in range(largest, start, -1):
             top = _identify(pipeline, run, stages, range(start, end), below)
             # Weights whose store alone has changed, as when a stage is put on top, were trained in that company, too.
-            if all(stage.record is not None or adoptable(stage) is not None for stage in stages[start:end]):
+            if all(stage.record is not None or adoptable(stages, stage) is not None for stage in stages[start:end]):
                 break
         else:  # none is done: all that are left are trained together
             if end != largest:
@@ -65,15 +66,17 @@ def choose_actions(stages: list[StagePlan], schedule: str) -> None:
     """Say what is to be done for every stage, from what is there."""
     above_runs = False  # whether the stage above still needs this one's rows
     # The weights of two trainings do not fit each other: with one stage, all that are trained in sync with it go.
-    anew = {position for stage in stages if _lost(stages, stage) for position in stage.together}
+    gone = [stage for stage in stages if _lost(stages, stage) or outgrown(stages, stage)]
+    anew = {position for stage in gone for position in stage.together}
     for position, stage in reversed([*enumerate(stages)]):
         assert stage.folder is not None
         if position in anew:
-            stage.action, stage.reason, stage.record = "train", _changes(stage), None
+            reason = OUTGROWN if outgrown(stages, stage) else _changes(stage)
+            stage.action, stage.reason, stage.record = "train", reason, None
         elif stage.record is None:
             if read_trained(stage.folder, stage.fingerprint) is not None:
                 stage.action, stage.reason = "encode", "trained, but its store is not finished"
-            elif adoptable(stage) is not None:
+            elif adoptable(stages, stage) is not None:
                 stage.action, stage.reason = "encode", "only its store changed"
             else:
                 stage.action, stage.reason = "resume", "interrupted"
@@ -97,7 +100,7 @@ def _lost(stages: list[StagePlan], stage: StagePlan) -> bool:
     assert folder is not None
     assert top is not None
     there = stage.record is not None or (top / "checkpoint").exists()
-    return not there and read_trained(folder, stage.fingerprint) is None and adoptable(stage) is None
+    return not there and read_trained(folder, stage.fingerprint) is None and adoptable(stages, stage) is None
 
 
 def _changes(stage: StagePlan) -> str:
@@ -119,11 +122,13 @@ def _changes(stage: StagePlan) -> str:
     return "; ".join(words)
 
 
-def adoptable(stage: StagePlan) -> Path | None:
-    """Return an older folder of the stage whose weights were trained under the same identity."""
+def adoptable(stages: list[StagePlan], stage: StagePlan) -> Path | None:
+    """Return an older folder of the stage whose weights were trained under the same identity, on those below it now."""
     assert stage.identity is not None
-    wanted = stage.identity["train"]
-    return next((folder for folder, record in _older(stage) if record["identity"]["train"] == wanted), None)
+    for folder, record in _older(stage):
+        if record["identity"]["train"] == stage.identity["train"] and fits(stages, stage, record):
+            return folder
+    return None
 
 
 def _older(stage: StagePlan) -> Iterator[tuple[Path, dict[str, Any]]]:

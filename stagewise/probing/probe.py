@@ -19,6 +19,7 @@ from stagewise.modules.geometry import Geometry
 from stagewise.probing.features import Features, PooledFeatures, RowFeatures
 from stagewise.probing.fit import fit
 from stagewise.probing.interval import over_items, wilson
+from stagewise.runs.probe_record import RESULT, TENSORS
 from stagewise.seeds import derive_seed
 from stagewise.stopping import Stop
 from stagewise.training.checkpoint import write_tensors
@@ -38,6 +39,7 @@ class ProbeJob:
         optimizer: makes one for the probe's parameters.
         seed: of the pipeline.
         fingerprint: of everything that decides the result.
+        weights: sha256 of the stage's weights.
     """
 
     probe: Probe
@@ -48,6 +50,7 @@ class ProbeJob:
     optimizer: Callable[[nn.Module], torch.optim.Optimizer]
     seed: int
     fingerprint: str
+    weights: str = ""
 
 
 def run_probe(job: ProbeJob, folder: Path, stop: Stop, report: Callable[..., None]) -> dict[str, Any]:
@@ -106,7 +109,8 @@ def run_probe(job: ProbeJob, folder: Path, stop: Stop, report: Callable[..., Non
         "label_offset": None if probe.pool else probe.label_offset,
         "hidden": probe.hidden,
         "fingerprint": job.fingerprint,
-        "sha256": write_tensors(folder / "probe.safetensors", fitted.tensors),
+        "weights": job.weights,
+        "sha256": write_tensors(folder / TENSORS, fitted.tensors),
     }
-    atomic.write_sealed(folder / "probe.json", result)
+    atomic.write_sealed(folder / RESULT, result)
     return result

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stagewise import atomic
 from stagewise.config import Probe
 from stagewise.config.fingerprint import fingerprint
 from stagewise.datasets.base import Dataset
@@ -18,6 +19,8 @@ from stagewise.planning.build import build_dataset, make_optimizer
 from stagewise.planning.identity import probe_identity
 from stagewise.planning.plan import Plan
 from stagewise.probing.probe import ProbeJob, run_probe
+from stagewise.runs.probe_record import read_probe
+from stagewise.runs.record import WEIGHTS
 from stagewise.stopping import Stop
 from stagewise.windows.centre import CentreSource
 from stagewise.windows.source import RawSource, Source
@@ -103,10 +106,19 @@ def _check_labelled(probe: Probe, dataset: Dataset) -> None:
 
 
 def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Callable[..., None]) -> None:
-    """Fit a probe unless its result is there."""
-    if (planned.folder / "probe.json").exists():
-        return
-    probe, position = planned.probe, planned.position
+    """Fit a probe unless its result is there, of the weights that are there.
+
+    Raises:
+        IntegrityError: the result is damaged.
+    """
+    probe, position, record = planned.probe, planned.position, plan.stages[planned.position].record
+    assert record is not None
+    weights = record["files"][WEIGHTS]
+    known = read_probe(planned.folder, probe.name)
+    if known is not None:
+        if known.get("weights") == weights:
+            return
+        atomic.remove(planned.folder)
     source: Source
     if probe.data is None:
         source, stages = input_of(plan, position + 1)
@@ -129,6 +141,7 @@ def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Cal
         ),
         seed=plan.pipeline.pipeline.seed,
         fingerprint=planned.fingerprint,
+        weights=weights,
     )
     result = run_probe(
         job,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from stagewise.config import from_json
 from stagewise.datasets.base import Dataset
 from stagewise.datasets.images import Images
 from stagewise.encoding.encode import Chain
@@ -16,7 +15,7 @@ from stagewise.reporting import segment
 from stagewise.reporting.exciting import Excited, exciting
 from stagewise.reporting.page import heading, note, strip
 from stagewise.runner import plan_pipeline
-from stagewise.runs.folder import LOCK_FILE, RunFolder
+from stagewise.runs.folder import RunFolder, pipeline_of
 
 AROUND = 0.2  # seconds of a spectrogram before and after what the row sees
 
@@ -37,7 +36,7 @@ def neurons(run: RunFolder, report: Report) -> Iterator[str]:
     """
     locked = run.locked
     assert locked is not None
-    plan = plan_pipeline(from_json(locked["pipeline"], str(run.path / LOCK_FILE)), run, report)
+    plan = plan_pipeline(pipeline_of(run), run, report)
     if not isinstance(plan.size, Dataset):
         raise DataError(
             f"the data of {run.path} is not there, so what excites its neurons cannot be shown: leave out "

@@ -10,6 +10,7 @@ from stagewise.reporting.view import View
 from stagewise.show import bytes_text, disk_text, seconds_text
 
 ENVIRONMENT = ("stagewise", "torch", "python", "device", "device_name", "cpu_capability", "threads")
+SKIPPED = 20  # files that were left out are listed
 
 
 def summary(views: Sequence[View]) -> str:
@@ -80,6 +81,11 @@ def warnings(view: View) -> Iterator[str]:
     ]
     if found:
         yield page.note(f"Warnings of {view.name}:") + page.listed(found)
+    skipped = (view.facts["data"] or {}).get("skipped", [])
+    if skipped:
+        lines = [f"{item['key']}: {item['reason']}" for item in skipped[:SKIPPED]]
+        more = [f"… and {len(skipped) - SKIPPED:,} more in data.json"] if len(skipped) > SKIPPED else []
+        yield page.note(f"{len(skipped):,} files were left out of {view.name}:") + page.listed(lines + more)
 
 
 def probes(view: View) -> str:

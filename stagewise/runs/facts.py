@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stagewise import atomic
-from stagewise.errors import IntegrityError
+from stagewise.runs.data_record import read_data
 from stagewise.runs.folder import RunFolder
+from stagewise.runs.probe_record import read_probe
 from stagewise.runs.record import read_record
 
 EMPTY_TRAIN = {
@@ -46,6 +46,7 @@ def run_facts(run: RunFolder) -> dict[str, Any]:
         "device": locked["device"],
         "threads": environment.get("threads"),
         "memory_limit_bytes": settings.get("memory_limit"),
+        "data": read_data(run),
         "end_to_end": {
             "predicted_peak_bytes": locked["end_to_end"]["peak"],
             "by_category": locked["end_to_end"]["by_category"],
@@ -103,17 +104,8 @@ def _stage_facts(run: RunFolder, locked: dict[str, Any]) -> dict[str, Any]:
 def _probe_facts(run: RunFolder, locked: dict[str, Any]) -> list[dict[str, Any]]:
     found = []
     for probe in locked.get("probes", []):
-        path = run.path / "probes" / probe["folder"] / "probe.json"
-        if not path.exists():
-            found.append({**probe, "value": None})
-            continue
-        result = atomic.read_sealed(path, f"Delete {path.parent} and type `stagewise probe {probe['name']}`.")
-        try:
-            found.append({**result, "value": float(result["value"]), "interval": list(result["interval"])})
-        except (KeyError, TypeError, ValueError):
-            raise IntegrityError(
-                f"{path} is damaged. Delete its folder and type `stagewise probe {probe['name']}`."
-            ) from None
+        result = read_probe(run.path / "probes" / probe["folder"], probe["name"])
+        found.append({**probe, "value": None} if result is None else result)
     return found
 
 

@@ -9,12 +9,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from stagewise import atomic
 from stagewise.errors import ConfigError, IntegrityError, StagewiseError
+
+if TYPE_CHECKING:
+    from stagewise.config import Pipeline
 
 LOCK_FILE = "pipeline.lock.json"
 LAST = Path("runs") / "last"  # below the current folder: which run commands without a run use
@@ -112,6 +115,19 @@ def find_run(path: Path | None) -> RunFolder:
     if not (path / LOCK_FILE).exists():
         raise ConfigError(f"{path} is not a run (it has no {LOCK_FILE}): type `stagewise run FILE`, or name another.")
     return RunFolder(path)
+
+
+def pipeline_of(run: RunFolder) -> Pipeline:
+    """Return the pipeline that a run was made with.
+
+    Raises:
+        IntegrityError: the run's lock file is damaged.
+    """
+    from stagewise.config import from_json
+
+    locked = run.locked
+    assert locked is not None
+    return from_json(locked["pipeline"], str(run.path / LOCK_FILE))
 
 
 def _who(holder: Path) -> str:

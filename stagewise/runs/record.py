@@ -14,7 +14,8 @@ from stagewise.errors import IntegrityError
 
 RECORD = "stage.json"
 TRAINED = "trained.json"  # between the end of training and the end of encoding
-COVERED = ("encoder.safetensors", "metrics.jsonl", "store.manifest.json")
+WEIGHTS = "encoder.safetensors"
+COVERED = (WEIGHTS, "metrics.jsonl", "store.manifest.json")
 REMEDY = "Delete its folder and type `stagewise run FILE` to make the stage again."
 
 
@@ -66,7 +67,7 @@ def read_record(folder: Path, with_store: bool = True) -> dict[str, Any] | None:
     record = atomic.read_sealed(path, REMEDY)
     try:
         files, store = dict(record["files"]), record["store"]["state"]
-        if record["format"] != 1 or not set(files) <= set(COVERED) or "encoder.safetensors" not in files:
+        if record["format"] != 1 or not set(files) <= set(COVERED) or WEIGHTS not in files:
             raise ValueError("format")
         index, name = record["index"], record["name"]
         if not isinstance(index, int) or not isinstance(name, str) or not isinstance(record["fingerprint"], str):

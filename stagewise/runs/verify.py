@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
-from stagewise import atomic
 from stagewise.errors import IntegrityError
 from stagewise.runs.folder import RunFolder
+from stagewise.runs.probe_record import RESULT, probe_problem
 from stagewise.runs.record import read_record
 from stagewise.stores import verify_store
 from stagewise.stores.layout import STORE
@@ -38,22 +37,11 @@ def verify_run(run: RunFolder, report: Callable[..., None]) -> tuple[list[str], 
             files += sum(1 for path in (folder / STORE).rglob("*") if path.is_file())
     for probe in locked.get("probes", []):
         folder = run.path / "probes" / probe["folder"]
-        if (folder / "probe.json").exists():
+        if (folder / RESULT).exists():
             files += 2
-            problems += _probe(folder, probe["name"])
+            problems += filter(None, [probe_problem(folder, probe["name"])])
     return problems, files
 
 
 def _report(report: Callable[..., None], stage: str, done: int, of: int) -> None:
     report("verify", stage=stage, bytes=done, of=of)
-
-
-def _probe(folder: Path, name: str) -> list[str]:
-    remedy = f"Delete {folder} and type `stagewise probe {name}`."
-    try:
-        result = atomic.read_sealed(folder / "probe.json", remedy)
-        if atomic.sha256_of(folder / "probe.safetensors") != result["sha256"]:
-            return [f"{folder / 'probe.safetensors'} is not what was written. {remedy}"]
-    except (IntegrityError, OSError, KeyError, TypeError) as error:
-        return [f"{folder / 'probe.json'}: {error} {remedy}"]
-    return []

@@ -24,11 +24,11 @@ class Entry:
     saturated: int
 
 
-def start(folder: Path, spec: StoreSpec, fingerprint: str) -> dict[str, str]:
+def start(folder: Path, spec: StoreSpec, fingerprint: str, machine: str) -> dict[str, str]:
     """Begin the journal of a newly created group and return the sha256 of its small files."""
     store = folder / STORE
     files = {name: atomic.sha256_of(store / name) for name in sorted(small_files(spec.dtype))}
-    _write(folder, [{**_intention(spec, fingerprint), "files": files}])
+    _write(folder, [{**_intention(spec, fingerprint, machine), "files": files}])
     return files
 
 
@@ -38,12 +38,12 @@ def add(folder: Path, entry: Entry) -> None:
 
 
 def resume(
-    folder: Path, spec: StoreSpec, fingerprint: str, scaling: Scaling | None
+    folder: Path, spec: StoreSpec, fingerprint: str, machine: str, scaling: Scaling | None
 ) -> tuple[dict[str, str], list[Entry]] | None:
     """Find what an interrupted writer left that is still good: the small files' sha256, the first shards.
 
-    Whatever else lies in `store.zarr` is deleted. None when nothing can be used: another fingerprint, spec or
-    scaling, or a group that was not completely created.
+    Whatever else lies in `store.zarr` is deleted. None when nothing can be used: another fingerprint, spec,
+    machine or scaling, or a group that was not completely created.
 
     Raises:
         DiskError: the disk is full, read-only or failing.
@@ -54,7 +54,7 @@ def resume(
     try:
         header, *rest = lines
         files = dict(header["files"])
-        wanted = {**_intention(spec, fingerprint), "files": files}
+        wanted = {**_intention(spec, fingerprint, machine), "files": files}
         if header != wanted or set(files) != small_files(spec.dtype):
             return None
         if any(atomic.sha256_of(store / name) != digest for name, digest in files.items()):
@@ -73,20 +73,22 @@ def resume(
     return files, entries
 
 
-def stored_scaling(folder: Path, fingerprint: str) -> Scaling | None:
+def stored_scaling(folder: Path, fingerprint: str, machine: str = "") -> Scaling | None:
     """Give the scaling of an unfinished int8 store: a resumed encoding need not measure it again."""
     try:
         header = atomic.read_lines(folder / JOURNAL)[0]
-        if (header["format"], header["fingerprint"], header["layout"]["dtype"]) != (FORMAT, fingerprint, "int8"):
+        if (header["format"], header["layout"]["dtype"]) != (FORMAT, "int8"):
+            return None
+        if (header["fingerprint"], header["machine"]) != (fingerprint, machine):
             return None
         return read_scaling(folder / STORE, header["layout"]["row_shape"][-1])
     except (IndexError, ValueError, TypeError, KeyError, OSError):
         return None
 
 
-def _intention(spec: StoreSpec, fingerprint: str) -> dict[str, Any]:
+def _intention(spec: StoreSpec, fingerprint: str, machine: str) -> dict[str, Any]:
     layout = {**asdict(spec.layout), "row_shape": list(spec.row_shape)}
-    return {"format": FORMAT, "fingerprint": fingerprint, "items": spec.items, "layout": layout}
+    return {"format": FORMAT, "fingerprint": fingerprint, "machine": machine, "items": spec.items, "layout": layout}
 
 
 def _write(folder: Path, lines: list[Any]) -> None:

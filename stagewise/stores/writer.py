@@ -33,7 +33,7 @@ FLOAT16_OVERFLOW = 65520.0  # the smallest number that rounds to infinity
 class StoreWriter:
     """Writes the store of one stage, or goes on where an interrupted writer stopped.
 
-    What is journaled is used again if fingerprint, spec and scaling are the same; otherwise the store starts
+    What is journaled is used again if fingerprint, spec, scaling and machine are the same; otherwise the store starts
     anew. So does a finished store: ask `finished` first.
 
     Args:
@@ -41,12 +41,15 @@ class StoreWriter:
         spec: what the store is to hold.
         fingerprint: of everything that decides what the rows are.
         scaling: of every channel; needed for int8 and only there.
+        machine: that rows are computed on: rows of two machines, which differ in their last bits, are not mixed.
 
     Raises:
         DiskError: the disk is full, read-only or failing.
     """
 
-    def __init__(self, folder: Path, spec: StoreSpec, fingerprint: str, scaling: Scaling | None = None) -> None:
+    def __init__(
+        self, folder: Path, spec: StoreSpec, fingerprint: str, scaling: Scaling | None = None, machine: str = ""
+    ) -> None:
         if (spec.dtype == "int8") != (scaling is not None):
             raise ValueError(f"a scaling goes with int8 and only with int8, not with {spec.dtype}")
         self._folder, self._spec, self._fingerprint, self._scaling = folder, spec, fingerprint, scaling
@@ -54,13 +57,13 @@ class StoreWriter:
         with atomic.disk_errors(folder):
             atomic.sweep(folder)
         finished_before = (folder / MANIFEST).exists()
-        resumed = None if finished_before else journal.resume(folder, spec, fingerprint, scaling)
+        resumed = None if finished_before else journal.resume(folder, spec, fingerprint, machine, scaling)
         if resumed is None:
             from stagewise.stores.create import create_group  # zarr-python: readers do without it
 
             remove_store(folder)
             create_group(folder, spec, fingerprint, scaling)
-            resumed = journal.start(folder, spec, fingerprint), []
+            resumed = journal.start(folder, spec, fingerprint, machine), []
         self._files, self._entries = resumed
         self._next = self.rows_done
         self._saturated = 0  # in the shard being filled

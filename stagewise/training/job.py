@@ -60,6 +60,7 @@ class Job:
         patience: epochs without a better loss (summed over the members).
         checkpoint: seconds between checkpoints within an epoch.
         keys: names of the items, for messages.
+        weights_below: sha256 of the weights right below the lowest member, "" if that is the data.
         noise: added to the input of a training step, in deviations of each channel.
     """
 
@@ -75,6 +76,7 @@ class Job:
     checkpoint: float
     device: torch.device
     keys: Sequence[str]
+    weights_below: str = ""
     noise: float = 0.0
 
     @property
@@ -105,4 +107,6 @@ class Progress:
     seconds: float = 0.0
     waited: float = 0.0
     peak_bytes: int = 0
+    machine: str = ""  # that trained last
+    weights_below: str = ""  # that it is trained on
     health: dict[str, dict[str, Any]] = field(default_factory=dict)  # by member

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from stagewise import atomic
-from stagewise.errors import NumberError
+from stagewise.environment import machine
+from stagewise.errors import IntegrityError, NumberError
 from stagewise.memory.measure import measured
 from stagewise.objectives import Score
 from stagewise.seeds import derive_seed
@@ -46,7 +47,8 @@ class Training:
         self.job, self.stop, self.report = job, stop, report
         self.checkpoints = job.members[-1].folder / "checkpoint"
         self.feed = Feed(job.source)
-        self.progress, self.saves, self.best_before = Progress(), 0, ""
+        self.progress = Progress(machine=machine(job.device), weights_below=job.weights_below)
+        self.saves, self.best_before = 0, ""
         self.noise_C: Tensor | None = None
         self.saved_at = self.clock = time.monotonic()
 
@@ -236,12 +238,21 @@ class Training:
             return
         progress = Progress(**checkpoint.progress)
         best = self.checkpoints / progress.best_file
-        if not best.exists() or atomic.sha256_of(best) != progress.best_sha256:
-            self.report("note", text=f"{best} is damaged: {self.job.says('starts', 'start')} again.")
+        whole = best.exists() and atomic.sha256_of(best) == progress.best_sha256
+        if not whole or progress.weights_below != self.job.weights_below:
+            why = "the stage below has other weights now" if whole else f"{best} is damaged"
+            self.report("note", text=f"{why}: {self.job.says('starts', 'start')} again.")
             atomic.remove(self.checkpoints)
             return
         for member in self.job.members:
             restore(_of(member, checkpoint.tensors), _parts(member), member.trainee.optimizer)
+        if progress.machine != self.progress.machine:
+            self.report(
+                "note",
+                text=f"{self.job.says('was', 'were')} trained on another machine so far ({progress.machine}; this is "
+                f"{self.progress.machine}): the last bits may differ from those of a run on one machine.",
+            )
+            progress.machine = self.progress.machine
         self.progress, self.saves, self.best_before = progress, checkpoint.number, progress.best_file
         self.report(
             "note", text=f"{self.job.says('goes', 'go')} on after epoch {progress.epoch}, step {progress.step}."
@@ -249,7 +260,12 @@ class Training:
 
     def _finish(self) -> None:
         """Put the best weights in place of the last ones and write what each stage leaves behind."""
-        tensors = read_tensors(self.checkpoints / self.progress.best_file)
+        best = self.checkpoints / self.progress.best_file
+        if atomic.sha256_of(best) != self.progress.best_sha256:  # it may be days old
+            raise IntegrityError(
+                f"{best} is not what was written. Type the same command again: {self.job.says('starts', 'start')} anew."
+            )
+        tensors = read_tensors(best)
         for member in self.job.members:
             own = _of(member, tensors)
             if not all(bool(torch.isfinite(t).all()) for t in own.values() if t.is_floating_point()):

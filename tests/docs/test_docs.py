@@ -23,6 +23,7 @@ LEVELS = [
     ["stagewise", "stagewise.__main__"],
     ["stagewise.cli"],
     ["stagewise.reporting"],
+    ["stagewise.verify_data"],
     ["stagewise.runner", "stagewise.comparing"],
     ["stagewise.runs.open", "stagewise.runs.frozen", "stagewise.probing.run"],
     ["stagewise.stage"],
@@ -32,7 +33,14 @@ LEVELS = [
     ["stagewise.windows", "stagewise.memory", "stagewise.runs"],
     ["stagewise.stores", "stagewise.config"],
     ["stagewise.modules", "stagewise.objectives", "stagewise.datasets"],
-    ["stagewise.atomic", "stagewise.errors", "stagewise.seeds", "stagewise.show", "stagewise.stopping"],
+    [
+        "stagewise.atomic",
+        "stagewise.environment",
+        "stagewise.errors",
+        "stagewise.seeds",
+        "stagewise.show",
+        "stagewise.stopping",
+    ],
 ]
 # A training step is what is predicted, and its parts are counted while it runs.
 EXCUSED = {("stagewise.memory.predict", f"stagewise.training.{part}") for part in ("step", "together")}

@@ -1,0 +1,42 @@
+"""data.json: which data a run was made of, and which files were left out of it; it holds no absolute path."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from stagewise import atomic
+from stagewise.datasets.base import Dataset
+from stagewise.errors import IntegrityError
+from stagewise.runs.folder import RunFolder
+
+DATA = "data.json"
+REMEDY = "Delete it and type `stagewise run FILE` to write it again."
+
+
+def write_data(run: RunFolder, dataset: Dataset) -> None:
+    """Write what a run's data is, unless that is there already.
+
+    Raises:
+        DiskError: the disk is full, read-only or failing.
+    """
+    content = {
+        "format": 1,
+        "fingerprint": dataset.fingerprint(),
+        "items": len(dataset),
+        "samples": int(dataset.lengths.sum()),
+        "skipped": [{"key": item.key, "reason": item.reason} for item in dataset.bad],
+    }
+    with suppress(IntegrityError):  # what is damaged is written again
+        if read_data(run) == content:
+            return
+    atomic.write_sealed(run.path / DATA, content)
+
+
+def read_data(run: RunFolder) -> dict[str, Any] | None:
+    """Return what `write_data` wrote, None if nothing was.
+
+    Raises:
+        IntegrityError: it is not what was written.
+    """
+    return atomic.read_sealed(run.path / DATA, REMEDY) if (run.path / DATA).exists() else None
