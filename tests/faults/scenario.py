@@ -12,8 +12,24 @@ from pathlib import Path
 import tiny
 from injection import Disk
 
-SETS = ("defaults.train.checkpoint=0 s",)  # after every step
-CHANGED = ("stage.context.train.epochs=1", "stage.one.store.dtype=float16")
+TOML = (
+    tiny.TOML[: tiny.TOML.index('[[stage]]\nname = "context"')]
+    + """
+[[probe]]
+name = "speaker"
+stages = ["two"]
+labels = "speaker"
+pool = "mean"
+epochs = 2
+[[probe]]
+name = "phones"
+stages = ["one"]
+labels = "phones"
+epochs = 1
+"""
+)
+SETS = ("defaults.train.checkpoint=0 s", "defaults.train.epochs=1")  # a checkpoint after every step
+CHANGED = ("stage.one.store.dtype=float16",)  # the first is encoded again, the second trained again
 LOG = ("events.jsonl", "run.lock", "run.holder.json")  # they tell of a run, and no result depends on them
 TIMED = ("stage.json", "metrics.jsonl", "pipeline.lock.json")  # they hold seconds
 
@@ -84,7 +100,7 @@ def disturbed(folder: Path, kind: str, number: int, calm: dict[str, str]) -> tup
     Returns:
         "untouched" when there are fewer operations, "survived", or what was wrong; and where harm was done.
     """
-    file, run, log = tiny.write_pipeline(folder), folder / "run", folder / "harm.log"
+    file, run, log = tiny.write_pipeline(folder, TOML), folder / "run", folder / "harm.log"
     lines = commands(file, run)
 
     def work() -> int:

@@ -9,6 +9,7 @@ The scenario is scenario.py's, the harms are injection.py's. Prints what did not
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import random
 import shutil
@@ -38,10 +39,12 @@ def imported() -> None:
     import stagewise.runs.verify
     import stagewise.stores.create  # noqa: F401
 
+    gc.freeze()  # a child that collects garbage need not look at what was imported
+
 
 def undisturbed(folder: Path) -> dict[str, str]:
     """Return the results of a run without harm."""
-    file, run = tiny.write_pipeline(folder), folder / "run"
+    file, run = tiny.write_pipeline(folder, scenario.TOML), folder / "run"
     code = scenario.child(lambda: scenario.carry_out(scenario.commands(file, run)), folder / "words.txt")
     assert code == 0, (folder / "words.txt").read_text()
     return scenario.results(run)
