@@ -173,7 +173,7 @@ def disk_errors(path: Path) -> Iterator[None]:
             ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise DiskError(
-                f"cannot write {path} ({error.strerror}): make the run folder writable or name another one with --run."
+                f"cannot write {path} ({error.strerror}): make its folder writable, or name another one (--run, --out)."
             ) from error
         if error.errno == errno.EIO:
             raise DiskError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stagewise import atomic
-from stagewise.config import Pipeline, load_pipeline
+from stagewise.config import Pipeline, load_pipeline, refusals
 from stagewise.datasets.base import Dataset, Expected
 from stagewise.errors import ConfigError, DiskError, IntegrityError
 from stagewise.memory.release import release_memory
@@ -87,7 +87,7 @@ def make(
         StagewiseError: anything a user can act on.
     """
     _check_names(pipeline, until or only, probe)
-    with run.writing(), stoppable() as stop:
+    with run.writing(), stoppable() as stop, atomic.disk_errors(run.path):
         _forget_damaged_lock(run, report)
         if fresh or (only is not None and anew):
             # Nothing is deleted for a pipeline that could not be run.
@@ -98,6 +98,7 @@ def make(
         if only is not None and anew:
             _start_anew(pipeline, run, only, report)
         plan = plan_pipeline(pipeline, run, report, need_data=True)
+        stop.check("nothing was begun yet.")
         _carry_out(plan, stop, report, until, only, probe)
 
 
@@ -109,8 +110,9 @@ def plan_pipeline(pipeline: Pipeline, run: RunFolder, report: Report = quiet, ne
     """
     device, kind = device_of(pipeline), dataset_kind(pipeline)
     size: Dataset | Expected | None = None
-    if not need_data and not kind.is_there(**pipeline.data.arguments):
-        size = kind.expected(**pipeline.data.arguments)
+    with refusals(pipeline.data, pipeline.where("data")):
+        if not need_data and not kind.is_there(**pipeline.data.arguments):
+            size = kind.expected(**pipeline.data.arguments)
     if size is None:
         size = build_dataset(pipeline)
         for item in size.bad:

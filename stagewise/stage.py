@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from stagewise import atomic
 from stagewise.encoding.encode import Chain, Encoded, encode
 from stagewise.environment import environment
-from stagewise.errors import DiskFull
+from stagewise.errors import DiskFull, NumberError
 from stagewise.inputs import input_of, load_weights
 from stagewise.planning.actions import adoptable
 from stagewise.planning.plan import Plan
@@ -23,6 +24,7 @@ from stagewise.stores.files import list_files
 from stagewise.stores.layout import STORE
 from stagewise.train_stages import train_stages
 
+SATURATED = 1e-3  # share of the values of an int8 store that may be cut without a word
 KEPT = ("train", "memory", "health", "below")  # what training leaves, whatever is encoded with the weights
 
 
@@ -96,6 +98,8 @@ def _encode(stage: StagePlan, chain: Chain, stop: Stop, report: Callable[..., No
                 stop,
                 lambda kind, **facts: report(kind, stage=stage.name, **facts),
             )
+        except NumberError as error:
+            raise NumberError(f"stage {stage.name}: {error}") from None
         except DiskFull as error:
             raise DiskFull(
                 f"{error} The rest of this store needs up to {disk_text(_missing_bytes(stage))} more."
@@ -103,6 +107,14 @@ def _encode(stage: StagePlan, chain: Chain, stop: Stop, report: Callable[..., No
     else:  # a kill came between the manifest and the record
         encoded = Encoded(manifest, 0.0, 0.0)
     manifest = encoded.manifest
+    values = manifest.rows * math.prod(manifest.row_shape)
+    if manifest.saturated > SATURATED * values:
+        report(
+            "note",
+            text=f"stage {stage.name}: {manifest.saturated / values:.2%} of its values lie outside the range that int8 "
+            "was calibrated for, and were cut to its ends. Are some items much louder than the others? "
+            f'`--set stage.{stage.name}.store.dtype="float16"` keeps them as they are.',
+        )
     return {
         "state": "written",
         "why": stage.policy.why,

@@ -15,6 +15,7 @@ from stagewise.inputs import input_of
 from stagewise.modules.geometry import Geometry
 from stagewise.objectives.base import Supervised
 from stagewise.planning.build import make_trainee
+from stagewise.planning.check import too_short
 from stagewise.planning.plan import Plan
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.planning.weights import weights_below
@@ -150,12 +151,7 @@ def _too_short(dataset: Dataset, windows: Windows | Crops, top: StagePlan, geome
                 f"`--set data.crop={dataset.patch + (most - 1) * dataset.stride}`, or set data.size to enlarge the "
                 "images."
             )
-        raise DataError(
-            f"stage {top.name}: no training item is long enough for a window of {windows.rows} rows, which takes "
-            f"{geometry.window_span(windows.rows)} rows of its input (the longest item has "
-            f"{max(windows.lengths, default=0)}). Lower it, for example with "
-            f"`--set stage.{top.name}.objective.window={max(2, windows.rows // 2)}`."
-        )
+        raise too_short(top, geometry, max(windows.lengths[windows.items], default=0))
     if short:
         report(
             "note",

@@ -1,6 +1,37 @@
-"""For all tests: helpers of this folder can be imported, and tiny tensors are computed in one thread."""
+"""For all tests: helpers of this folder can be imported, tiny tensors are computed in one thread, one run is shared."""
 
 import os
 
 # Before torch is imported; its threads would spend their time waiting for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The folder of tiny.toml and of its finished run, `run`; tests change copies of it alone."""
+    import tiny
+
+    import stagewise
+
+    folder = tmp_path_factory.mktemp("finished")
+    stagewise.run(tiny.write_pipeline(folder), run=folder / "run")
+    return folder
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    """The jobs that are trained."""
+    from stagewise import train_stages
+    from stagewise.training.train import Training
+
+    seen = []
+
+    class Spy(Training):
+        def __init__(self, job, stop, report):
+            seen.append(job)
+            super().__init__(job, stop, report)
+
+    monkeypatch.setattr(train_stages, "Training", Spy)
+    return seen

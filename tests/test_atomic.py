@@ -75,12 +75,12 @@ MESSAGES = {
     "everything committed before is intact.",
     errno.EDQUOT: "disk full at {path}: free some space, then type the same command again; "
     "everything committed before is intact.",
-    errno.EROFS: "cannot write {path} (Read-only file system): make the run folder writable or name another one "
-    "with --run.",
-    errno.EACCES: "cannot write {path} (Permission denied): make the run folder writable or name another one "
-    "with --run.",
-    errno.EPERM: "cannot write {path} (Operation not permitted): make the run folder writable or name another one "
-    "with --run.",
+    errno.EROFS: "cannot write {path} (Read-only file system): make its folder writable, or name another one "
+    "(--run, --out).",
+    errno.EACCES: "cannot write {path} (Permission denied): make its folder writable, or name another one "
+    "(--run, --out).",
+    errno.EPERM: "cannot write {path} (Operation not permitted): make its folder writable, or name another one "
+    "(--run, --out).",
     errno.EIO: "input/output error at {path}: check the disk, then type the same command again; "
     "everything committed before is intact.",
 }

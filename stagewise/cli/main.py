@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -16,6 +19,8 @@ from stagewise.cli.read import clean, doctor, inspect, schema, verify
 from stagewise.cli.report import report
 from stagewise.errors import StagewiseError
 
+TOO_MANY_FILES = "too many open files: type `ulimit -n 4096`, then the same command again."
+
 
 class Commands(click.Group):
     """Turns errors into messages and exit codes; a traceback is shown only when STAGEWISE_DEBUG is set."""
@@ -23,6 +28,7 @@ class Commands(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line and exit: 0 done, 1 failed, 2 usage, 3 integrity, 130 or 143 interrupted."""
         kwargs["standalone_mode"] = False
+        _prepare_streams()
         try:
             code = super().main(*args, **kwargs)
             sys.stdout.flush()
@@ -38,19 +44,61 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             code = _say("stopped at once; everything committed before is intact. Type the same command again.", 130)
         except BrokenPipeError:
-            # Whoever read our output has gone: nothing more to say, also not at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 0  # whoever read our output has gone: nothing more to say
+        except SystemExit as end:  # how rich ends then
+            if not isinstance(end.__context__, BrokenPipeError):
+                raise
             code = 0
+        except OSError as error:
+            if os.environ.get("STAGEWISE_DEBUG"):
+                raise
+            code = _say(_refused(error), 1)
         except Exception as error:  # the last resort: a user gets words, not a traceback
             if os.environ.get("STAGEWISE_DEBUG"):
                 raise
-            code = _say(_unforeseen(error), 1)
+            code = _say(TOO_MANY_FILES if "Too many open files" in str(error) else _unforeseen(error), 1)
+        _finish_streams()
         sys.exit(code if isinstance(code, int) else 0)
 
 
+def _prepare_streams() -> None:
+    """Make sure that there are standard streams, and that they can say everything."""
+    try:
+        while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+            # A stream that was closed: the next file that is opened would get its number, and what is said.
+            os.set_inheritable(number, True)
+        os.close(number)
+    except OSError:
+        return  # no file can be opened: the first one that is needed says so
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+        if number and isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may hold anything
+
+
+def _finish_streams() -> None:
+    """Write out what is left to say; what cannot be written is not tried again at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def _say(message: str, code: int) -> int:
-    click.echo(f"stagewise: {message}", err=True)
+    with suppress(OSError):  # with nobody to tell, the exit code still says it
+        click.echo(f"stagewise: {message}", err=True)
     return code
+
+
+def _refused(error: OSError) -> str:
+    """Say what the system refused, where nothing nearer to it knew more."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return TOO_MANY_FILES
+    if error.filename is None:
+        return f"the output cannot be written, or something cannot be read ({error.strerror or error})."
+    return f"{error.filename}: {error.strerror}: check it, then type the same command again."
 
 
 def _unforeseen(error: Exception) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -20,7 +21,7 @@ Report = Callable[..., None]
 @contextmanager
 def terminal_report() -> Iterator[Report]:
     """Return what `runner` reports to, for as long as the body runs."""
-    console = Console(stderr=True)
+    console = Console(file=cast(TextIO, _Unheard(sys.stderr)))
     if not console.is_terminal:
         yield _Lines(console)
         return
@@ -34,6 +35,25 @@ def terminal_report() -> Iterator[Report]:
     )
     with Progress(*columns, console=console, transient=True) as progress:
         yield _Bars(progress)
+
+
+class _Unheard:
+    """A stream that may go away while a run goes on: a terminal is closed, a pipe's reader ends, a log's disk fills."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 class _Lines:

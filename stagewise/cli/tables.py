@@ -31,7 +31,7 @@ def print_run(facts: dict[str, Any]) -> None:
             f"{peak / whole:.2f}" if whole else "",
             _store(stage["store"]),
         )
-    console.print(table)
+    _print_table(console, table)
     console.print(
         "loss: validation, before → after training. epochs: + is not converged yet. memory: peak of a training "
         f"step. e2e: the same network trained end to end would take {bytes_text(whole)} (predicted).",
@@ -64,7 +64,7 @@ def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:
             f"{probe['majority']:.3f}",
             f"{probe['train_items']:,} / {probe['test_items']:,}",
         )
-    console.print(table)
+    _print_table(console, table)
 
 
 def print_plan(facts: dict[str, Any]) -> None:
@@ -86,7 +86,7 @@ def print_plan(facts: dict[str, Any]) -> None:
             disk_text(store["predicted_bytes"]),
             disk_text(store["float16_bytes"]),
         )
-    console.print(table)
+    _print_table(console, table)
     for stage in facts["stages"]:
         store = stage["store"]
         console.print(
@@ -108,6 +108,19 @@ def print_plan(facts: dict[str, Any]) -> None:
             style="yellow",
             highlight=False,
         )
+
+
+def _print_table(console: Console, table: Table) -> None:
+    """Print a table; where it is too wide, what is in each of its rows, one below the other."""
+    if table.__rich_measure__(console, console.options.update(max_width=1000)).maximum <= console.width:
+        console.print(table)
+        return
+    console.print(str(table.title), soft_wrap=True, highlight=False, markup=False)
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        console.print(str(cells[0]), highlight=False, markup=False)
+        for column, cell in list(zip(table.columns, cells, strict=True))[1:]:
+            if cell:
+                console.print(f"  {column.header}: {cell}", highlight=False, markup=False)
 
 
 def _losses(train: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from stagewise.config.json_schema import json_schema
 from stagewise.config.load import from_json, load_pipeline, load_text, to_json
 from stagewise.config.overrides import Overrides
 from stagewise.config.schema import Data, Objective, Pipeline, Probe, Settings, Spec, Stage, Store, Train
-from stagewise.config.targets import build, resolve
+from stagewise.config.targets import build, refusals, resolve
 
 __all__ = [
     "Data",
@@ -22,6 +22,7 @@ __all__ = [
     "json_schema",
     "load_pipeline",
     "load_text",
+    "refusals",
     "resolve",
     "to_json",
 ]

@@ -11,6 +11,7 @@ from stagewise.config.source import Source
 from stagewise.config.units import Bytes, Duration
 from stagewise.config.wording import shown
 
+MOST = 1 << 20  # of what memory grows with: beyond it sizes do not fit into 64 bits
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 TARGET = r"^([A-Za-z0-9][A-Za-z0-9_-]*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)$"
 DEVICE = r"^(auto|cpu|cuda(:[0-9]{1,3})?)$"
@@ -91,7 +92,7 @@ class Objective(Spec):
     target: str = Field(
         default="infonce", pattern=TARGET, description='The loss: a short name, or "package.module:Class".'
     )
-    window: int = Field(default=128, ge=2, description="Consecutive representation rows scored per item.")
+    window: int = Field(default=128, ge=2, le=MOST, description="Consecutive representation rows scored per item.")
 
 
 class Settings(_Table):
@@ -130,7 +131,7 @@ class Train(_Table):
         description="Epochs at most; training ends at convergence; 0 keeps the random weights.",
     )
     patience: int = Field(default=20, ge=1, description="Epochs without a better validation loss that end training.")
-    batch_size: int = Field(default=8, ge=1, description="Items per optimizer step.")
+    batch_size: int = Field(default=8, ge=1, le=MOST, description="Items per optimizer step.")
     windows_per_item: WindowsPerItem = Field(
         default=1, description='Training windows per item and epoch, or "cover": as many as cover the item.'
     )
@@ -192,10 +193,12 @@ class ProbeDefaults(_Table):
     )
     label_offset: int = Field(default=-1, description="Row i is read against label i + this, for labels per row.")
     hidden: int | None = Field(
-        default=None, ge=1, description="Units of one hidden ReLU layer; a linear probe when absent."
+        default=None, ge=1, le=MOST, description="Units of one hidden ReLU layer; a linear probe when absent."
     )
     epochs: int = Field(default=50, ge=0, description="Epochs of training.")
-    batch_size: int = Field(default=64, ge=1, description="Examples (items, or labelled rows) per optimizer step.")
+    batch_size: int = Field(
+        default=64, ge=1, le=MOST, description="Examples (items, or labelled rows) per optimizer step."
+    )
     optimizer: Spec = Field(
         default=Spec.model_validate({"target": "torch.optim:Adam", "lr": 1e-3}),
         description="A torch optimizer and its arguments.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import pkgutil
 import sys
@@ -18,6 +19,7 @@ from stagewise.errors import ConfigError, StagewiseError
 
 T = TypeVar("T")
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_UNUSABLE_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)  # it is what is written that is wrong
 # What constructors raise when they do not like their arguments; a disk or network failure is not among them.
 _REFUSALS = (
     ArithmeticError,
@@ -88,13 +90,26 @@ def build(spec: Spec, kind: type[T], short_names: Mapping[str, str], where: str,
     problems = list(_argument_problems(made, spec, extra))
     if problems:
         raise ConfigError("\n".join(f"{where}: {problem}" for problem in [*problems, _accepted(made, extra)]))
-    try:
+    with refusals(spec, where):
         return made(**spec.arguments, **extra)
+
+
+@contextmanager
+def refusals(spec: Spec, where: str) -> Iterator[None]:
+    """Say where in the file the arguments stand that a class does not like.
+
+    Raises:
+        ConfigError: the body, which hands it the spec's arguments, fails on them.
+    """
+    try:
+        yield
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     except StagewiseError:
         raise
-    except _REFUSALS as error:
+    except (*_REFUSALS, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _UNUSABLE_PATHS:
+            raise
         words = str(error) or type(error).__name__
         raise ConfigError(f"{where}: {shown(spec.target)} refuses its arguments: {words}") from error
 

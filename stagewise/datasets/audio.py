@@ -6,6 +6,7 @@ Shape suffixes: T samples, C channels.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,10 @@ from stagewise.errors import DataError
 SEEKS_EXACTLY = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
 BLOCK = 65536
 UNKNOWN_LENGTH = 2**62
+# How libsndfile's log tells of a WAV or an OGG that was cut short, which it opens as if that were all of it.
+CUT_WAV = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+CUT_OGG = re.compile(r"^Ogg ?: (Last page lacks an end-of-stream bit|Junk after the last page)", re.MULTILINE)
+STREAMED = 2**31 - 2**16  # sizes from here on are of a writer that did not know how long its WAV would be
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ class _Stream(soundfile.SoundFile):  # type: ignore[misc]
 def probe(path: str) -> Header | str:
     """Look at a file's header and decode its last sample; return what is wrong with it if something is.
 
-    The last sample costs a quarter of a millisecond and finds files that end before their header says.
+    The last sample costs a quarter of a millisecond and finds files that end before their header says. What is
+    damaged inside, or is not a number there, is found when it is read.
     """
     try:
         status = Path(path).stat()
@@ -57,6 +63,8 @@ def probe(path: str) -> Header | str:
                 return "the file holds no samples"
             if header.samples >= UNKNOWN_LENGTH:
                 return "its header does not say how long it is: encode it anew"
+            if _is_cut(file.extra_info):
+                return "it ends before its header says: the file is cut short or damaged"
             if file.seekable():
                 return header if _ends_where_it_says(file) else _cut_short(header.samples)
             return header
@@ -109,6 +117,14 @@ def _ends_where_it_says(file: soundfile.SoundFile) -> bool:
         return len(file.read(1, dtype="float32")) == 1
     except soundfile.SoundFileError:
         return False
+
+
+def _is_cut(log: str) -> bool:
+    """Say whether bytes are missing at the end of a file, from what libsndfile noted when it was opened."""
+    sizes = CUT_WAV.search(log)
+    if sizes is not None:
+        return int(sizes[2]) < int(sizes[1]) < STREAMED
+    return CUT_OGG.search(log) is not None
 
 
 def _cut_short(samples: int) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from stagewise.datasets.audio_files import MEAN, STD, AudioFiles, Labels
 from stagewise.datasets.base import Ints
-from stagewise.datasets.found_files import find_files, items_by_name
+from stagewise.datasets.found_files import find_files, items_by_name, refuse_ambiguous
 from stagewise.datasets.labels import ItemLabels
 from stagewise.datasets.scan import Rules
 from stagewise.datasets.textfiles import read_lines
@@ -101,14 +101,17 @@ def _read_table(root: Path, name: str, path: Path, keys: Sequence[str]) -> ItemL
     file_column, value_column = header.index("file"), header.index(name)
     items = items_by_name(keys)
     values = [""] * len(keys)
-    known = 0
+    known: set[int] = set()
     for number, row in numbered_rows:
         if len(row) != len(header):
             raise DataError(f"{path}:{number}: {len(row)} columns where the first line has {len(header)}.")
-        item = items.get(row[file_column])
+        item, where = items.get(row[file_column]), f"{path}:{number}: {row[file_column]}"
+        refuse_ambiguous(item, where)
+        if item in known:
+            raise DataError(f"{where} is here a second time: delete one of the two lines.")
         if item is not None:
             values[item] = row[value_column]
-            known += 1
+            known.add(item)
     if not known:
         raise DataError(f"{path}: none of its files is in the data set: write paths as '{keys[0]}'.")
     return ItemLabels.from_names(values)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import sys
 from typing import Any, BinaryIO
 
@@ -97,6 +98,9 @@ def serve(requests: dict[str, Any], out: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
+    # A signal to the whole process group is for the run to answer, which ends this process when it wants to.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever the library prints must not get between the answers
     serve(json.load(sys.stdin), answers)

@@ -59,13 +59,22 @@ def find_files(root: Path, suffixes: Sequence[str], kind: str, key: str) -> tupl
 
 
 def items_by_name(names: Sequence[str]) -> dict[str, int]:
-    """Map every name, and every name without its suffix where that means one file only, to its item."""
+    """Map every name to its item, and every name without its suffix too; AMBIGUOUS where that means several files."""
     items: dict[str, int] = {}
     for item, name in enumerate(names):
         stem = name[: name.rindex(".")]
         items[stem] = AMBIGUOUS if stem in items else item
-    unique = {stem: item for stem, item in items.items() if item != AMBIGUOUS}
-    return unique | {name: item for item, name in enumerate(names)}
+    return items | {name: item for item, name in enumerate(names)}
+
+
+def refuse_ambiguous(item: int | None, where: str) -> None:
+    """Refuse a name without its suffix that means several files.
+
+    Raises:
+        DataError: the item is AMBIGUOUS.
+    """
+    if item == AMBIGUOUS:
+        raise DataError(f"{where} is the name of several files: write it with its suffix.")
 
 
 def _name_problem(name: str) -> str | None:

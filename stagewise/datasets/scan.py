@@ -36,8 +36,11 @@ class Rules:
 
     def __post_init__(self) -> None:
         check_policy(self.bad_items)
-        if self.sample_rate < 1:
-            raise ConfigError(f"data.sample_rate is {self.sample_rate}: set it to a number above 0, as 16000.")
+        if type(self.sample_rate) is not int or self.sample_rate < 1:
+            raise ConfigError(f"data.sample_rate is {self.sample_rate!r}: set it to a whole number above 0, as 16000.")
+        for name in ("resample", "mono"):
+            if type(value := getattr(self, name)) is not bool:
+                raise ConfigError(f"data.{name} is {value!r}: set it to true or false.")
         if not self.std > 0:
             raise ConfigError(f"data.std is {self.std}: set it to a number above 0.")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from stagewise.datasets.found_files import refuse_ambiguous
 from stagewise.datasets.textfiles import read_lines
 from stagewise.errors import ConfigError, DataError
 
@@ -27,7 +28,7 @@ def read_split_lists(splits: Mapping[str, str], find: Find) -> dict[str, set[int
 
     Raises:
         ConfigError: `splits` does not name exactly `train` and `test`.
-        DataError: a list is missing or empty, a listed key is not there, or is in both lists.
+        DataError: a list is missing or empty, a listed key is not there, names several files, or is in both lists.
     """
     if not isinstance(splits, Mapping) or set(splits) != {"train", "test"}:
         raise ConfigError('data.splits must name two files of keys: splits = { train = "…", test = "…" }.')
@@ -38,6 +39,7 @@ def read_split_lists(splits: Mapping[str, str], find: Find) -> dict[str, set[int
         missing: list[str] = []
         for number, key in read_lines(path):
             item = find(key)
+            refuse_ambiguous(item, f"{path}:{number}: {key}")
             if item is None:
                 missing.append(f"{path}:{number}: {key}")
             else:

@@ -115,8 +115,10 @@ class SyntheticSpeech(LibriSpeech):
     @classmethod
     def expected(cls, **arguments: Any) -> Expected | None:
         """Return how many sentences these arguments make, and about how many samples."""
-        items = arguments.get("voices", DEFAULT_VOICES) * arguments.get("sentences", DEFAULT_SENTENCES)
-        return Expected(items, items * MEAN_SAMPLES, "estimate from the mean length of a sentence")
+        voices = arguments.get("voices", DEFAULT_VOICES)
+        items = voices * arguments.get("sentences", DEFAULT_SENTENCES)
+        source = "estimate from the mean length of a sentence"
+        return Expected(items, items * MEAN_SAMPLES, source, classes={"speaker": voices})
 
 
 def _settings_and_folder(root: str, voices: int, sentences: int, seed: int) -> tuple[dict[str, int], Path]:

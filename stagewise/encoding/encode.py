@@ -17,6 +17,7 @@ import torch
 
 from stagewise.encoding.stream import stream
 from stagewise.environment import machine
+from stagewise.errors import NumberError
 from stagewise.memory.release import release_memory
 from stagewise.modules.geometry import Geometry
 from stagewise.modules.patch_stage import means
@@ -144,7 +145,12 @@ def encode(
 
 
 def calibrate(chain: Chain, stop: Stop) -> Scaling:
-    """Find the range of every channel over a sample that is the same in every run."""
+    """Find the range of every channel over a sample that is the same in every run.
+
+    Raises:
+        NumberError: a value is NaN or infinite.
+        Interrupted: a signal asked to stop.
+    """
     low_C = np.full(chain.channels, np.inf, np.float32)
     high_C = np.full(chain.channels, -np.inf, np.float32)
     present = np.flatnonzero(chain.lengths)
@@ -152,6 +158,11 @@ def calibrate(chain: Chain, stop: Stop) -> Scaling:
         seen = 0
         for rows in chain.rows(int(item)):
             rows_NC = rows.reshape(-1, chain.channels)
+            if not np.isfinite(rows_NC).all():
+                raise NumberError(
+                    f"rows of item {item} hold NaN or infinity. Check this item of the data; if it is sound, the "
+                    "frozen encoder cannot be used: Lower lr in its [[stage]]. Then type the same command again."
+                )
             low_C, high_C = np.minimum(low_C, rows_NC.min(0)), np.maximum(high_C, rows_NC.max(0))
             stop.check("nothing of this store was written yet.")
             if (seen := seen + len(rows)) >= CALIBRATION_ROWS:

@@ -9,6 +9,20 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+MOST = 1 << 20  # of anything that is counted for every row: more is a slip of the finger, and no memory would hold it
+
+
+def check_count(name: str, value: int, least: int = 1) -> None:
+    """Refuse a number of steps, negatives, … out of range.
+
+    Raises:
+        ValueError: it is below `least` or above MOST.
+    """
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+    if value > MOST:
+        raise ValueError(f"{name} must be at most {MOST:,}, not {value:,}")
+
 
 def linear_maps(count: int, rows: int, columns: int) -> nn.Parameter:
     """Make `count` linear maps (count, rows, columns), each with torch's own start."""

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stagewise.objectives.base import Objective, Score
+from stagewise.objectives.base import Objective, Score, check_count
 
 
 class DeepInfoMax(Objective):
@@ -40,8 +40,7 @@ class DeepInfoMax(Objective):
         super().__init__()
         if loss not in ("infonce", "jsd"):
             raise ValueError(f'loss must be "infonce" or "jsd", not {loss!r}')
-        if units < 1:
-            raise ValueError(f"units must be at least 1, not {units}")
+        check_count("units", units)
         self.loss = loss
         self.local_head, self.global_head = _Head(z_channels, units), _Head(c_channels, units)
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stagewise.objectives.base import Objective, Score, linear_maps
+from stagewise.objectives.base import Objective, Score, check_count, linear_maps
 from stagewise.objectives.contrast import Contrast
 from stagewise.objectives.negatives import DRAWS, Draw, draw_negatives
 
@@ -39,10 +39,11 @@ class InfoNCE(Objective):
         draw: Draw = "batch",
     ) -> None:
         super().__init__()
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, not {steps}")
+        check_count("steps", steps)
         if negatives != "all" and (not isinstance(negatives, int) or negatives < 1):
             raise ValueError(f'negatives must be at least 1, or "all", not {negatives!r}')
+        if negatives != "all":
+            check_count("negatives", negatives)
         if draw not in DRAWS:
             raise ValueError(f"draw must be one of {', '.join(DRAWS)}, not {draw!r}")
         self.steps, self.negatives, self.draw = steps, negatives, draw

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from stagewise.objectives.base import Objective, Score, linear_maps
+from stagewise.objectives.base import Objective, Score, check_count, linear_maps
 
 Grads = tuple[Tensor | None, Tensor | None, Tensor | None]
 
@@ -41,8 +41,7 @@ class GridInfoNCE(Objective):
     def __init__(self, z_channels: int, c_channels: int, steps: int = 5, skip: int = 1, negatives: int = 16) -> None:
         super().__init__()
         for name, value, least in (("steps", steps, 1), ("skip", skip, 0), ("negatives", negatives, 1)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, not {value}")
+            check_count(name, value, least)
         self.steps, self.skip, self.negatives = steps, skip, negatives
         self.W_KDC = linear_maps(steps, c_channels, z_channels)
 

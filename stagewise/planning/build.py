@@ -118,6 +118,8 @@ def build_stages(pipeline: Pipeline, data: Input, device: torch.device) -> list[
             torch.manual_seed(derive_seed(pipeline.pipeline.seed, config.name, "init"))
             module = build_module(pipeline, config, shape, device)
             objective = _objective(pipeline, config, module, data)
+        optimizer = config.train.optimizer
+        resolve(optimizer.target, torch.optim.Optimizer, {}, pipeline.where(f"stage.{config.name}.train.optimizer"))
         geometry, shape = geometry + module.geometry, module.out_shape
         rows = config.objective.window if data.crop is None else data.crop[0] * data.crop[1]
         # What no stage reads is kept for the probes, which read the mean of a patch.

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from stagewise.config import Pipeline
 from stagewise.datasets.base import Dataset, Expected
 from stagewise.errors import ConfigError, DataError
+from stagewise.modules.geometry import Geometry
 from stagewise.objectives.base import Supervised
 from stagewise.planning.stage_plan import StagePlan
 
@@ -22,6 +26,8 @@ def check_stages(pipeline: Pipeline, stages: Sequence[StagePlan], size: Dataset 
     """
     for stage in stages:
         _check_kind(pipeline, stage, size)
+        if isinstance(size, Dataset) and size.grids is None:
+            _check_length(stages, stage, size)
         if len(stage.together) > 1:
             _check_in_sync(pipeline, stage, stages[stage.together[-1]])
         elif stage.built.config.train.every != 1 and pipeline.pipeline.schedule == "iterative":
@@ -43,11 +49,68 @@ def _check_kind(pipeline: Pipeline, stage: StagePlan, size: Dataset | Expected) 
             f"{pipeline.where(f'{key}.objective')}: it needs one class per {needed}, and label "
             f"'{objective.labels}' is one per {given}. Set its `pool` to suit, or name another label."
         )
-    if kind == "item" and (size.item_labels(objective.labels)[size.split("train")] < 0).all():
+    check_classes(
+        size,
+        objective.labels,
+        pipeline.where(f"{key}.objective"),
+        "Give the data its labels (images lie in one folder per class), or choose an objective that needs none.",
+    )
+
+
+def check_classes(dataset: Dataset, label: str, where: str, remedy: str) -> None:
+    """Refuse a label by which no two training items, or frames, can be told apart.
+
+    Raises:
+        DataError: none of them has it, or all have the same class.
+    """
+    classes = some_classes(dataset, label, dataset.split("train"))
+    if not classes:
+        raise DataError(f"{where}: no training item has a label '{label}'. {remedy}")
+    if len(classes) == 1:
+        (name,) = (dataset.label_classes(label)[number] for number in classes)
         raise DataError(
-            f"{pipeline.where(f'{key}.objective')}: no training item has a label '{objective.labels}'. Give the data "
-            "its labels (images lie in one folder per class), or choose an objective that needs none."
+            f"{where}: all training items have the same label '{label}', '{name}': there is nothing to tell apart. "
+            f"{remedy}"
         )
+
+
+def some_classes(dataset: Dataset, label: str, items: npt.NDArray[np.int64]) -> set[int]:
+    """Return classes that some items have: all if there are none or one, else two or more of them."""
+    if dataset.label_kind(label) == "item":
+        return set(dataset.item_labels(label)[items].tolist()) - {-1}
+    found = set[int]()
+    for item in items.tolist():
+        labels = dataset.frame_labels(label, item)
+        if labels is not None:
+            found |= set(np.unique(labels.classes).tolist()) - {-1}
+        if len(found) > 1:
+            break
+    return found
+
+
+def _check_length(stages: Sequence[StagePlan], stage: StagePlan, size: Dataset) -> None:
+    """Refuse recordings of which none is long enough for a window, before those below are trained in vain."""
+    first, top = stages[stage.together[0]], stages[stage.together[-1]]
+    if stage is not top or stage.record is not None or not stage.built.config.train.epochs:
+        return
+    below, geometry = Geometry(), Geometry()
+    for other in stages[: top.index]:
+        geometry += other.built.module.geometry
+        if other.index < first.index and other.store_state == "written":
+            below, geometry = other.built.geometry, Geometry()
+    longest = below.rows(int(size.lengths[size.pool()].max(initial=0)))
+    if not geometry.window_starts(longest, stage.built.rows):
+        raise too_short(stage, geometry, longest)
+
+
+def too_short(stage: StagePlan, geometry: Geometry, longest: int) -> DataError:
+    """Say that no item is long enough for a window."""
+    rows = stage.built.rows
+    return DataError(
+        f"stage {stage.name}: no training item is long enough for a window of {rows} rows, which takes "
+        f"{geometry.window_span(rows)} rows of its input (the longest item has {longest}). Lower it, for example with "
+        f"`--set stage.{stage.name}.objective.window={max(2, rows // 2)}`."
+    )
 
 
 def _check_in_sync(pipeline: Pipeline, stage: StagePlan, top: StagePlan) -> None:

@@ -22,7 +22,8 @@ def stage_identity(pipeline: Pipeline, stage: BuiltStage, below: str, policy: Po
     Args:
         pipeline: for the seed and the held-out part.
         stage: with its precision resolved.
-        below: fingerprint of the stage below, or of the data set for the first one.
+        below: fingerprint of the stage below, or of the data set for the first one, which also depends on the source
+            of a data set of one's own.
         policy: of its store.
     """
     config = stage.config
@@ -31,6 +32,8 @@ def stage_identity(pipeline: Pipeline, stage: BuiltStage, below: str, policy: Po
         if train.get(name) == nothing:
             del train[name]
     specs = [(config.encoder, modules.SHORT_NAMES), (config.context, modules.SHORT_NAMES)]
+    if config is pipeline.stage[0]:
+        specs.append((pipeline.data, datasets.SHORT_NAMES))
     identity: dict[str, Any] = {
         "name": config.name,
         "below": below,

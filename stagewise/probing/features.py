@@ -16,6 +16,7 @@ import numpy.typing as npt
 from stagewise import atomic
 from stagewise.datasets.base import Dataset
 from stagewise.encoding.encode import Chain
+from stagewise.errors import NumberError
 from stagewise.stopping import Stop
 from stagewise.windows.align import Alignment
 
@@ -57,6 +58,7 @@ class PooledFeatures(Features):
             for rows in chain.rows(item):
                 total_C += rows.sum(0, dtype=np.float64)
             self.means_NC[number] = total_C / lengths[item]
+            _check(self.means_NC[number], dataset, item)
             stop.check("the stages are complete; this probe starts again.")
             report("probe", items=number + 1, of=len(self.items))
 
@@ -131,11 +133,12 @@ class RowFeatures(Features):
             for item in np.flatnonzero(counts).tolist():
                 wanted, passed = self._labelled_rows(item), 0
                 for rows in self.chain.rows(item):
-                    inside = wanted[(wanted >= passed) & (wanted < passed + len(rows))] - passed
+                    inside = rows[wanted[(wanted >= passed) & (wanted < passed + len(rows))] - passed]
+                    _check(inside, self.dataset, item)
                     if rows_NC is None:
-                        file.write(rows[inside].tobytes())
+                        file.write(inside.tobytes())
                     else:
-                        rows_NC[begin : begin + len(inside)] = rows[inside]
+                        rows_NC[begin : begin + len(inside)] = inside
                     begin, passed = begin + len(inside), passed + len(rows)
                     stop.check("the stages are complete; this probe starts again.")
                 report("probe", items=item + 1, of=len(counts))
@@ -144,3 +147,12 @@ class RowFeatures(Features):
         # A mapping keeps the bytes until the probe is done, and no kill can leave them behind.
         scratch.unlink()
         return rows_NC
+
+
+def _check(x: Floats, dataset: Dataset, item: int) -> None:
+    """Refuse what a probe would silently take for its first class."""
+    if not np.isfinite(x).all():
+        raise NumberError(
+            f"the representation of {dataset.keys[item]} holds NaN or infinity; the probe is not fitted. Check this "
+            "item, or train the stage again with a lower learning rate, then type the same command again."
+        )

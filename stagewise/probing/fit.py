@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stagewise.errors import NumberError
 from stagewise.probing.features import Features
 from stagewise.seeds import derive_seed
 from stagewise.stopping import Stop
@@ -74,6 +75,10 @@ def fit(
         device: where the probe is fitted.
         stop: asked after every step.
         report: told ("fit", epoch=…, of=…) after every epoch.
+
+    Raises:
+        NumberError: the probe diverges.
+        Interrupted: a signal asked to stop.
     """
     train_S = np.flatnonzero(np.isin(features.items, train))
     test_S = np.flatnonzero(np.isin(features.items, test))
@@ -92,6 +97,11 @@ def fit(
             optim.step()
             optim.zero_grad(set_to_none=True)
             stop.check("the stages are complete; this probe starts again.")
+        if not all(bool(torch.isfinite(p).all()) for p in probe.parameters()):  # a NaN stays, once it is there
+            raise NumberError(
+                f"its weights are NaN or infinite after epoch {epoch + 1}; nothing of it is kept. Lower the learning "
+                "rate of its optimizer, then type the same command again."
+            )
         report("fit", epoch=epoch + 1, of=epochs)
 
     items, place_S = np.unique(features.items[test_S], return_inverse=True)

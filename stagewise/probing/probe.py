@@ -14,10 +14,10 @@ from stagewise import atomic
 from stagewise.config import Probe
 from stagewise.datasets.base import Dataset
 from stagewise.encoding.encode import Chain
-from stagewise.errors import DataError
+from stagewise.errors import DataError, NumberError
 from stagewise.modules.geometry import Geometry
 from stagewise.probing.features import Features, PooledFeatures, RowFeatures
-from stagewise.probing.fit import fit
+from stagewise.probing.fit import Fitted, fit
 from stagewise.probing.interval import over_items, wilson
 from stagewise.runs.probe_record import RESULT, TENSORS
 from stagewise.seeds import derive_seed
@@ -58,18 +58,29 @@ def run_probe(job: ProbeJob, folder: Path, stop: Stop, report: Callable[..., Non
 
     Raises:
         DataError: there is nothing to train or to test on.
+        NumberError: a representation is NaN or infinite, or the probe diverges.
         Interrupted: a signal asked to stop.
     """
-    probe, seed = job.probe, derive_seed(job.seed, job.probe.name, job.stage)
     folder.mkdir(parents=True, exist_ok=True)
     atomic.sweep(folder)
+    try:
+        fitted = _fit(job, folder, stop, report)
+    except NumberError as error:
+        raise NumberError(f"probe {job.probe.name} on stage {job.stage}: {error}") from None
+    result = _result(job, fitted) | {"sha256": write_tensors(folder / TENSORS, fitted.tensors)}
+    atomic.write_sealed(folder / RESULT, result)
+    return result
+
+
+def _fit(job: ProbeJob, folder: Path, stop: Stop, report: Callable[..., None]) -> Fitted:
+    probe = job.probe
     if probe.pool:
         features: Features = PooledFeatures(job.chain, job.dataset, probe.labels, stop, report)
     else:
         alignment = Alignment(job.geometry, probe.label_offset)
         scratch = folder / f"rows{atomic.PARTIAL}"
         features = RowFeatures(job.chain, job.dataset, probe.labels, alignment, scratch, stop, report)
-    fitted = fit(
+    return fit(
         features,
         job.dataset.split("train"),
         job.dataset.split("test"),
@@ -78,11 +89,19 @@ def run_probe(job: ProbeJob, folder: Path, stop: Stop, report: Callable[..., Non
         probe.epochs,
         probe.batch_size,
         job.optimizer,
-        seed,
+        _seed(job),
         job.chain.device,
         stop,
         report,
     )
+
+
+def _seed(job: ProbeJob) -> int:
+    return derive_seed(job.seed, job.probe.name, job.stage)
+
+
+def _result(job: ProbeJob, fitted: Fitted) -> dict[str, Any]:
+    probe = job.probe
     for part, items in (("training", fitted.train_items), ("test", fitted.test_items)):
         if not items:
             raise DataError(
@@ -90,8 +109,8 @@ def run_probe(job: ProbeJob, folder: Path, stop: Stop, report: Callable[..., Non
                 f"{job.stage}. Check data.splits and the labels."
             )
     right, rows = int(fitted.correct_I.sum()), int(fitted.rows_I.sum())
-    interval = wilson(right, rows) if probe.pool else over_items(fitted.correct_I, fitted.rows_I, seed)
-    result = {
+    interval = wilson(right, rows) if probe.pool else over_items(fitted.correct_I, fitted.rows_I, _seed(job))
+    return {
         "format": 1,
         "name": probe.name,
         "stage": job.stage,
@@ -110,7 +129,4 @@ def run_probe(job: ProbeJob, folder: Path, stop: Stop, report: Callable[..., Non
         "hidden": probe.hidden,
         "fingerprint": job.fingerprint,
         "weights": job.weights,
-        "sha256": write_tensors(folder / TENSORS, fitted.tensors),
     }
-    atomic.write_sealed(folder / RESULT, result)
-    return result

@@ -16,10 +16,11 @@ from stagewise.encoding.encode import Chain
 from stagewise.errors import ConfigError, DataError
 from stagewise.inputs import input_of, load_weights
 from stagewise.planning.build import build_dataset, make_optimizer
+from stagewise.planning.check import check_classes, some_classes
 from stagewise.planning.identity import probe_identity
 from stagewise.planning.plan import Plan
 from stagewise.probing.probe import ProbeJob, run_probe
-from stagewise.runs.probe_record import read_probe
+from stagewise.runs.probe_record import probe_problem, read_probe
 from stagewise.runs.record import WEIGHTS
 from stagewise.stopping import Stop
 from stagewise.windows.centre import CentreSource
@@ -94,15 +95,11 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
 
 
 def _check_labelled(probe: Probe, dataset: Dataset) -> None:
-    if dataset.label_kind(probe.labels) == "item":
-        known = dataset.item_labels(probe.labels) >= 0
-        for split in ("train", "test"):
-            if not known[dataset.split(split)].any():
-                words = "training" if split == "train" else "test"
-                raise DataError(
-                    f"probe {probe.name}: no {words} item has a label '{probe.labels}'. Check data.splits and the "
-                    "labels (images lie in one folder per class), or leave the probe out."
-                )
+    where = f"probe {probe.name}"
+    remedy = "Check data.splits and the labels (images lie in one folder per class), or leave the probe out."
+    check_classes(dataset, probe.labels, where, remedy)
+    if not some_classes(dataset, probe.labels, dataset.split("test")):
+        raise DataError(f"{where}: no test item has a label '{probe.labels}'. {remedy}")
 
 
 def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Callable[..., None]) -> None:
@@ -116,8 +113,10 @@ def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Cal
     weights = record["files"][WEIGHTS]
     known = read_probe(planned.folder, probe.name)
     if known is not None:
-        if known.get("weights") == weights:
+        if known.get("weights") == weights and not (problem := probe_problem(planned.folder, probe.name)):
             return
+        if known.get("weights") == weights:
+            report("note", text=f"{problem} It is fitted again.")
         atomic.remove(planned.folder)
     source: Source
     if probe.data is None:

@@ -9,6 +9,7 @@ from stagewise import atomic
 from stagewise.datasets.base import Dataset
 from stagewise.errors import IntegrityError
 from stagewise.runs.folder import RunFolder
+from stagewise.runs.shape import DataFacts, checked
 
 DATA = "data.json"
 REMEDY = "Delete it and type `stagewise run FILE` to write it again."
@@ -39,4 +40,5 @@ def read_data(run: RunFolder) -> dict[str, Any] | None:
     Raises:
         IntegrityError: it is not what was written.
     """
-    return atomic.read_sealed(run.path / DATA, REMEDY) if (run.path / DATA).exists() else None
+    path = run.path / DATA
+    return checked(DataFacts, atomic.read_sealed(path, REMEDY), path, REMEDY) if path.exists() else None

@@ -7,14 +7,14 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from stagewise import atomic
-from stagewise.errors import ConfigError, IntegrityError, StagewiseError
+from stagewise.errors import ConfigError, StagewiseError
 
 if TYPE_CHECKING:
     from stagewise.config import Pipeline
@@ -48,10 +48,9 @@ class RunFolder:
         if not path.exists():
             return None
         remedy = "Type `stagewise run FILE` with its pipeline file to write it again."
-        content = atomic.read_sealed(path, remedy)
-        if content.get("format") != 1:
-            raise IntegrityError(f"{path} is not of format 1. {remedy}")
-        return content
+        from stagewise.runs.shape import Lock, checked  # help needs no pydantic
+
+        return checked(Lock, atomic.read_sealed(path, remedy), path, remedy)
 
     def lock(self, content: dict[str, Any]) -> None:
         """Write `pipeline.lock.json`, unless it says that already."""
@@ -68,11 +67,16 @@ class RunFolder:
         """Be the only writer of this run while the body runs; the operating system frees a dead one's lock.
 
         Raises:
+            ConfigError: the folder is a file, or something in it is a symbolic link.
             StagewiseError: another process is writing.
             DiskError: the folder cannot be written.
         """
+        self._refuse_links()
         with atomic.disk_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError):
+                raise ConfigError(f"{self.path} is, or lies below, a file: name another folder with --run.") from None
             lock = FileLock(self.path / "run.lock", timeout=0)
             holder = self.path / "run.holder.json"
             try:
@@ -80,24 +84,37 @@ class RunFolder:
             except Timeout:
                 raise StagewiseError(f"{self.path} is in use by {_who(holder)}: wait for it, or stop it.") from None
         try:
+            since = time.strftime("%H:%M", time.localtime())
+            atomic.write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
             for folder in (self.path, self.path / "stages", self.path / "probes"):
                 if folder.is_dir():
                     atomic.sweep(folder)
-            since = time.strftime("%H:%M", time.localtime())
-            atomic.write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
             yield
-            holder.unlink(missing_ok=True)
         finally:
+            with suppress(OSError):  # it says nothing once the lock is free
+                holder.unlink(missing_ok=True)
             lock.release()
+
+    def _refuse_links(self) -> None:
+        """Refuse to write to, or delete, what lies elsewhere; the run directory itself may be a link."""
+        for folder, folders, files in os.walk(self.path):
+            for name in (*folders, *files):
+                path = Path(folder, name)
+                if path.is_symlink():
+                    raise ConfigError(
+                        f"{path} is a symbolic link, and nothing is written or deleted through one. Type `rm {path}`, "
+                        "and move what it names to its place if it is still wanted; to keep a run on another disk, "
+                        "make the whole run directory a link."
+                    )
 
     def remember(self) -> None:
         """Make this the run that commands without a run use, if it lies below the current folder."""
-        try:
-            relative = self.path.resolve().relative_to(Path.cwd().resolve())
-        except ValueError:
-            return
-        LAST.parent.mkdir(exist_ok=True)
-        atomic.write_bytes(LAST, f"{relative.as_posix()}\n".encode())
+        # As it was named first: `runs` may be a link to another disk.
+        for path in (self.path.absolute(), self.path.resolve()):
+            if path.is_relative_to(Path.cwd()) and ".." not in path.parts:
+                LAST.parent.mkdir(exist_ok=True)
+                atomic.write_bytes(LAST, os.fsencode(f"{path.relative_to(Path.cwd()).as_posix()}\n"))
+                return
 
 
 def find_run(path: Path | None) -> RunFolder:
@@ -111,7 +128,7 @@ def find_run(path: Path | None) -> RunFolder:
             raise ConfigError(
                 "no run was made below this folder yet: type `stagewise run FILE`, or name one with --run."
             )
-        path = Path(LAST.read_text().strip())
+        path = LAST if LAST.is_dir() else Path(os.fsdecode(LAST.read_bytes().strip()))
     if not (path / LOCK_FILE).exists():
         raise ConfigError(f"{path} is not a run (it has no {LOCK_FILE}): type `stagewise run FILE`, or name another.")
     return RunFolder(path)

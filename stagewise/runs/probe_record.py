@@ -7,6 +7,7 @@ from typing import Any
 
 from stagewise import atomic
 from stagewise.errors import IntegrityError
+from stagewise.runs.shape import ProbeResult, checked
 
 RESULT = "probe.json"
 TENSORS = "probe.safetensors"
@@ -26,11 +27,7 @@ def read_probe(folder: Path, name: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     remedy = f"Delete {folder} and type `stagewise probe {name}`."
-    result = atomic.read_sealed(path, remedy)
-    try:
-        return {**result, "value": float(result["value"]), "interval": list(result["interval"])}
-    except (KeyError, TypeError, ValueError):
-        raise IntegrityError(f"{path} is damaged. {remedy}") from None
+    return checked(ProbeResult, atomic.read_sealed(path, remedy), path, remedy)
 
 
 def probe_problem(folder: Path, name: str) -> str:

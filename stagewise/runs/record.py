@@ -11,6 +11,7 @@ from typing import Any
 
 from stagewise import atomic
 from stagewise.errors import IntegrityError
+from stagewise.runs.shape import Record, Trained, checked
 
 RECORD = "stage.json"
 TRAINED = "trained.json"  # between the end of training and the end of encoding
@@ -44,9 +45,9 @@ def read_trained(folder: Path, fingerprint: str | None = None) -> dict[str, Any]
     if not (folder / TRAINED).exists():
         return None
     try:
-        content = atomic.read_sealed(folder / TRAINED, "")
+        content = checked(Trained, atomic.read_sealed(folder / TRAINED, ""), folder / TRAINED, "")
         whole = all(atomic.sha256_of(folder / name) == digest for name, digest in content["files"].items())
-    except (IntegrityError, OSError, KeyError, AttributeError):
+    except (IntegrityError, FileNotFoundError):
         return None
     return content if whole and fingerprint in (None, content.get("fingerprint")) else None
 
@@ -64,24 +65,22 @@ def read_record(folder: Path, with_store: bool = True) -> dict[str, Any] | None:
     path = folder / RECORD
     if not path.exists():
         return None
-    record = atomic.read_sealed(path, REMEDY)
-    try:
-        files, store = dict(record["files"]), record["store"]["state"]
-        if record["format"] != 1 or not set(files) <= set(COVERED) or WEIGHTS not in files:
-            raise ValueError("format")
-        index, name = record["index"], record["name"]
-        if not isinstance(index, int) or not isinstance(name, str) or not isinstance(record["fingerprint"], str):
-            raise TypeError("index, name or fingerprint")
-    except (KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"{path} is damaged ({type(error).__name__}: {error}). {REMEDY}") from None
-    for name, digest in files.items():
+    record = checked(Record, atomic.read_sealed(path, REMEDY), path, REMEDY)
+    store = record["store"]["state"]
+    for name, digest in record["files"].items():
         if name == "store.manifest.json" and (store == "dropped" or not with_store):
             continue
         again = f"Type `stagewise stage {record['name']}` to encode it again."
         remedy = again if name == "store.manifest.json" else REMEDY
         if not (folder / name).exists():
+            if atomic.read_sealed(path, REMEDY) != record:
+                return read_record(folder, with_store)  # its store was dropped in between
             raise IntegrityError(f"{folder / name} is missing. {remedy}")
-        if atomic.sha256_of(folder / name) != digest:
+        try:
+            same = atomic.sha256_of(folder / name) == digest
+        except OSError as error:
+            raise IntegrityError(f"{folder / name} cannot be read ({error.strerror}). {remedy}") from None
+        if not same:
             raise IntegrityError(f"{folder / name} is not what was written. {remedy}")
     return record
 

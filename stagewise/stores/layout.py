@@ -23,6 +23,8 @@ COMPRESS = ("none", "zstd")
 CRC_BYTES = 4  # CRC32C is the last codec of every chunk and of every index
 ENTRY_BYTES = 16  # of a shard's index: uint64 offset and length of one chunk
 SHARD_BYTES = 64 << 20
+# A store is at least so many shards, unless they were small: while one is written, the next one is computed.
+SHARDS, SMALL_SHARD_BYTES = 8, 4 << 20
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,8 @@ class StoreSpec:
         wanted = min(chunk_bytes, self.shard_bytes // 4) // row_bytes
         chunk_rows = min(max(1 << max(wanted.bit_length() - 1, 0), 16), 512)
         in_budget, in_array = self.shard_bytes // (chunk_rows * row_bytes), -(-self.rows // chunk_rows)
-        shard_rows = chunk_rows * max(1, min(in_budget, in_array))
+        enough = max(-(-in_array // SHARDS), SMALL_SHARD_BYTES // (chunk_rows * row_bytes))
+        shard_rows = chunk_rows * max(1, min(in_budget, in_array, enough))
         return Layout(self.rows, self.row_shape, self.dtype, self.compress, chunk_rows, shard_rows)
 
     @property

@@ -142,8 +142,8 @@ class StoreWriter:
         if not (np.isfinite(low) and np.isfinite(high)):
             raise self._bad_number(
                 ~np.isfinite(rows),
-                "hold NaN or infinity: the frozen encoder cannot be used. Lower lr in its [[stage]], "
-                "then type `stagewise run FILE`.",
+                "hold NaN or infinity. Check these items of the data; if they are sound, the frozen encoder cannot be "
+                "used: Lower lr in its [[stage]]. Then type the same command again.",
             )
         if self._scaling is not None:
             self._saturated += self._scaling.quantise(rows, out)[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,8 @@ def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
                 raise IntegrityError(f"{slot / 'state.safetensors'} is not what was written.")
             found.append(Checkpoint(state["number"], state["progress"], read_tensors(slot / "state.safetensors")))
         except (IntegrityError, OSError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.EIO):
+                raise  # too many open files, say: no reason to give up what was trained
             discarded.append(f"checkpoint {slot} is discarded: {error}")
     return max(found, key=lambda c: c.number, default=None), discarded
 

@@ -14,6 +14,8 @@ from stagewise.memory.tracker import category
 from stagewise.modules.stage_module import Crop, StageModule, autocast
 from stagewise.objectives import Objective, Score
 
+GRADIENT_NORM = "gradient_norm"  # name of the metric
+
 
 @dataclass
 class Trainee:
@@ -54,22 +56,30 @@ def train_step(
         y: classes, for an objective that needs them.
 
     Returns:
-        The score before the update; nothing is updated if its loss is not finite.
+        The score before the update, with the norm of the gradient among its metrics; nothing is updated if the loss
+        or the norm is not finite.
     """
     score = gradient(trainee, x_BCT, crop, generator, y)
-    if torch.isfinite(score.loss):
-        update(trainee)
+    norm = gradient_norm(trainee)
+    if torch.isfinite(score.loss + norm):
+        update(trainee, norm)
     else:
         for parameter in trainee.parameters():
             parameter.grad = None
-    return score
+    return Score(score.loss, {**score.metrics, GRADIENT_NORM: norm})
 
 
-def update(trainee: Trainee) -> None:
-    """Take the optimizer's step with the gradient that is there, and free the gradient."""
+def gradient_norm(trainee: Trainee) -> Tensor:
+    """Return the norm of the whole gradient: infinite, too, where its square is, which stops Adam for good."""
+    return torch.nn.utils.get_total_norm([p.grad for p in trainee.parameters() if p.grad is not None])
+
+
+def update(trainee: Trainee, norm: Tensor | None = None) -> None:
+    """Take the optimizer's step with the gradient that is there (and its norm, if that is known), and free it."""
     assert trainee.optimizer is not None
     if trainee.clip_gradient_norm is not None:
-        torch.nn.utils.clip_grad_norm_(trainee.parameters(), trainee.clip_gradient_norm)
+        norm = gradient_norm(trainee) if norm is None else norm
+        torch.nn.utils.clip_grads_with_norm_(trainee.parameters(), trainee.clip_gradient_norm, norm)
     with category("optimizer"):
         trainee.optimizer.step()
     trainee.optimizer.zero_grad(set_to_none=True)

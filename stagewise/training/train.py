@@ -32,8 +32,9 @@ from stagewise.training.checkpoint import (
 )
 from stagewise.training.job import Job, Member, Progress, Report
 from stagewise.training.noise import add_noise, deviations
+from stagewise.training.step import GRADIENT_NORM
 from stagewise.training.together import places, train_together
-from stagewise.training.validate import as_input, drawn, validate
+from stagewise.training.validate import as_input, drawn, named, validate
 from stagewise.windows.draw import Batch
 from stagewise.windows.feed import Feed
 
@@ -130,18 +131,18 @@ class Training:
 
     def _numbers(self, member: Member, score: Score, epoch: int, batch: Batch) -> dict[str, float]:
         numbers = {"loss": score.loss.item()} | {name: value.item() for name, value in score.metrics.items()}
-        if not math.isfinite(numbers["loss"]):
-            items = ", ".join(self.job.keys[item] for item in batch.items.tolist())
+        bad = next((name for name in ("loss", GRADIENT_NORM) if not math.isfinite(numbers[name])), None)
+        if bad is not None:
             kept = (
                 f"the checkpoint of epoch {self.progress.history[member.name][-1]['epoch']} is kept"
                 if self.saves
                 else "nothing is lost"
             )
             raise NumberError(
-                f"stage {member.name}, epoch {epoch}, step {self.progress.step + 1}: the loss is "
-                f"{numbers['loss']} (items {items}); {kept}. Lower the learning rate, for example with "
-                f"`--set stage.{member.name}.train.optimizer.lr=1e-4`, or set train.clip_gradient_norm; "
-                "check these items if it comes back."
+                f"stage {member.name}, epoch {epoch}, step {self.progress.step}: the "
+                f"{bad.replace('_', ' ')} is {numbers[bad]} ({named(self.job, batch)}); {kept}. Lower the "
+                f"learning rate, for example with `--set stage.{member.name}.train.optimizer.lr=1e-4`, or set "
+                "train.clip_gradient_norm; check these items if it comes back."
             )
         return numbers
 
@@ -159,7 +160,7 @@ class Training:
     def _end_epoch(self) -> None:
         """Validate, note the epoch, keep the best weights, and write a checkpoint."""
         progress, job = self.progress, self.job
-        validated, total, seconds = self._validate(), 0.0, round(self._elapsed(), 3)
+        (validated, health), total, seconds = self._validate(), 0.0, round(self._elapsed(), 3)
         records = {}
         for member in job.members:
             record: dict[str, Any] = {"epoch": progress.epoch, "steps": progress.steps}
@@ -174,7 +175,7 @@ class Training:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             progress.best_sha256 = write_tensors(self.checkpoints / name, self._weights())
             progress.best_loss, progress.best_epoch = (total if math.isfinite(total) else None), progress.epoch
-            progress.best_file = name
+            progress.best_file, progress.health = name, health  # of the weights that will be frozen
         for member in job.members:
             progress.history.setdefault(member.name, []).append(records[member.name])
         self._save()
@@ -182,15 +183,11 @@ class Training:
             self.report("epoch", stage=member.name, epochs=job.epochs, **records[member.name])
         self.stop.check(f"{job.says('is', 'are')} saved after epoch {progress.epoch}.")
 
-    def _validate(self) -> dict[str, dict[str, float]]:
-        averages, self.progress.health = validate(self.job)
-        for stage, own in averages.items():
-            if not all(map(math.isfinite, own.values())):
-                raise NumberError(
-                    f"stage {stage}: the validation loss after epoch {self.progress.epoch} is not finite; nothing is "
-                    f"frozen. Lower the learning rate with `--set stage.{stage}.train.optimizer.lr=1e-4`."
-                )
-        return averages
+    def _validate(self) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Any]]]:
+        try:
+            return validate(self.job)
+        except NumberError as error:
+            raise NumberError(f"after epoch {self.progress.epoch}, {error}") from None
 
     def _elapsed(self) -> float:
         now = time.monotonic()

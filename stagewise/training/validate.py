@@ -5,12 +5,14 @@ Legend: B items, C channels of x or z, D channels of c, T rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from stagewise.errors import NumberError
 from stagewise.modules.stage_module import represent
 from stagewise.seeds import derive_seed
 from stagewise.training.health import Health
@@ -40,9 +42,18 @@ def drawn(
     return generators, classes
 
 
+def named(job: Job, batch: Batch) -> str:
+    """Name the items of a batch, for messages."""
+    return "items " + ", ".join(job.keys[item] for item in dict.fromkeys(batch.items.tolist()))
+
+
 @torch.no_grad()
 def validate(job: Job) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Any]]]:
-    """Return every member's loss and metrics over the held-out items, and the health of its rows."""
+    """Return every member's loss and metrics over the held-out items, and the health of its rows.
+
+    Raises:
+        NumberError: a loss is NaN or infinite; the message has still to say after which epoch.
+    """
     for member in job.members:
         member.trainee.stage.eval()
     health = {member.name: Health(member.trainee.stage.c_channels) for member in job.members}
@@ -59,8 +70,15 @@ def validate(job: Job) -> tuple[dict[str, dict[str, float]], dict[str, dict[str,
             z_BCT, c_BDT = stage.window(x_BCT if place.whole else x_BCT[:, :, place.begin : place.end], place.crop)
             score = score_of(member.trainee, z_BCT, c_BDT, generator, y)
             health[member.name].add(c_BDT.flatten(2))
-            for name, value in {"loss": score.loss, **score.metrics}.items():
-                sums[member.name][name] = sums[member.name].get(name, 0.0) + value.item() * len(batch.items)
+            numbers = {name: value.item() for name, value in {"loss": score.loss, **score.metrics}.items()}
+            if not all(map(math.isfinite, numbers.values())):
+                raise NumberError(
+                    f"stage {member.name}: the loss of validation is {numbers['loss']} ({named(job, batch)}); nothing "
+                    "is frozen. Check these items; if they are sound, lower the learning rate with "
+                    f"`--set stage.{member.name}.train.optimizer.lr=1e-4`."
+                )
+            for name, value in numbers.items():
+                sums[member.name][name] = sums[member.name].get(name, 0.0) + value * len(batch.items)
             if member is not job.members[-1]:
                 x_BCT = represent([stage], x_BCT)
         count += len(batch.items)

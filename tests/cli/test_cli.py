@@ -131,6 +131,7 @@ def test_stage_by_number_and_until_and_fresh(tmp_path):
     assert tiny.results(tmp_path / "runs" / "tiny") == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_checkpoints_and_the_run_goes_on(tmp_path, number, code):
     tiny.write_pipeline(tmp_path)

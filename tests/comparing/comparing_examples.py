@@ -3,10 +3,34 @@
 from pathlib import Path
 
 from stagewise import atomic
+from stagewise.config import load_text, to_json
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.record import commit
 
 MEMORY = {"pieces": 1, "by_category": {}}
+STORE = {"state": "recomputed", "why": "", "dtype": "int8", "rows": 10, "bytes": 0, "float32_bytes": 0}
+TRAIN = {"steps": 1, "initial_loss": 2.0, "loss": 1.0, "validation_loss": 1.0, "converged": False}
+SECONDS = {"seconds": 1.0, "data_wait_seconds": 0.0}
+PIPELINE = """
+format = 1
+[pipeline]
+name = "tiny"
+[data]
+target = "librispeech"
+root = "x"
+[[stage]]
+name = "low"
+encoder = { target = "conv1d", in_channels = 1, out_channels = 8, kernel_size = 10, stride = 5, padding = 2 }
+[[stage]]
+name = "top"
+encoder = { target = "conv1d", in_channels = 8, out_channels = 8, kernel_size = 8, stride = 4, padding = 2 }
+"""
+PROBE = """
+[[probe]]
+name = "{name}"
+stages = "all"
+labels = "{labels}"
+"""
 
 
 def probe_result(value, stage="top", **other):
@@ -14,7 +38,7 @@ def probe_result(value, stage="top", **other):
     return {
         "format": 1, "name": "speaker", "stage": stage, "labels": "speaker", "metric": "accuracy", "value": value,
         "interval": [value - 0.04, value + 0.02], "majority": 0.25, "train_items": 300, "test_items": 100,
-        "classes": 4, "hidden": None, **other,
+        "classes": 4, "hidden": None, "sha256": "e" * 64, **other,
     }  # fmt: skip
 
 
@@ -55,7 +79,7 @@ def write_run(
                 "parameters": 1,
                 "float32_bytes": 0,
                 "rows": 10,
-                "policy": {"write": True, "why": "it fits on the disk"},
+                "policy": {"write": True, "compress": "none", "why": "it fits on the disk"},
                 "pieces": 1,
                 "peak": peak + 10,
                 "by_category": {},
@@ -65,25 +89,28 @@ def write_run(
             folder.mkdir(parents=True)
             atomic.write_bytes(folder / "encoder.safetensors", b"weights")
             memory = {"predicted_peak_bytes": peak + 10, "measured_peak_bytes": peak, **MEMORY}
-            record = {"index": index, "name": name, "fingerprint": "a" * 64, "train": {"epochs": epochs}}
-            record |= {"identity": {"train": {"below": fingerprint}}, "store": {"state": "recomputed"}}
-            commit(folder, record | {"memory": memory, "health": {}, "environment": {}})
+            record = {"index": index, "name": name, "fingerprint": "a" * 64}
+            record |= {"train": {"epochs": epochs, **TRAIN, **SECONDS}, "store": {**STORE, "seconds": 0.0}}
+            record |= {"identity": {"train": {"below": fingerprint}}, "health": {"warnings": []}, "environment": {}}
+            record["store"]["forward_seconds"] = 0.0
+            commit(folder, record | {"memory": memory})
     asked = [(p["name"], p["stage"], p["labels"]) for p in probes] + list(unfinished)
     for result in probes:
         folder = run.probe(result["name"], result["stage"], "b" * 64)
         folder.mkdir(parents=True)
         atomic.write_sealed(folder / "probe.json", result)
-    pipeline = {
-        "pipeline": {"name": "tiny", "system": system, "seed": seed, "schedule": "iterative", "memory_limit": None},
-        "data": data or {"target": "librispeech", "root": str(path)},
-        "stage": [{"name": name, "train": {"epochs": epochs}} for name in ("low", "top")],
-        "probe": [{"name": name, "labels": labels, "data": None} for name, labels in {(n, la) for n, _, la in asked}],
-    }
+    sets = {"pipeline.seed": seed, "defaults.train.epochs": epochs}
+    sets |= {f"data.{key}": value for key, value in (data or {"root": str(path)}).items()}
+    sets |= {} if system is None else {"pipeline.system": system}
+    labels = dict.fromkeys((name, label) for name, _, label in asked)
+    text = PIPELINE + "".join(PROBE.format(name=name, labels=label) for name, label in labels)
     run.lock(
         {
             "format": 1,
-            "pipeline": pipeline,
+            "pipeline": to_json(load_text(text, "tiny.toml", sets)),
             "device": "cpu",
+            "keys": {"disk": "", "memory": ""},
+            "input": {"channels": 1, "row_shape": [1], "sample_rate": 16000, "mean": 0.0, "std": 1.0},
             "end_to_end": {"peak": 9000 + seed, "by_category": {}},
             "stages": stages,
             "probes": [

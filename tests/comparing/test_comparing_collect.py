@@ -198,7 +198,7 @@ def test_damage_is_an_integrity_error(tmp_path, pattern):
 def test_a_record_that_does_not_name_its_data_is_an_integrity_error(tmp_path):
     run = write_run(tmp_path / "a", [probe_result(0.5)])
     (path,) = run.path.glob("stages/1-*/stage.json")
-    atomic.write_sealed(path, atomic.read_sealed(path, "") | {"identity": {}})
+    atomic.write_sealed(path, atomic.read_sealed(path, "") | {"identity": {"train": {}}})
     with pytest.raises(IntegrityError, match=r"does not say what the stage was trained on.*Delete its folder"):
         compare_runs([run])
 

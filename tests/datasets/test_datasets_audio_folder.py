@@ -114,7 +114,7 @@ def test_lists_take_keys_with_and_without_suffix(folder, tmp_path):
     assert list(data.keys) == ["anna/sad/two.WAV", "ben/four.mp3", "five.wav"]
     assert data.split("test").tolist() == [1]
     (tmp_path / "train.txt").write_text("five\n")  # five.flac or five.wav?
-    with pytest.raises(DataError, match=r"train.txt:1: five is not in the data set"):
+    with pytest.raises(DataError, match=r"train.txt:1: five is the name of several files: write it with its suffix"):
         AudioFolder(root=str(folder), splits=splits)
 
 

@@ -88,7 +88,7 @@ def test_another_rate_can_be_asked_for(tmp_path):
     data = AudioFolder(root=str(tmp_path), sample_rate=8_000)
     assert data.sample_rate == 8_000
     assert data.lengths.tolist() == [500]
-    with pytest.raises(ConfigError, match=r"data.sample_rate is 0: set it to a number above 0"):
+    with pytest.raises(ConfigError, match=r"data.sample_rate is 0: set it to a whole number above 0"):
         AudioFolder(root=str(tmp_path), sample_rate=0)
 
 
@@ -98,3 +98,17 @@ def test_damage_after_the_scan_names_the_file(tmp_path):
     (tmp_path / "0000.wav").write_text("text")
     with pytest.raises(DataError, match=r"cannot read .*0000.wav: the decoder says: Format not recognised\. Replace"):
         data.read(0, 0, 10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mono": "no"}, r"data.mono is 'no': set it to true or false"),
+        ({"resample": 1}, r"data.resample is 1: set it to true or false"),
+        ({"sample_rate": 16_000.5}, r"data.sample_rate is 16000.5: set it to a whole number above 0"),
+    ],
+)
+def test_what_would_be_taken_for_true_or_for_a_rate_is_refused(tmp_path, arguments, message):
+    many(tmp_path, 1)
+    with pytest.raises(ConfigError, match=message):
+        AudioFolder(root=str(tmp_path), **arguments)

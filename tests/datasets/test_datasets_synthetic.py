@@ -50,7 +50,7 @@ def test_the_data_set(root):
     assert abs(everything.mean()) < 0.1
     assert 0.5 < everything.std() < 1.5
     expected = SyntheticSpeech.expected(root="x", **SMALL)
-    assert expected.items == 12
+    assert (expected.items, expected.classes) == (12, {"speaker": len(data.label_classes("speaker"))})
     assert abs(expected.samples / int(data.lengths.sum()) - 1) < 0.2
     assert SyntheticSpeech.expected().items == 200
 

@@ -93,7 +93,7 @@ def test_no_pickle_no_eval_anywhere():
             assert word not in text, f"{path} has {word}"
 
 
-QUICK = ("quickstart.toml", "librispeech.toml", "stl10.toml", "speech-small.toml")
+QUICK = ("quickstart.toml", "speech-small.toml")
 
 
 @pytest.mark.parametrize(
@@ -178,6 +178,7 @@ def test_design_example_of_the_readme_runs_from_python(tmp_path, monkeypatch):
     assert "16000" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_contributors_objective_runs(tmp_path):
     text = (REPO / "CONTRIBUTING.md").read_text()
     (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

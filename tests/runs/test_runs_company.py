@@ -10,6 +10,8 @@ from stagewise.config import load_pipeline
 from stagewise.runner import make, plan_pipeline, quiet
 from stagewise.runs.folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 SYNC = {"pipeline.schedule": "simultaneous"}
 NAMES = ("one", "two", "context")
 

@@ -16,13 +16,6 @@ from stagewise.runs.folder import RunFolder
 from stagewise.runs.verify import verify_run
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("damage")
-    stagewise.run(tiny.write_pipeline(folder), run=folder / "run")
-    return folder
-
-
 @pytest.fixture
 def run(finished, tmp_path):
     shutil.copytree(finished / "run", tmp_path / "run")
@@ -108,6 +101,7 @@ def test_a_damaged_lock_file_is_named(run):
         stagewise.open(run.path)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_torn_is_discarded(finished, tmp_path):
     """Both slots are torn in turn after an interruption; the run ends with the same bytes."""
     from stagewise.config import load_pipeline

@@ -1,11 +1,13 @@
 """Labels that are not there, and probes whose data do not fit: said before anything is trained."""
 
+import numpy as np
 import pytest
 import tiny
 import tiny_images
 
 import stagewise
 from stagewise.config import load_pipeline
+from stagewise.datasets.labels import FrameTable
 from stagewise.errors import ConfigError, DataError
 from stagewise.runner import make, quiet
 from stagewise.runs.folder import RunFolder
@@ -33,7 +35,12 @@ def test_a_probe_without_any_label(tmp_path):
 
 
 def test_a_probe_without_test_items(tmp_path):
-    refused(tmp_path, tiny_images, r"probe class: no test item has a label 'class'\. Check", {"data.images": 2})
+    refused(
+        tmp_path,
+        tiny_images,
+        r"probe class: no test item has a label 'class'\. Check",
+        {"data.images": 2, "data.seed": 1},
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,3 +65,46 @@ def test_labels_are_not_asked_for_again_where_they_are(tmp_path):
     pipeline = load_pipeline(tiny_images.write_pipeline(tmp_path), {"stage.two.objective": CLASSES})
     make(pipeline, RunFolder(tmp_path / "run"), quiet)
     assert list(tmp_path.glob("run/probes/*/probe.json"))
+
+
+class Few(tiny.TinySpeech):
+    """Of one class, or only some of the items labelled."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        if kind == "one speaker":
+            self.labels["speaker"].classes[:] = 1
+        elif kind == "one phone":
+            self.labels["phones"].classes[:] = 2
+        else:
+            begin = self.labels["phones"].offsets.copy()
+            keep = self.split("train" if kind == "no test phones" else "test")
+            counts = [n if item in keep else 0 for item, n in enumerate(np.diff(begin).tolist())]
+            classes = [self.labels["phones"].classes[begin[i] : begin[i] + n] for i, n in enumerate(counts)]
+            self.labels["phones"] = FrameTable(np.concatenate(classes), np.cumsum([0, *counts]), ["0", "1", "2"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("one speaker", r"probe speaker: all training items have the same label 'speaker', 'bob': .* Check"),
+        ("one phone", r"probe phones: all training items have the same label 'phones', '2': there is nothing to tell"),
+        ("no test phones", r"probe phones: no test item has a label 'phones'\. Check"),
+        ("no training phones", r"probe phones: no training item has a label 'phones'\. Check"),
+    ],
+)
+def test_labels_that_tell_nothing_apart(tmp_path, kind, words):
+    refused(tmp_path, tiny, words, {"data": {"target": "test_runs_labels:Few", "kind": kind}})
+
+
+def test_an_objective_with_one_class(tmp_path):
+    objective = {"target": "cross-entropy", "labels": "speaker"}
+    sets = {"data": {"target": "test_runs_labels:Few", "kind": "one speaker"}, "stage.two.objective": objective}
+    refused(tmp_path, tiny, r"stage\.two\.objective: all training items have the same label 'speaker'", sets)
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_items_too_short_for_a_stage_higher_up(tmp_path, write):
+    sets = {"stage.context.objective.window": 200, "stage.two.store.write": write}
+    words = r"stage context: no training item is long enough for a window of 200 rows.*stage.context.objective.window"
+    refused(tmp_path, tiny, words, sets)

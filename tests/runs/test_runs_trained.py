@@ -17,6 +17,8 @@ from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.record import TRAINED, read_trained
 
+pytestmark = pytest.mark.slow
+
 BOTH = pytest.mark.parametrize("kind", [tiny, tiny_images], ids=["audio", "images"])
 SCHEDULES = pytest.mark.parametrize("schedule", ["iterative", "simultaneous"])
 

@@ -14,13 +14,6 @@ from stagewise.runner import plan_pipeline, quiet
 from stagewise.runs.folder import RunFolder
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("weights")
-    stagewise.run(tiny.write_pipeline(folder), run=folder / "run")
-    return folder
-
-
 @pytest.fixture
 def run(finished, tmp_path):
     shutil.copytree(finished / "run", tmp_path / "run")

@@ -32,7 +32,7 @@ def test_nan_and_infinity_are_refused_with_their_rows(tmp_path, dtype, bad):
         with pytest.raises(NumberError) as caught:
             writer.append(rows[10:40])
     assert "rows 22–24 (items 2–2) hold NaN or infinity" in str(caught.value)
-    assert "`stagewise run FILE`" in str(caught.value)
+    assert "Check these items of the data" in str(caught.value)
     assert not (tmp_path / "store.manifest.json").exists()
 
 
