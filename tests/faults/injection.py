@@ -23,6 +23,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +232,8 @@ class Unsynced:
             if os.path.isfile(path):
                 os.truncate(path, safe + (os.path.getsize(path) - safe) // 2)
         for _, undo in reversed(self.undo):
-            undo()
+            with suppress(OSError):  # a folder around it was renamed since, and that is forced to the disk
+                undo()
 
     def _keep(self, path: str) -> str:
         if not os.path.isfile(path) or os.path.islink(path):

@@ -1,0 +1,309 @@
+"""Mutate pipeline files and runs at random: every command ends in words, and nothing else is harmed.
+
+    python tests/faults/fuzz.py --files 10000 --runs 2000 --seed 0
+    python tests/faults/fuzz.py --runs 1 --first 17            # one case again; its folder is kept and named
+
+What must hold of a pipeline file: `plan` ends with exit code 0, 1, 2 or 3, with no traceback and nothing "unforeseen",
+in bounded time and memory, and nothing is written, deleted, executed or connected to.
+
+What must hold of a run one of whose files is damaged: all that for every command, but for files of the run itself; and
+`run` ends with 0 and the bytes of an undisturbed run, or with 1 or 3 and the place of the damage. Where the damage is
+a lie (every hash over it is made right again) other results may come out, but no other end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import tiny  # noqa: E402
+from mutations import damage_run, mutate_text  # noqa: E402
+
+from stagewise.cli.main import main as command  # noqa: E402
+
+PIPELINES = sorted((HERE.parents[1] / "pipelines").glob("*.toml"))
+CHEAP = [path for path in PIPELINES if path.stem in ("digits", "quickstart", "librispeech-mfcc")]  # soon planned
+CODES = (0, 1, 2, 3)
+SECONDS = 60  # of processor time, which a loaded machine does not prolong
+BYTES = 6 << 30  # of addresses on top of what the imports took
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
+NEVER = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "socket.connect")
+
+
+HARMLESS = ("/dev/null", "/dev/tty")
+CACHE = f"{tempfile.gettempdir()}/torchinductor_"  # torch makes it when it is imported in part
+
+
+@dataclass
+class Ended:
+    """How command lines ended that were carried out one after another in a child.
+
+    Attributes:
+        codes: exit code of each.
+        words: all that they said.
+        touched: what was written, deleted or executed outside the folder where that is allowed.
+    """
+
+    codes: list[int] = field(default_factory=list)
+    words: str = ""
+    touched: list[str] = field(default_factory=list)
+
+    def problems(self, asked: int) -> Iterator[str]:
+        """Say what a user must never see."""
+        if len(self.codes) < asked:
+            yield f"command {len(self.codes) + 1} of {asked} did not end: hang, crash or out of memory"
+        for code in self.codes:
+            if code not in CODES:
+                yield f"exit code {code}"
+        for word in ("Traceback", "unforeseen"):
+            if word in self.words:
+                yield f"says {word!r}"
+        yield from self.touched
+
+
+def carry_out(lines: list[list[str]], inside: Path | None, words: Path) -> Ended:
+    """Carry out command lines in a forked child that may write below `inside` only.
+
+    Args:
+        lines: of arguments for `stagewise`.
+        inside: the folder, None for nowhere.
+        words: file for what they say.
+    """
+    receive, send = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(receive)
+        _child(lines, inside, words, send)
+    os.close(send)
+    with os.fdopen(receive, encoding="utf-8") as pipe:
+        told = [json.loads(line) for line in pipe.read().splitlines()]
+    os.waitpid(pid, 0)
+    said = words.read_text(errors="replace") if words.exists() else ""
+    codes = [t["code"] for t in told if "code" in t]
+    return Ended(codes, said, [t["touched"] for t in told if "touched" in t])
+
+
+def _child(lines: list[list[str]], inside: Path | None, words: Path, send: int) -> None:
+    descriptor = os.open(words, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1), os.dup2(descriptor, 2)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + BYTES, used + BYTES))
+    spent = int(time.process_time()) + SECONDS
+    resource.setrlimit(resource.RLIMIT_CPU, (spent, spent))
+    signal.alarm(10 * SECONDS)  # for those that wait without working
+    home = os.path.realpath(inside) + os.sep if inside else "\0"
+    seen: set[str] = set()
+
+    def tell(**what: Any) -> None:
+        os.write(send, (json.dumps(what) + "\n").encode())
+
+    def audit(event: str, given: tuple[Any, ...]) -> None:
+        for path in _changed(event, given):
+            if not (path + os.sep).startswith(home) and path not in seen:
+                seen.add(path)
+                tell(touched=f"{event} outside the run: {path}")
+
+    sys.addaudithook(audit)
+    for line in lines:
+        code = 99
+        try:
+            command(line)
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
+        except BaseException as error:
+            print(f"Traceback: {error!r}")
+        sys.stdout.flush(), sys.stderr.flush()
+        tell(code=code)
+    os._exit(0)
+
+
+def _changed(event: str, given: tuple[Any, ...]) -> Iterator[str]:
+    """Yield the real paths that an audited event of Python changes."""
+    if event in NEVER:
+        yield repr(given)[:200]
+    elif event == "open" and isinstance(given[0], str | bytes) and isinstance(given[2], int) and given[2] & WRITES:
+        yield from _real(given[0], -1, follow=True)
+    elif event in CHANGES:
+        for path, folder in zip(given[: 2 if event == "os.rename" else 1], (given[-1], given[-1]), strict=False):
+            yield from _real(path, folder if isinstance(folder, int) else -1, follow=event == "os.truncate")
+
+
+def _real(path: Any, folder: int, follow: bool) -> Iterator[str]:
+    if isinstance(path, int):
+        return
+    base = Path(f"/proc/self/fd/{folder}").readlink() if folder >= 0 else Path.cwd()
+    named = base / os.fsdecode(path)
+    text = os.path.realpath(named) if follow else f"{os.path.realpath(named.parent)}/{named.name}"
+    if text not in HARMLESS and not text.startswith(CACHE):
+        yield text
+
+
+def try_file(folder: Path, rng: random.Random) -> tuple[str, Ended, list[str]]:
+    """Plan a mutated pipeline file; return what was done to it, how that ended and what was wrong."""
+    source = rng.choice(PIPELINES if rng.random() < 0.2 else CHEAP)
+    content, what = mutate_text(source.read_bytes(), rng)
+    (folder / "x.toml").write_bytes(content)
+    ended = carry_out([["plan", "x.toml"]], None, folder / "words")
+    problems = list(ended.problems(1))
+    if ended.codes and ended.codes[0] and not ended.words.strip():
+        problems.append("failed without a word")
+    return f"{source.name}: {what}", ended, problems
+
+
+READING = ("inspect run", "inspect run --json", "verify run", "plan tiny.toml --run run", "report run", "compare run")
+
+
+def try_run(folder: Path, rng: random.Random, bases: Path) -> tuple[str, Ended, list[str]]:
+    """Damage one file of a run and try every command on it."""
+    base = rng.choice(("finished", "finished", "finished", "training", "encoding"))
+    home, outside = folder / "home", folder / "outside"
+    run = home / "run"
+    shutil.copytree(bases / base, home)
+    outside.mkdir()
+    (outside / "file").write_text("mine")
+    what, place, lie = damage_run(run, outside, rng)
+    shutil.copytree(home, folder / "again", symlinks=True)
+    before = contents(outside)
+    os.chdir(home)
+    ended = carry_out([line.split() for line in READING], home, folder / "words-reading")
+    problems = list(ended.problems(len(READING)))
+    made = carry_out([["run", "tiny.toml", "--run", "run"]], home, folder / "words-run")
+    problems += made.problems(1)
+    if made.codes == [0] and not lie and tiny.results(run) != tiny.results(bases / "finished/run"):
+        problems.append(f"run ended with 0 and other bytes: {differing(run, bases / 'finished/run')}")
+    elif made.codes and made.codes[0] and not lie and not any(part in made.words for part in place):
+        problems.append("run failed and does not name the place")
+    os.chdir(folder / "again")
+    stage = ["stage", str(rng.randint(1, 3)), "--resume", "--run", "run"]
+    last = carry_out([stage, ["clean", "run", "--yes"]], folder / "again", folder / "words-stage")
+    problems += last.problems(2)
+    if contents(outside) != before:
+        problems.append("a file outside was changed")
+    codes = [*ended.codes, *made.codes, *last.codes]
+    return f"{base}: {what}", Ended(codes, ended.words + made.words + last.words), problems
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def differing(one: Path, other: Path) -> list[str]:
+    """Name the results that two runs do not share."""
+    first, second = tiny.results(one), tiny.results(other)
+    return sorted(name for name in {*first, *second} if first.get(name) != second.get(name))
+
+
+def make_bases(folder: Path) -> None:
+    """Make a finished run, one stopped while training its second stage, and one stopped while encoding it."""
+    from stagewise.config import load_pipeline
+    from stagewise.runner import make, quiet
+    from stagewise.runs.folder import RunFolder
+    from stagewise.stores import writer
+
+    def stop(kind: str, **facts: Any) -> None:
+        if kind == "epoch" and facts.get("stage") == "two" and facts["epoch"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def work(name: str) -> None:
+        file = tiny.write_pipeline(folder / name)
+        pipeline = load_pipeline(file)
+        if name == "encoding":
+            make(pipeline, RunFolder(folder / name / "run"), quiet, until="one")
+            writer.write_manifest = lambda *_: os._exit(0)  # type: ignore[assignment]
+        every_step = load_pipeline(file, ["defaults.train.checkpoint=0 s"]) if name == "training" else pipeline
+        make(every_step, RunFolder(folder / name / "run"), stop if name == "training" else quiet)
+
+    for name in ("finished", "training", "encoding"):
+        (folder / name).mkdir()
+        if (pid := os.fork()) == 0:
+            with contextlib.suppress(BaseException):
+                work(name)
+            os._exit(0)
+        os.waitpid(pid, 0)
+    assert list(folder.glob("finished/run/probes/*/probe.json"))
+    assert list(folder.glob("training/run/stages/2-*/checkpoint/?/state.json"))
+    assert list(folder.glob("encoding/run/stages/2-*/trained.json"))
+
+
+def fuzz(
+    count: int, seed: int, first: int, trial: Callable[[Path, random.Random], tuple[str, Ended, list[str]]], name: str
+) -> tuple[Counter[int], list[str]]:
+    """Try mutations; return how often each exit code came, and what was wrong."""
+    codes: Counter[int] = Counter()
+    wrong: list[str] = []
+    for number in range(first, first + count):
+        folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+        os.chdir(folder)
+        what, ended, problems = trial(folder, random.Random(f"{seed} {name} {number}"))
+        codes.update(ended.codes)
+        if problems:
+            words = [line for line in ended.words.splitlines() if "unforeseen" in line or "Traceback" in line][:3]
+            wrong.append("\n    ".join([f"{name} {number} in {folder}: {what}", *problems, *words]))
+            print(wrong[-1], flush=True)
+        os.chdir("/")
+        if not problems and count > 1:
+            shutil.rmtree(folder)
+        if (number + 1 - first) % 100 == 0:
+            print(f"{number + 1 - first} of {count} {name}s: {len(wrong)} violations", flush=True)
+    return codes, wrong
+
+
+def warm(bases: Path) -> None:
+    """Import, in this process and before it is forked, what the commands import, and start no thread."""
+    for line in ("doctor --json", f"inspect {bases / 'finished/run'}"):
+        with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+            command(line.split())
+    import torch._subclasses.fake_tensor  # noqa: F401
+
+    import stagewise.comparing.collect
+    import stagewise.planning.facts
+    import stagewise.probing.run
+    import stagewise.reporting.report
+    import stagewise.runner
+    import stagewise.stores.create  # noqa: F401
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--files", type=int, default=0)
+    parser.add_argument("--runs", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="fuzz-bases-") as bases:
+        make_bases(Path(bases))
+        warm(Path(bases))
+        wrong = []
+        for name, count, trial in (
+            ("file", arguments.files, try_file),
+            ("run", arguments.runs, lambda folder, rng: try_run(folder, rng, Path(bases))),
+        ):
+            codes, found = fuzz(count, arguments.seed, arguments.first, trial, name)
+            wrong += found
+            print(f"{count} {name}s: {dict(sorted(codes.items()))} by exit code; {len(found)} violations", flush=True)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,16 @@
+"""Random damage to pipeline files and to runs ends in words, and never with 0 and other bytes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [("--files", "150"), ("--runs", "15")], ids=lambda a: a[0][2:])
+def test_a_sample_of_mutations(arguments):
+    command = [sys.executable, str(Path(__file__).with_name("fuzz.py")), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=290, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 0 violations" in done.stdout
