@@ -181,3 +181,15 @@ def disk_errors(path: Path) -> Iterator[None]:
                 "everything committed before is intact."
             ) from error
         raise
+
+
+@contextmanager
+def disk_errors_below(folder: Path) -> Iterator[None]:
+    """Do as `disk_errors` for what nothing nearer has put into words; errors of files that lie elsewhere pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None and not Path(os.fsdecode(error.filename)).is_relative_to(folder):
+            raise
+        with disk_errors(folder):
+            raise

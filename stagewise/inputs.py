@@ -7,6 +7,7 @@ from pathlib import Path
 from stagewise.datasets.base import Dataset
 from stagewise.modules.stage_module import StageModule
 from stagewise.planning.plan import Plan
+from stagewise.runs.record import WEIGHTS
 from stagewise.stores import StoreReader
 from stagewise.training.checkpoint import read_tensors, restore
 from stagewise.windows.source import RawSource, Source, StoreSource
@@ -27,7 +28,7 @@ def input_of(plan: Plan, position: int) -> tuple[Source, list[StageModule]]:
 def load_weights(module: StageModule, folder: Path) -> StageModule:
     """Give a module the frozen weights of a stage's folder."""
     restore(
-        {f"stage.{k}": v for k, v in read_tensors(folder / "encoder.safetensors").items()},
+        {f"stage.{k}": v for k, v in read_tensors(folder / WEIGHTS).items()},
         {"stage": module},
         None,
     )

@@ -87,7 +87,7 @@ def make(
         StagewiseError: anything a user can act on.
     """
     _check_names(pipeline, until or only, probe)
-    with run.writing(), stoppable() as stop, atomic.disk_errors(run.path):
+    with run.writing(), stoppable() as stop, atomic.disk_errors_below(run.path):
         _forget_damaged_lock(run, report)
         if fresh or (only is not None and anew):
             # Nothing is deleted for a pipeline that could not be run.
@@ -131,8 +131,9 @@ def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: 
         plan.run.remember()
     release_memory(now=True)  # planning left much behind
     for position, stage in enumerate(plan.stages):
-        _forget_outgrown(plan, position)
         wanted = probe is None and (only in (None, stage.name) or stage.action == "encode")
+        if wanted:
+            _forget_outgrown(plan, position)
         if wanted and stage.action not in ("cached", "recompute"):
             _make_stage(plan, position, stop, report)
             _drop_below(plan, position)
@@ -220,7 +221,7 @@ def _drop_below(plan: Plan, position: int) -> None:
 def _unread(plan: Plan, stage: StagePlan) -> bool:
     """Whether the stages up to the next store, which alone read this one, are done."""
     for above in plan.stages[stage.index :]:
-        if above.record is None:
+        if above.record is None or outgrown(plan.stages, above):
             return False
         if above.policy.write:
             return True

@@ -16,7 +16,7 @@ from stagewise.inputs import input_of, load_weights
 from stagewise.planning.actions import adoptable
 from stagewise.planning.plan import Plan
 from stagewise.planning.stage_plan import StagePlan
-from stagewise.runs.record import RECORD, TRAINED, mark_trained, read_trained
+from stagewise.runs.record import COVERED, RECORD, TRAINED, mark_trained, read_trained
 from stagewise.show import disk_text
 from stagewise.stopping import Stop
 from stagewise.stores import finished
@@ -69,7 +69,7 @@ def _adopt(older: Path, stage: StagePlan) -> dict[str, Any] | None:
     assert stage.folder is not None
     assert stage.fingerprint is not None
     assert stage.identity is not None
-    for name in ("encoder.safetensors", "metrics.jsonl"):
+    for name in COVERED[:2]:
         atomic.write_bytes(stage.folder / name, (older / name).read_bytes())
     name = RECORD if (older / RECORD).exists() else TRAINED
     record = atomic.read_sealed(older / name, "")
@@ -101,9 +101,9 @@ def _encode(stage: StagePlan, chain: Chain, stop: Stop, report: Callable[..., No
         except NumberError as error:
             raise NumberError(f"stage {stage.name}: {error}") from None
         except DiskFull as error:
-            raise DiskFull(
-                f"{error} The rest of this store needs up to {disk_text(_missing_bytes(stage))} more."
-            ) from error
+            missing = _missing_bytes(stage)
+            more = f" The rest of this store needs up to {disk_text(missing)} more." if missing else ""
+            raise DiskFull(f"{error}{more}") from error
     else:  # a kill came between the manifest and the record
         encoded = Encoded(manifest, 0.0, 0.0)
     manifest = encoded.manifest

@@ -26,7 +26,7 @@ class Commands(click.Group):
     """Turns errors into messages and exit codes; a traceback is shown only when STAGEWISE_DEBUG is set."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command line and exit: 0 done, 1 failed, 2 usage, 3 integrity, 130 or 143 interrupted."""
+        """Run the command line and exit: 0 done, 1 failed, 2 usage, 3 integrity, 129, 130 or 143 interrupted."""
         kwargs["standalone_mode"] = False
         _prepare_streams()
         try:

@@ -121,6 +121,12 @@ def encode(
     if dtype == "int8":
         scaling = stored_scaling(folder, fingerprint, here) or calibrate(chain, stop)
     with StoreWriter(folder, spec, fingerprint, scaling, here) as writer:
+        if writer.discarded:
+            report(
+                "note",
+                text=f"{writer.discarded} stored shards are computed again: they were made on another machine (see "
+                "`stagewise doctor`; OMP_NUM_THREADS counts), or with other settings.",
+            )
         row = writer.rows_done
         item = int(np.searchsorted(spec.offsets, row, side="right")) - 1
         while row < spec.rows:

@@ -21,7 +21,7 @@ class Conv1d(nn.Sequential):
         padding: rows of zeros added at both true ends of an item.
 
     Raises:
-        ValueError: the lists differ in length.
+        ValueError: the lists differ in length, or hold something else than whole numbers.
     """
 
     def __init__(
@@ -41,6 +41,9 @@ class Conv1d(nn.Sequential):
         counts = {name: len(value) for name, value in given.items() if not isinstance(value, int)}
         if len(set(counts.values())) > 1 or 0 in counts.values():
             raise ValueError(f"one number per layer is needed in every list, but the lists have {counts} numbers")
+        for name, value in given.items():
+            if not all(isinstance(number, int) for number in ([value] if isinstance(value, int) else value)):
+                raise ValueError(f"{name} is one whole number, or one for each layer, not {value!r}")
         depth = max(counts.values(), default=1)
         layers: list[nn.Module] = []
         per_layer = {n: [v] * depth if isinstance(v, int) else list(v) for n, v in given.items()}

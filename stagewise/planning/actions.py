@@ -91,6 +91,8 @@ def choose_actions(stages: list[StagePlan], schedule: str) -> None:
         else:
             alone = schedule == "simultaneous" and len(stage.together) == 1 < len(stages)
             stage.action, stage.reason = "cached", "it was trained alone, and stays so" if alone else "nothing changed"
+            if any(below.record is None for below in stages[:position]):
+                stage.reason = "it is kept if those below come out as they were"
         above_runs = stage.action != "cached"
 
 

@@ -113,10 +113,11 @@ def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Cal
     weights = record["files"][WEIGHTS]
     known = read_probe(planned.folder, probe.name)
     if known is not None:
-        if known.get("weights") == weights and not (problem := probe_problem(planned.folder, probe.name)):
+        fits, whole = known.get("weights") in (None, weights), not probe_problem(planned.folder, probe.name)
+        if fits and whole:
             return
-        if known.get("weights") == weights:
-            report("note", text=f"{problem} It is fitted again.")
+        why = "is of weights that are gone" if whole else "is damaged"
+        report("note", text=f"{planned.folder} {why}: the probe is fitted again.")
         atomic.remove(planned.folder)
     source: Source
     if probe.data is None:

@@ -26,7 +26,7 @@ def delete(run: RunFolder, folders: list[Path]) -> None:
     Raises:
         StagewiseError: another process is writing to the run.
     """
-    with run.writing(), atomic.disk_errors(run.path):
+    with run.writing(), atomic.disk_errors_below(run.path):
         for folder in sorted(unused(run).keys() & set(folders)):  # another process may use one of them by now
             atomic.remove(folder)
             run.event("deleted", folder=f"{folder.parent.name}/{folder.name}")

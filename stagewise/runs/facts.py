@@ -8,7 +8,7 @@ from typing import Any
 from stagewise.runs.data_record import read_data
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.probe_record import read_probe
-from stagewise.runs.record import read_record
+from stagewise.runs.record import WEIGHTS, read_record
 
 EMPTY_TRAIN = {
     "epochs": 0,
@@ -30,9 +30,11 @@ def run_facts(run: RunFolder) -> dict[str, Any]:
     """
     locked = run.locked
     assert locked is not None
-    stages = [_stage_facts(run, stage) for stage in locked["stages"]]
+    stages = _outdated([_stage_facts(run, stage) for stage in locked["stages"]], locked["stages"])
     done = sum(stage["state"] == "complete" for stage in stages)
-    probes = list(_probe_facts(run, locked))
+    probes = list(
+        _probe_facts(run, locked, {s["name"]: s["weights"] if s["state"] == "complete" else "" for s in stages})
+    )
     complete = done == len(stages) and all(p["value"] is not None for p in probes)
     settings = locked["pipeline"]["pipeline"]
     environment: dict[str, Any] = next((s["environment"] for s in reversed(stages) if s.get("environment")), {})
@@ -56,6 +58,17 @@ def run_facts(run: RunFolder) -> dict[str, Any]:
     }
 
 
+def _outdated(stages: list[dict[str, Any]], locked: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Call what was trained on other weights than those below it now what it is: to be made again."""
+    names = [stage["name"] for stage in stages]
+    for facts, then in zip(stages, locked, strict=True):
+        lowest = names.index((then.get("together") or [facts["name"]])[0])
+        below = stages[lowest - 1]["weights"] if lowest else ""
+        if None not in (facts["weights"], facts.get("below"), below) and facts["below"] != below:
+            facts["state"] = "partial"
+    return stages
+
+
 def _schedule(locked: dict[str, Any]) -> str:
     """Return the schedule that the stages were trained in: those that are done keep theirs when the file's changes."""
     companies = [stage.get("together", [stage["name"]]) for stage in locked["stages"]]
@@ -77,6 +90,7 @@ def _stage_facts(run: RunFolder, locked: dict[str, Any]) -> dict[str, Any]:
         "state": locked.get("state", "empty"),
         "fingerprint": locked["fingerprint"],
         "parameters": locked["parameters"],
+        "weights": None,
         "memory": {
             "predicted_peak_bytes": locked["peak"],
             "measured_peak_bytes": None,
@@ -96,16 +110,18 @@ def _stage_facts(run: RunFolder, locked: dict[str, Any]) -> dict[str, Any]:
         },
     }
     if record is not None:
-        facts |= {"state": "complete", "folder": locked["folder"]}
+        facts |= {"state": "complete", "folder": locked["folder"], "weights": record["files"][WEIGHTS]}
+        facts |= {"below": record.get("below")}
         facts |= {key: record[key] for key in ("train", "store", "memory", "health", "environment")}
     return facts
 
 
-def _probe_facts(run: RunFolder, locked: dict[str, Any]) -> list[dict[str, Any]]:
+def _probe_facts(run: RunFolder, locked: dict[str, Any], weights: dict[str, Any]) -> list[dict[str, Any]]:
     found = []
     for probe in locked.get("probes", []):
         result = read_probe(run.path / "probes" / probe["folder"], probe["name"])
-        found.append({**probe, "value": None} if result is None else result)
+        outdated = result is not None and result.get("weights") not in (None, weights[probe["stage"]])
+        found.append({**probe, "value": None} if result is None or outdated else result)
     return found
 
 

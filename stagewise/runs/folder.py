@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stagewise.config import Pipeline
 
 LOCK_FILE = "pipeline.lock.json"
+OURS = ("stages", "probes", LOCK_FILE, "data.json", "events.jsonl", "run.lock", "run.holder.json")
 LAST = Path("runs") / "last"  # below the current folder: which run commands without a run use
 
 
@@ -97,9 +98,10 @@ class RunFolder:
 
     def _refuse_links(self) -> None:
         """Refuse to write to, or delete, what lies elsewhere; the run directory itself may be a link."""
-        for folder, folders, files in os.walk(self.path):
-            for name in (*folders, *files):
-                path = Path(folder, name)
+        for name in OURS:
+            below = os.walk(self.path / name) if (self.path / name).is_dir() else ()
+            found = (Path(folder, inner) for folder, folders, files in below for inner in (*folders, *files))
+            for path in (self.path / name, *found):
                 if path.is_symlink():
                     raise ConfigError(
                         f"{path} is a symbolic link, and nothing is written or deleted through one. Type `rm {path}`, "

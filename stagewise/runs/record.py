@@ -78,6 +78,8 @@ def read_record(folder: Path, with_store: bool = True) -> dict[str, Any] | None:
             raise IntegrityError(f"{folder / name} is missing. {remedy}")
         try:
             same = atomic.sha256_of(folder / name) == digest
+        except FileNotFoundError:
+            return read_record(folder, with_store)  # deleted between these lines: see what the record says now
         except OSError as error:
             raise IntegrityError(f"{folder / name} cannot be read ({error.strerror}). {remedy}") from None
         if not same:

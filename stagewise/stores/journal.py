@@ -54,8 +54,11 @@ def resume(
     try:
         header, *rest = lines
         files = dict(header["files"])
-        wanted = {**_intention(spec, fingerprint, machine), "files": files}
-        if header != wanted or set(files) != small_files(spec.dtype):
+        known = header.get("machine", machine)  # none in journals of before
+        wanted = {**_intention(spec, fingerprint, known), "files": files}
+        if known != machine:
+            return None
+        if {**header, "machine": known} != wanted or set(files) != small_files(spec.dtype):
             return None
         if any(atomic.sha256_of(store / name) != digest for name, digest in files.items()):
             return None
@@ -79,7 +82,7 @@ def stored_scaling(folder: Path, fingerprint: str, machine: str = "") -> Scaling
         header = atomic.read_lines(folder / JOURNAL)[0]
         if (header["format"], header["layout"]["dtype"]) != (FORMAT, "int8"):
             return None
-        if (header["fingerprint"], header["machine"]) != (fingerprint, machine):
+        if (header["fingerprint"], header.get("machine", machine)) != (fingerprint, machine):
             return None
         return read_scaling(folder / STORE, header["layout"]["row_shape"][-1])
     except (IndexError, ValueError, TypeError, KeyError, OSError):

@@ -36,6 +36,9 @@ class StoreWriter:
     What is journaled is used again if fingerprint, spec, scaling and machine are the same; otherwise the store starts
     anew. So does a finished store: ask `finished` first.
 
+    Attributes:
+        discarded: shards of an interrupted writer that were not used again.
+
     Args:
         folder: of the stage; it exists, and nobody else writes to it.
         spec: what the store is to hold.
@@ -58,6 +61,7 @@ class StoreWriter:
             atomic.sweep(folder)
         finished_before = (folder / MANIFEST).exists()
         resumed = None if finished_before else journal.resume(folder, spec, fingerprint, machine, scaling)
+        self.discarded = 0 if resumed is not None else len(atomic.read_lines(folder / JOURNAL)[1:])
         if resumed is None:
             from stagewise.stores.create import create_group  # zarr-python: readers do without it
 

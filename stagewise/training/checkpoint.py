@@ -17,6 +17,7 @@ from stagewise import atomic
 from stagewise.errors import IntegrityError
 
 SLOTS = ("a", "b")
+REFUSED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM)  # the slot may be whole
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
                 raise IntegrityError(f"{slot / 'state.safetensors'} is not what was written.")
             found.append(Checkpoint(state["number"], state["progress"], read_tensors(slot / "state.safetensors")))
         except (IntegrityError, OSError, KeyError, TypeError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.EIO):
-                raise  # too many open files, say: no reason to give up what was trained
+            if isinstance(error, OSError) and error.errno in REFUSED:
+                raise  # no reason to give up what was trained
             discarded.append(f"checkpoint {slot} is discarded: {error}")
     return max(found, key=lambda c: c.number, default=None), discarded
 

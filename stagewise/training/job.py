@@ -107,6 +107,6 @@ class Progress:
     seconds: float = 0.0
     waited: float = 0.0
     peak_bytes: int = 0
-    machine: str = ""  # that trained last
-    weights_below: str = ""  # that it is trained on
+    machine: str | None = None  # that trained last
+    weights_below: str | None = None  # that it is trained on
     health: dict[str, dict[str, Any]] = field(default_factory=dict)  # by member

@@ -236,20 +236,20 @@ class Training:
         progress = Progress(**checkpoint.progress)
         best = self.checkpoints / progress.best_file
         whole = best.exists() and atomic.sha256_of(best) == progress.best_sha256
-        if not whole or progress.weights_below != self.job.weights_below:
+        if not whole or progress.weights_below not in (None, self.job.weights_below):
             why = "the stage below has other weights now" if whole else f"{best} is damaged"
             self.report("note", text=f"{why}: {self.job.says('starts', 'start')} again.")
             atomic.remove(self.checkpoints)
             return
         for member in self.job.members:
             restore(_of(member, checkpoint.tensors), _parts(member), member.trainee.optimizer)
-        if progress.machine != self.progress.machine:
+        if progress.machine not in (None, self.progress.machine):
             self.report(
                 "note",
                 text=f"{self.job.says('was', 'were')} trained on another machine so far ({progress.machine}; this is "
                 f"{self.progress.machine}): the last bits may differ from those of a run on one machine.",
             )
-            progress.machine = self.progress.machine
+        progress.machine, progress.weights_below = self.progress.machine, self.job.weights_below
         self.progress, self.saves, self.best_before = progress, checkpoint.number, progress.best_file
         self.report(
             "note", text=f"{self.job.says('goes', 'go')} on after epoch {progress.epoch}, step {progress.step}."

@@ -71,9 +71,10 @@ def validate(job: Job) -> tuple[dict[str, dict[str, float]], dict[str, dict[str,
             score = score_of(member.trainee, z_BCT, c_BDT, generator, y)
             health[member.name].add(c_BDT.flatten(2))
             numbers = {name: value.item() for name, value in {"loss": score.loss, **score.metrics}.items()}
-            if not all(map(math.isfinite, numbers.values())):
+            bad = next((name for name, value in numbers.items() if not math.isfinite(value)), None)
+            if bad is not None:
                 raise NumberError(
-                    f"stage {member.name}: the loss of validation is {numbers['loss']} ({named(job, batch)}); nothing "
+                    f"stage {member.name}: the {bad} of validation is {numbers[bad]} ({named(job, batch)}); nothing "
                     "is frozen. Check these items; if they are sound, lower the learning rate with "
                     f"`--set stage.{member.name}.train.optimizer.lr=1e-4`."
                 )

@@ -405,3 +405,16 @@ def test_a_stream_that_never_knew_its_length_is_whole(data):
     code, said = run(AUDIO)
     assert code == 0, said
     assert stagewise.open("run").stages["one"].store.lengths.tolist() == [199, 199]
+
+
+def test_bytes_behind_a_whole_recording_and_a_padding_byte_that_is_counted_harm_nothing(data):
+    soundfile.write(data / "tagged.ogg", noise(), RATE, format="OGG", subtype="VORBIS")
+    (data / "tagged.ogg").write_bytes((data / "tagged.ogg").read_bytes() + b"TAG" + bytes(125))
+    buffer = io.BytesIO()
+    soundfile.write(buffer, noise(), RATE, format="WAV", subtype="PCM_16")
+    content = bytearray(buffer.getvalue())
+    content[40:44] = struct.pack("<I", len(content) - 44 + 1)
+    (data / "padded.wav").write_bytes(content)
+    code, said = run(AUDIO)
+    assert code == 0, said
+    assert stagewise.open("run").stages["one"].store.lengths.tolist() == [199, 199]

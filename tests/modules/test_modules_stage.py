@@ -82,3 +82,10 @@ def test_parts_that_do_not_fit_are_refused():
 def test_lists_of_different_length_are_refused(bad):
     with pytest.raises(ValueError, match="one number per layer is needed in every list"):
         Conv1d(1, [4, 4], **bad)
+
+
+@pytest.mark.parametrize("bad", [{"stride": [[]]}, {"kernel_size": 2.5}, {"padding": ["same"]}, {"out_channels": "8"}])
+def test_what_is_no_whole_number_is_refused(bad):
+    good = {"in_channels": 1, "out_channels": 4, "kernel_size": 3}
+    with pytest.raises((ValueError, TypeError), match=r"is one whole number, or one for each layer|has no len"):
+        Conv1d(**{**good, **bad})

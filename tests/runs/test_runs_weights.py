@@ -124,3 +124,53 @@ def test_another_machine_is_said_and_rows_are_not_mixed(finished, tmp_path, monk
     make_run(pipeline, run, quiet)
     assert resumed[0] is None
     assert tiny.results(run.path) == tiny.results(finished / "run")
+
+
+def test_a_store_that_is_not_kept_stays_for_a_stage_that_is_outgrown(tmp_path, monkeypatch):
+    """Stage two is made again with other weights; what stage one stored is still needed for the stage above both."""
+    file = tiny.write_pipeline(tmp_path)
+    keep = {"stage.one.store.keep": False, "stage.one.store.write": True, "stage.two.store.write": False}
+    made = tmp_path / "made"
+    stagewise.run(file, run=made, set=keep)
+    other_validation(monkeypatch)
+    lose(RunFolder(made), "2-two-*")
+    shutil.copytree(made, tmp_path / "by hand")
+    for pattern in ("stages/3-context-*", "probes/*-two-*", "probes/*-context-*"):
+        for folder in list((tmp_path / "by hand").glob(pattern)):
+            shutil.rmtree(folder)
+    for run in (made, tmp_path / "by hand"):
+        stagewise.run(file, run=run, set=keep)
+    assert tiny.results(made) == tiny.results(tmp_path / "by hand")
+
+
+def test_what_is_outgrown_is_not_shown_as_done_and_probe_deletes_nothing(finished, run, monkeypatch):
+    from stagewise.errors import ConfigError
+    from stagewise.runs.facts import run_facts
+
+    other_validation(monkeypatch)
+    pipeline = load_pipeline(finished / "tiny.toml")
+    lose(run, "2-two-*")
+    make_run(pipeline, run, quiet, only="two", anew=True)
+    facts = run_facts(run)
+    assert [stage["state"] for stage in facts["stages"]] == ["complete", "complete", "partial"]
+    assert {probe["stage"] for probe in facts["probes"]} == {"one"}
+    with pytest.raises(ConfigError, match="stage context is not done yet"):
+        make_run(pipeline, run, quiet, probe="")
+    assert list(run.path.glob("stages/3-context-*/encoder.safetensors"))
+
+
+def test_records_without_weights_are_taken_as_they_are(finished, run):
+    """As runs have them that were made before weights were recorded."""
+    from stagewise import atomic
+
+    for path, key in [(p, "below") for p in run.path.glob("stages/*/stage.json")] + [
+        (p, "weights") for p in run.path.glob("probes/*/probe.json")
+    ]:
+        content = atomic.read_sealed(path, "")
+        del content[key]
+        atomic.write_sealed(path, content)
+    before = tiny.results(run.path)
+    calls = []
+    make_run(load_pipeline(finished / "tiny.toml"), run, lambda kind, **facts: calls.append(kind))
+    assert not {"epoch", "encode", "probed"} & set(calls)
+    assert tiny.results(run.path) == before
