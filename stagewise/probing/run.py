@@ -20,7 +20,7 @@ from stagewise.planning.check import check_classes, some_classes
 from stagewise.planning.identity import probe_identity
 from stagewise.planning.plan import Plan
 from stagewise.probing.probe import ProbeJob, run_probe
-from stagewise.runs.probe_record import probe_problem, read_probe
+from stagewise.runs.probe_record import TENSORS, probe_problem, read_probe
 from stagewise.runs.record import WEIGHTS
 from stagewise.stopping import Stop
 from stagewise.windows.centre import CentreSource
@@ -116,8 +116,8 @@ def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Cal
         fits, whole = known.get("weights") in (None, weights), not probe_problem(planned.folder, probe.name)
         if fits and whole:
             return
-        why = "is of weights that are gone" if whole else "is damaged"
-        report("note", text=f"{planned.folder} {why}: the probe is fitted again.")
+        words = f"{planned.folder} is of weights that are gone" if whole else f"{planned.folder / TENSORS} is damaged"
+        report("note", text=f"{words}: the probe is fitted again.")
         atomic.remove(planned.folder)
     source: Source
     if probe.data is None:
