@@ -23,7 +23,6 @@ def compare(runs: tuple[Path, ...], as_json: bool, as_markdown: bool) -> None:
     stagewise compare runs/gim-0 runs/gim-1 runs/cpc --markdown
     """
     from stagewise.comparing.collect import compare_runs
-    from stagewise.comparing.rows import read
     from stagewise.comparing.tables import markdown, print_sheets
     from stagewise.errors import IntegrityError
     from stagewise.runs.folder import LAST, LOCK_FILE, find_run
@@ -41,16 +40,7 @@ def compare(runs: tuple[Path, ...], as_json: bool, as_markdown: bool) -> None:
     places: dict[Path, Path] = {}
     for path in named:
         places.setdefault(path.resolve(), path)
-    whole, damage = [], list[str]()
-    for folder in [find_run(path) for path in places.values()]:
-        try:
-            read(folder)
-            whole.append(folder)
-        except IntegrityError as error:
-            damage.append(str(error))
-    if not whole:
-        raise IntegrityError("\n".join(damage))
-    facts = compare_runs(whole)
+    facts = compare_runs([find_run(path) for path in places.values()])
     for warning in facts["warnings"]:
         click.echo(f"warning: {warning}", err=True)
     if as_json:
@@ -59,5 +49,5 @@ def compare(runs: tuple[Path, ...], as_json: bool, as_markdown: bool) -> None:
         click.echo(markdown(facts))
     else:
         print_sheets(facts)
-    if damage:
-        raise IntegrityError("\n".join([*damage, f"{len(damage)} of {len(places)} runs are left out."]))
+    if damaged := facts["damaged"]:
+        raise IntegrityError("\n".join([*damaged, f"{len(damaged)} of {len(places)} runs are left out."]))

@@ -29,12 +29,16 @@ def machine_facts() -> dict[str, Any]:
     """Return versions, processor, memory, disk and GPU, JSON-able."""
     import torch
 
+    from stagewise.environment import environment
+
+    made = environment(torch.device("cpu"))
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return {
         "stagewise": __version__,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "cpu": f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
+        "cpu": f"{made['device_name']}, {made['threads']} threads, {made['cpu_capability']}",
+        "variables": ", ".join(f"{name}={value}" for name, value in made["variables"].items()) or "none of weight",
         "bfloat16": "fast" if torch.cpu._is_amx_tile_supported() or gpus else "not faster than float32 here",
         "memory": bytes_text(psutil.virtual_memory().total),
         "disk free": bytes_text(shutil.disk_usage(".").free),

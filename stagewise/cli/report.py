@@ -31,14 +31,11 @@ def report(runs: tuple[Path, ...], out: Path | None, exciting: bool) -> None:
     stagewise report runs/full --exciting
     """
     from stagewise.cli.progress import terminal_report
-    from stagewise.errors import ConfigError
     from stagewise.reporting.report import write_report
     from stagewise.runs.folder import find_run
 
     folders = [find_run(path) for path in dict.fromkeys(runs or (None,))]
     file = out or (folders[0].path / "report.html" if len(folders) == 1 else Path("report.html"))
-    if blocked := next((place for place in file.parents if place.is_file()), None):
-        raise ConfigError(f"{file} cannot be written: {blocked} is a file, no folder. Name another place with --out.")
     with terminal_report() as told:
         write_report(folders, file, told, exciting)
     click.echo(file)

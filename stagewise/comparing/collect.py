@@ -9,6 +9,7 @@ from typing import Any
 from stagewise.comparing.published import MEMORY_TASK, SYSTEMS, TASKS, System, task_of
 from stagewise.comparing.rows import Compared, Row, place, read
 from stagewise.comparing.spread import half_width
+from stagewise.errors import IntegrityError
 from stagewise.runs.folder import RunFolder
 
 Found = list[tuple[Compared, dict[str, Any]]]  # runs with a result of one probe, and that result
@@ -20,10 +21,19 @@ def compare_runs(folders: Sequence[RunFolder]) -> dict[str, Any]:
     Our accuracies are shares of one and our memory is in bytes; published figures are as they were printed, in
     percent and GB.
 
+    Damaged runs are left out, and told under "damaged".
+
     Raises:
-        IntegrityError: a record is damaged.
+        IntegrityError: all runs are damaged.
     """
-    runs = [read(folder) for folder in folders]
+    runs, damaged = list[Compared](), list[str]()
+    for folder in folders:
+        try:
+            runs.append(read(folder))
+        except IntegrityError as error:
+            damaged.append(str(error))
+    if damaged and not runs:
+        raise IntegrityError("\n".join(damaged))
     rows: list[Row] = []
     warnings = [text for run in runs if (text := place(run, rows))]
     probes = {probe: _found(runs, probe) for probe in dict.fromkeys(p for run in runs for p in run.tops)}
@@ -41,6 +51,7 @@ def compare_runs(folders: Sequence[RunFolder]) -> dict[str, Any]:
             for run in row
         ],
         "warnings": warnings,
+        "damaged": damaged,
     }
 
 

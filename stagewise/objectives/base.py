@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-MOST = 1 << 20  # of anything that is counted for every row: more is a slip of the finger, and no memory would hold it
+MOST = 1 << 20  # steps, negatives, …: beyond it sizes do not fit into 64 bits; the pipeline file has the same bound
 
 
 def check_count(name: str, value: int, least: int = 1) -> None:

@@ -66,12 +66,13 @@ def choose_actions(stages: list[StagePlan], schedule: str) -> None:
     """Say what is to be done for every stage, from what is there."""
     above_runs = False  # whether the stage above still needs this one's rows
     # The weights of two trainings do not fit each other: with one stage, all that are trained in sync with it go.
-    gone = [stage for stage in stages if _lost(stages, stage) or outgrown(stages, stage)]
+    old = [outgrown(stages, stage) for stage in stages]
+    gone = [stage for stage, grown in zip(stages, old, strict=True) if grown or _lost(stages, stage)]
     anew = {position for stage in gone for position in stage.together}
     for position, stage in reversed([*enumerate(stages)]):
         assert stage.folder is not None
         if position in anew:
-            reason = OUTGROWN if outgrown(stages, stage) else _changes(stage)
+            reason = OUTGROWN if old[position] else _changes(stage)
             stage.action, stage.reason, stage.record = "train", reason, None
         elif stage.record is None:
             if read_trained(stage.folder, stage.fingerprint) is not None:

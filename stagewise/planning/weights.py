@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stagewise.planning.stage_plan import StagePlan
-from stagewise.runs.record import WEIGHTS, read_record, read_trained
+from stagewise.runs.record import WEIGHTS, read_record, read_trained, same_weights
 
 OUTGROWN = "the weights below are not those it was trained on"
 
@@ -26,7 +26,7 @@ def weights_below(stages: Sequence[StagePlan], stage: StagePlan) -> str | None:
 
 def fits(stages: Sequence[StagePlan], stage: StagePlan, facts: dict[str, Any]) -> bool:
     """Whether what a record says was trained fits what is below the stage, as far as both are known."""
-    return None in (known := {facts.get("below"), weights_below(stages, stage)}) or len(known) == 1
+    return same_weights(facts.get("below"), weights_below(stages, stage))
 
 
 def outgrown(stages: Sequence[StagePlan], stage: StagePlan) -> bool:

@@ -21,7 +21,7 @@ from stagewise.planning.identity import probe_identity
 from stagewise.planning.plan import Plan
 from stagewise.probing.probe import ProbeJob, run_probe
 from stagewise.runs.probe_record import TENSORS, probe_problem, read_probe
-from stagewise.runs.record import WEIGHTS
+from stagewise.runs.record import WEIGHTS, same_weights
 from stagewise.stopping import Stop
 from stagewise.windows.centre import CentreSource
 from stagewise.windows.source import RawSource, Source
@@ -113,7 +113,7 @@ def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Cal
     weights = record["files"][WEIGHTS]
     known = read_probe(planned.folder, probe.name)
     if known is not None:
-        fits, whole = known.get("weights") in (None, weights), not probe_problem(planned.folder, probe.name)
+        fits, whole = same_weights(known.get("weights"), weights), not probe_problem(planned.folder, probe.name)
         if fits and whole:
             return
         words = f"{planned.folder} is of weights that are gone" if whole else f"{planned.folder / TENSORS} is damaged"

@@ -25,12 +25,14 @@ def write_report(runs: Sequence[RunFolder], file: Path, report: Callable[..., No
         exciting: whether to show what excites some neurons, which takes a pass over the test items per stage.
 
     Raises:
-        ConfigError: matplotlib is missing, or `file` is a folder.
+        ConfigError: matplotlib is missing, or `file` is a folder, or lies below a file.
         DataError: with `exciting`, the data is not there or has changed.
         IntegrityError: a record of a run is damaged.
     """
     if file.is_dir():
         raise ConfigError(f"{file} is a folder: name a file, such as `--out {file / 'report.html'}`.")
+    if blocked := next((place for place in file.parents if place.is_file()), None):
+        raise ConfigError(f"{file} cannot be written: {blocked} is a file, no folder. Name another place with --out.")
     views = read_views(runs)
     title = views[0].name if len(views) == 1 else f"{len(views)} runs"
     text = page.document(f"Report of {title}", _parts(views, report, exciting))

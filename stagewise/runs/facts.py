@@ -8,7 +8,7 @@ from typing import Any
 from stagewise.runs.data_record import read_data
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.probe_record import read_probe
-from stagewise.runs.record import WEIGHTS, read_record
+from stagewise.runs.record import WEIGHTS, read_record, same_weights
 
 EMPTY_TRAIN = {
     "epochs": 0,
@@ -64,7 +64,7 @@ def _outdated(stages: list[dict[str, Any]], locked: list[dict[str, Any]]) -> lis
     for facts, then in zip(stages, locked, strict=True):
         lowest = names.index((then.get("together") or [facts["name"]])[0])
         below = stages[lowest - 1]["weights"] if lowest else ""
-        if None not in (facts["weights"], facts.get("below"), below) and facts["below"] != below:
+        if not same_weights(facts.get("below"), below):
             facts["state"] = "partial"
     return stages
 
@@ -120,8 +120,9 @@ def _probe_facts(run: RunFolder, locked: dict[str, Any], weights: dict[str, Any]
     found = []
     for probe in locked.get("probes", []):
         result = read_probe(run.path / "probes" / probe["folder"], probe["name"])
-        outdated = result is not None and result.get("weights") not in (None, weights[probe["stage"]])
-        found.append({**probe, "value": None} if result is None or outdated else result)
+        if result is None or not same_weights(result.get("weights"), weights[probe["stage"]]):
+            result = {**probe, "value": None}
+        found.append(result)
     return found
 
 

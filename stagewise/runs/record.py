@@ -20,6 +20,11 @@ COVERED = (WEIGHTS, "metrics.jsonl", "store.manifest.json")
 REMEDY = "Delete its folder and type `stagewise run FILE` to make the stage again."
 
 
+def same_weights(*hashes: str | None) -> bool:
+    """Whether sha256 of weights are the same, as far as they are known: records of older versions have none."""
+    return len(set(hashes) - {None}) <= 1
+
+
 def commit(folder: Path, record: dict[str, Any]) -> None:
     """Write the record of a stage whose files are all there, then drop what only training needed."""
     files = {name: atomic.sha256_of(folder / name) for name in COVERED if (folder / name).exists()}

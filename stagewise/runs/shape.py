@@ -70,7 +70,7 @@ class Trained(_Table):
     memory: _Memory
     health: _Health | None
     below: str | None = None
-    files: dict[Literal["encoder.safetensors", "metrics.jsonl", "store.manifest.json"], Hash]
+    files: dict[Literal["encoder.safetensors", "metrics.jsonl", "store.manifest.json"], Hash]  # record.COVERED
 
     @model_validator(mode="after")
     def _has_weights(self) -> Self:

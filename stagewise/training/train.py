@@ -19,6 +19,7 @@ from stagewise.environment import machine
 from stagewise.errors import IntegrityError, NumberError
 from stagewise.memory.measure import measured
 from stagewise.objectives import Score
+from stagewise.runs.record import WEIGHTS, same_weights
 from stagewise.seeds import derive_seed
 from stagewise.stopping import Stop
 from stagewise.training.checkpoint import (
@@ -236,7 +237,7 @@ class Training:
         progress = Progress(**checkpoint.progress)
         best = self.checkpoints / progress.best_file
         whole = best.exists() and atomic.sha256_of(best) == progress.best_sha256
-        if not whole or progress.weights_below not in (None, self.job.weights_below):
+        if not whole or not same_weights(progress.weights_below, self.job.weights_below):
             why = "the stage below has other weights now" if whole else f"{best} is damaged"
             self.report("note", text=f"{why}: {self.job.says('starts', 'start')} again.")
             atomic.remove(self.checkpoints)
@@ -271,7 +272,7 @@ class Training:
                     f"learning rate with `--set stage.{member.name}.train.optimizer.lr=1e-4`."
                 )
             restore({f"stage.{name}": tensor for name, tensor in own.items()}, {"stage": member.trainee.stage}, None)
-            write_tensors(member.folder / "encoder.safetensors", member.trainee.stage.state_dict())
+            write_tensors(member.folder / WEIGHTS, member.trainee.stage.state_dict())
             lines = (json.dumps(record).encode() + b"\n" for record in self.progress.history[member.name])
             atomic.write_bytes(member.folder / "metrics.jsonl", lines)
 
