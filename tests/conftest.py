@@ -35,3 +35,16 @@ def jobs(monkeypatch):
 
     monkeypatch.setattr(train_stages, "Training", Spy)
     return seen
+
+
+@pytest.fixture(scope="module")
+def no_forecast():
+    """What a step will take is no matter to some tests, and to find it out takes longer than all the rest."""
+    from stagewise.memory.tracker import Bytes
+    from stagewise.planning import plan
+    from stagewise.planning.memory import Forecast
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "within_limit", lambda *_: Forecast(Bytes(0, {}), 1))
+        patch.setattr(plan, "forecast", lambda *_: Bytes(0, {}))
+        yield

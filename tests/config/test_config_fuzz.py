@@ -7,58 +7,11 @@ from collections.abc import Callable
 from config_examples import EXAMPLE
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from toml_pieces import PIECES
 
 from stagewise.config import Pipeline, from_json, json_schema, load_text, to_json
 from stagewise.errors import ConfigError
 
-PIECES = [
-    *[
-        "[",
-        "]",
-        "{",
-        "}",
-        "=",
-        ".",
-        ",",
-        '"',
-        "'",
-        "\n",
-        "#",
-        '"""',
-        "'''",
-        "\\",
-        "\0",
-        "\r",
-        "\ufeff",
-        "é",
-        " ",
-    ],
-    *[
-        "nan",
-        "-inf",
-        "1e999",
-        "99999999999999999999",
-        "true",
-        "2024-01-01",
-        "[]",
-        "{}",
-        '""',
-        "0",
-        "-1",
-        "1.5",
-        "[{}]",
-    ],
-    *[
-        "[[stage]]\n",
-        "[stage]\n",
-        "[[probe]]\n",
-        "[defaults]\n",
-        "[defaults.probe]\n",
-        "[pipeline]\n",
-        "[[data]]\n",
-    ],
-    *["target", "name", "stage", "format", '"../../x"', '"os:system"', "stages = ['a', 1]\n", "train = []\n"],
-]
 MUTATIONS = st.lists(
     st.tuples(st.integers(0, len(EXAMPLE)), st.integers(0, 30), st.sampled_from(PIECES) | st.text(max_size=5)),
     min_size=1,

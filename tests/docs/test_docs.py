@@ -86,11 +86,17 @@ def test_imports_point_one_way_and_files_are_short(path):
             assert level(imported) >= level(module), f"{module} imports {imported}, which stands above it"
 
 
-def test_no_pickle_no_eval_anywhere():
-    for path in (REPO / "stagewise").rglob("*.py"):
-        text = path.read_text()
-        for word in ("pickle", "torch.load(", "weights_only=False", " eval(", "exec("):
-            assert word not in text, f"{path} has {word}"
+EVIL = re.compile(
+    r"\bpickle\b|\bmarshal\b|\bshelve\b|\bdill\b|joblib\.load|torch\.(load|save)\(|weights_only|allow_pickle"
+    r"|(?<![\w.])(eval|exec|compile)\(|__import__|yaml\.|os\.(system|popen|exec|spawn)|shell=True"
+)
+
+
+def test_nothing_in_the_package_could_execute_what_it_reads():
+    paths = list((REPO / "stagewise").rglob("*.py"))
+    assert len(paths) > 100
+    found = {f"{path.name}: {match[0]}" for path in paths for match in EVIL.finditer(path.read_text())}
+    assert found == set()
 
 
 QUICK = ("quickstart.toml", "speech-small.toml")

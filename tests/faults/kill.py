@@ -10,7 +10,6 @@ finds anything.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import random
 import subprocess
 import sys
@@ -19,16 +18,9 @@ import time
 from pathlib import Path
 
 REPO = Path(__file__).parents[2]
-RESULTS = ("encoder.safetensors", "probe.json", "probe.safetensors", "store.manifest.json")
+sys.path.insert(0, str(REPO / "tests"))
 
-
-def results(run: Path) -> dict[str, str]:
-    """sha256 of every encoder, every file of every store, and every probe result."""
-    return {
-        str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(run.rglob("*"))
-        if path.is_file() and (path.name in RESULTS or "store.zarr" in path.parts)
-    }
+from tiny import results  # noqa: E402
 
 
 def start(file: str, sets: list[str], run: Path) -> subprocess.Popen[bytes]:

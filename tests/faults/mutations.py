@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from toml_pieces import PIECES
+
 VALUES = [
     *["0", "-1", "1", "2", "3", "7", "1e999", "nan", "-inf", "true", "false", "1.5", "99999999999999999999"],
     *["9223372036854775807", "1000000000000000", "-9223372036854775808", "[]", "{}", "[[]]", "[1, 2]", '""', '"x"'],
@@ -20,27 +22,6 @@ VALUES = [
     *['"gru"', '"infonce"', '"3 GiB"', '"1 B"', '"cuda"', '"cuda:7"', '"iterative"', '"simultaneous"', '"all"'],
     *['"auto"', '"float16"', '"bfloat16"', "2024-01-01", "{ target = 'gru' }", "{ target = 'os:system' }"],
     *['"' + "x" * 300 + '"', '"' + "é" * 128 + '"', '"\\u0000"', '"a\\nb"', '"' + "[" * 200 + '"', '"."', '"~"'],
-]
-PIECES = [
-    "[",
-    "]",
-    "{",
-    "}",
-    "=",
-    ".",
-    ",",
-    '"',
-    "'",
-    "\n",
-    "#",
-    '"""',
-    "\\",
-    "\0",
-    "\r\n",
-    "\ufeff",
-    "é",
-    " ",
-    "\u202e",
 ]
 HEADER = re.compile(r"^\[.*$", re.MULTILINE)
 ASSIGNED = re.compile(r"^(\s*[\w.-]+\s*=\s*)(.+)$")

@@ -23,7 +23,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
 
 import tiny  # noqa: E402
-from kill import results, start  # noqa: E402
+from kill import start  # noqa: E402
 
 SETS = ["defaults.train.epochs=400", "defaults.train.patience=400"]
 GROWTH = 1.05  # of the median resident memory, and of open files, from the first quarter to the last
@@ -56,7 +56,7 @@ def main() -> int:
         folder = Path(name)
         file = str(tiny.write_pipeline(folder))
         assert start(file, SETS, folder / "calm").wait() == 0
-        calm, end = results(folder / "calm"), time.monotonic() + 60 * arguments.minutes
+        calm, end = tiny.results(folder / "calm"), time.monotonic() + 60 * arguments.minutes
         while time.monotonic() < end:
             began, child = time.monotonic(), start(file, SETS, folder / "run")
             lived = watch(child, rng.uniform(3, arguments.longest))
@@ -68,7 +68,7 @@ def main() -> int:
                 kills += 1
                 continue
             whole += 1
-            if child.returncode != 0 or results(folder / "run") != calm:
+            if child.returncode != 0 or tiny.results(folder / "run") != calm:
                 bad += 1
                 print(f"run {whole}: exit code {child.returncode}, or other results", flush=True)
             print(f"run {whole} done after {kills} kills; {lived[0]} KiB, {lived[1]} files", flush=True)

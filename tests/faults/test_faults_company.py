@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,8 +16,10 @@ import tiny
 from in_process import signals_at, stagewise, told
 
 import stagewise as package
+from stagewise import atomic
 from stagewise.runs.clean import unused
 from stagewise.runs.folder import RunFolder
+from stagewise.runs.record import mark_dropped, read_record
 
 REPO = Path(__file__).parents[2]
 READING = (
@@ -45,7 +48,7 @@ def run(finished, tmp_path):
     return tmp_path / "run"
 
 
-def test_reading_goes_on_while_another_process_writes(finished, run, tmp_path):
+def test_a_second_writer_is_refused_at_once_and_readers_are_not(finished, run, tmp_path):
     with RunFolder(run).writing():
         for command in (
             ("run", finished / "tiny.toml", "--run", run),
@@ -53,13 +56,45 @@ def test_reading_goes_on_while_another_process_writes(finished, run, tmp_path):
             ("stage", "1", "--run", run),
         ):
             begun = time.monotonic()
-            code, words = stagewise(*command, "--run", run)
+            code, words = stagewise(*command)
             assert code == 1
             assert f"is in use by pid {os.getpid()} on host" in words
             assert time.monotonic() - begun < 20  # at once: it does not wait
         reading(finished, run, tmp_path / "report.html")
     assert not (run / "run.holder.json").exists()
     assert stagewise("run", finished / "tiny.toml", "--run", run)[0] == 0
+
+
+def test_reading_goes_on_while_another_process_writes(finished, run):
+    """Stages are made again and stores dropped under the eyes of `inspect`, which says 0 at every moment."""
+    sets = ("stage.two.objective.negatives=5", "stage.two.store.keep=false", "stage.one.store.keep=false")
+    command = [sys.executable, "-m", "stagewise", "run", str(finished / "tiny.toml"), "--run", str(run)]
+    env = {**os.environ, "PYTHONPATH": str(REPO / "tests")}
+    options = [word for text in sets for word in ("--set", text)]
+    writer, looks, seen = subprocess.Popen([*command, *options], env=env, stderr=subprocess.DEVNULL), 0, set()
+    while writer.poll() is None:
+        code, words = stagewise("inspect", run, "--json")
+        assert code == 0, words
+        seen.add(json.loads(words[words.index("{") :])["state"])
+        looks += 1
+    assert writer.returncode == 0
+    assert looks > 3
+    assert seen == {"complete", "partial"}
+
+
+def test_a_store_that_is_dropped_while_its_record_is_read(run, monkeypatch):
+    (folder,) = run.glob("stages/2-two-*")
+    manifest, true = folder / "store.manifest.json", atomic.sha256_of
+    assert read_record(folder)["store"]["state"] == "written"
+
+    def drop(path):
+        if manifest.exists():
+            mark_dropped(folder, atomic.read_sealed(folder / "stage.json", ""))
+            manifest.unlink()
+        return true(path)
+
+    monkeypatch.setattr(atomic, "sha256_of", drop)
+    assert read_record(folder)["store"]["state"] == "dropped"
 
 
 def test_clocks_and_time_zones_decide_nothing(finished, tmp_path, monkeypatch):

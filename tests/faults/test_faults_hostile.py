@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import sys
-from pathlib import Path
 
 import mutations
 import pytest
@@ -14,17 +13,10 @@ import torch
 
 import stagewise
 from stagewise.cli.main import main
-from stagewise.config import load_text
-from stagewise.errors import ConfigError, IntegrityError
+from stagewise.errors import IntegrityError
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.record import read_record, read_trained
 from stagewise.training.checkpoint import read_tensors
-
-PACKAGE = Path(stagewise.__file__).parent
-EVIL = re.compile(
-    r"\bpickle\b|\bmarshal\b|\bshelve\b|\bdill\b|joblib\.load|torch\.(load|save)\(|weights_only|allow_pickle"
-    r"|(?<![\w.])(eval|exec|compile)\(|__import__|yaml\.|os\.(system|popen|exec|spawn)|shell=True"
-)
 
 
 @pytest.fixture
@@ -61,13 +53,6 @@ def tell(path, change):
     path.write_text(json.dumps(content))
 
 
-def test_nothing_in_the_package_could_execute_what_it_reads():
-    paths = list(PACKAGE.rglob("*.py"))
-    assert len(paths) > 100
-    found = {f"{path.relative_to(PACKAGE)}: {match[0]}" for path in paths for match in EVIL.finditer(path.read_text())}
-    assert found == set()
-
-
 @pytest.mark.parametrize("kind", ["data", "encoder", "objective", "optimizer"])
 @pytest.mark.parametrize("target", ["os:system", "builtins:eval", "subprocess:Popen", "pathlib:Path", "evil:Evil"])
 def test_a_target_of_another_kind_is_neither_called_nor_imported_from_here(kind, target, tmp_path, monkeypatch, capsys):
@@ -92,7 +77,7 @@ def test_a_target_of_another_kind_is_neither_called_nor_imported_from_here(kind,
 
 
 @pytest.mark.parametrize(
-    "name", ["../../x", "/tmp/x", "a/b", "..", ".", "", "-rf", "a\\u0000b", "x" * 300, "é" * 200, "a\\nb", "~"]
+    "name", ["../../x", "/elsewhere/x", "a/b", "..", ".", "", "-rf", "a\\u0000b", "x" * 300, "é" * 200, "a\\nb", "~"]
 )
 def test_names_that_lead_elsewhere(name, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "here"
@@ -136,13 +121,6 @@ def test_files_made_to_exhaust(text, words, tmp_path, capsys):
     assert code == 2
     assert re.search(words, said)
     assert len(said) < 2000
-
-
-def test_byte_order_mark_and_dos_line_ends_change_nothing():
-    dos = "\ufeff" + tiny.TOML.replace("\n", "\r\n")
-    assert load_text(dos, "x") == load_text(tiny.TOML, "x")
-    with pytest.raises(ConfigError):
-        load_text(tiny.TOML.replace("\n", "\r"), "x")
 
 
 LOCK_LIES = {

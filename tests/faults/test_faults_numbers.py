@@ -10,11 +10,8 @@ import torch
 import stagewise
 from stagewise.datasets.base import Dataset
 from stagewise.errors import NumberError
-from stagewise.memory.tracker import Bytes
 from stagewise.modules import Conv1d
 from stagewise.objectives import InfoNCE, Score
-from stagewise.planning import plan
-from stagewise.planning.memory import Forecast
 from stagewise.training.train import Training
 
 CONV, ON_TOP = 'target = "conv1d", in_channels = 1', "stages/1-one-*"
@@ -94,13 +91,7 @@ TOML = (
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _no_forecast():
-    """What a step will take is no matter here, and to find it out takes longer than all the rest."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "within_limit", lambda *_: Forecast(Bytes(0, {}), 1))
-        patch.setattr(plan, "forecast", lambda *_: Bytes(0, {}))
-        yield
+pytestmark = pytest.mark.usefixtures("no_forecast")
 
 
 @pytest.fixture(autouse=True)

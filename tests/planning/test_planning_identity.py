@@ -18,6 +18,8 @@ from stagewise.probing.run import planned_probes
 from stagewise.runner import plan_pipeline, quiet
 from stagewise.runs.folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("no_forecast")
+
 NOWHERE = RunFolder(Path("/nowhere/at/all"))
 OWN = {"target": "torch.optim:SGD", "lr": 0.5}
 NOTHING = "nothing"
