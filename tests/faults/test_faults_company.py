@@ -1,9 +1,7 @@
-"""A run among others: a second process, other clocks, links, a moved or read-only folder, few open files, `clean`."""
+"""A run among others: a second process, links, a moved or read-only folder, `clean`."""
 
 import json
 import os
-import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -97,52 +95,6 @@ def test_a_store_that_is_dropped_while_its_record_is_read(run, monkeypatch):
     assert read_record(folder)["store"]["state"] == "dropped"
 
 
-def test_clocks_and_time_zones_decide_nothing(finished, tmp_path, monkeypatch):
-    """The clock jumps by a year either way at every look, files come from the future, the time zone changes."""
-    command = ("run", finished / "tiny.toml", "--run", tmp_path / "run")
-    rng, year, clock, steady, passed = random.Random(0), 366 * 86400, time.time, time.monotonic, [0]
-
-    def jumping():
-        return clock() + rng.choice((-year, year))
-
-    def leaping():
-        passed[0] += year
-        return steady() + passed[0]
-
-    monkeypatch.setattr(time, "time", jumping)
-    monkeypatch.setattr(time, "monotonic", leaping)
-    monkeypatch.setattr(time, "perf_counter", leaping)
-    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
-    time.tzset()
-    try:
-        with monkeypatch.context() as patch:
-            signals_at(patch, "encode", signal.SIGTERM)
-            assert stagewise(*command)[0] == 143
-        for path in (tmp_path / "run").rglob("*"):
-            os.utime(path, (clock() + 50 * year, clock() + 50 * year))
-        monkeypatch.setenv("TZ", "Pacific/Niue")
-        time.tzset()
-        assert stagewise(*command)[0] == 0
-        before = {path: path.stat().st_ino for path in (tmp_path / "run" / "stages").rglob("*")}
-        assert stagewise(*command)[0] == 0
-    finally:
-        monkeypatch.undo()
-        time.tzset()
-    assert {path: path.stat().st_ino for path in (tmp_path / "run" / "stages").rglob("*")} == before
-    assert tiny.results(tmp_path / "run") == tiny.results(finished / "run")
-    times = [stage["train"]["seconds"] for stage in package.open(tmp_path / "run").facts["stages"]]
-    assert all(seconds >= 0 for seconds in times)
-
-
-def test_no_decision_looks_at_the_time_of_day():
-    """Neither at the clock that may be set back, nor at the times of files."""
-    for path in (REPO / "stagewise").rglob("*.py"):
-        text = path.read_text()
-        assert not [
-            word for word in ("time.time(", "st_mtime", "getmtime", "st_ctime", "datetime.now") if word in text
-        ], path
-
-
 def test_a_run_is_moved_and_copied_in_between(finished, tmp_path, monkeypatch):
     (tmp_path / "old").mkdir()
     with monkeypatch.context() as patch:
@@ -176,34 +128,6 @@ def test_a_read_only_run_is_read(finished, run, tmp_path):
         assert kinds == []
     finally:
         subprocess.run(["umount", "--lazy", str(run)], check=True)
-
-
-def test_64_open_files_are_enough(finished, tmp_path):
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, limits[1]))
-    try:
-        assert stagewise("run", finished / "tiny.toml", "--run", tmp_path / "run")[0] == 0
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert tiny.results(tmp_path / "run") == tiny.results(finished / "run")
-
-
-def test_too_few_open_files_are_said(finished, tmp_path):
-    """With room for one to five more files: it works, or says what to type; afterwards the run goes on."""
-    limits, codes = resource.getrlimit(resource.RLIMIT_NOFILE), []
-    for room in range(1, 6):
-        free = os.open(os.devnull, os.O_RDONLY)
-        os.close(free)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (free + room, limits[1]))
-        try:
-            code, words = stagewise("run", finished / "tiny.toml", "--run", tmp_path / "run")
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        assert code == 0 or (code == 1 and "ulimit -n" in words), words
-        codes.append(code)
-    assert 1 in codes
-    assert stagewise("run", finished / "tiny.toml", "--run", tmp_path / "run")[0] == 0
-    assert tiny.results(tmp_path / "run") == tiny.results(finished / "run")
 
 
 @pytest.mark.parametrize(

@@ -155,80 +155,6 @@ def test_adopted_weights_are_the_old_ones(finished, tmp_path):
     assert len(set(weights.values())) == 1
 
 
-def test_stores_can_be_recomputed_or_dropped(tmp_path):
-    file = tiny.write_pipeline(tmp_path, tiny.TOML.replace("store = { write = true }\n", ""))
-    sets = {"defaults.store.write": False}
-    facts = stagewise.run(file, run=tmp_path / "none", set=sets)
-    assert [s["store"]["state"] for s in facts["stages"]] == ["recomputed"] * 3
-    assert not list((tmp_path / "none").rglob("store.zarr"))
-    sets = {"defaults.store.write": True, "defaults.store.keep": False}
-    facts = stagewise.run(file, run=tmp_path / "dropped", set=sets)
-    assert [s["store"]["state"] for s in facts["stages"]] == ["dropped", "dropped", "written"]
-    assert stagewise.run(file, run=tmp_path / "dropped", set=sets) == facts
-    with pytest.raises(ConfigError, match="stage one has no store \\(it was dropped"):
-        stagewise.open(tmp_path / "dropped").stages["one"].store  # noqa: B018
-    kept = stagewise.run(file, run=tmp_path / "dropped", set={"defaults.store.write": True})
-    assert [s["store"]["state"] for s in kept["stages"]] == ["written"] * 3
-
-
-def test_recomputed_float_rows_train_like_stored_ones(tmp_path):
-    file = tiny.write_pipeline(tmp_path, tiny.TOML.replace("store = { write = true }\n", ""))
-    losses = []
-    for write in (True, False):
-        sets = {"defaults.store.write": write, "defaults.store.dtype": "float32"}
-        facts = stagewise.run(file, run=tmp_path / str(write), set=sets, until="two")
-        losses.append(facts["stages"][1]["train"])
-    assert losses[0]["initial_loss"] == pytest.approx(losses[1]["initial_loss"], rel=1e-6)
-    assert losses[0]["loss"] == pytest.approx(losses[1]["loss"], rel=1e-3)  # last bits, after some steps
-
-
-def test_memory_limit_is_met_by_pieces_with_nearly_the_same_weights(tmp_path):
-    import safetensors.numpy
-
-    text = tiny.TOML.replace("window = 16", "window = 64").replace("seconds", "seconds")
-    file = tiny.write_pipeline(tmp_path, text)
-    sets = {"data.seconds": 1.0, "stage.two.encoder.out_channels": 8}
-    free = stagewise.run(file, run=tmp_path / "free", set=sets, until="two")
-    peak = free["stages"][1]["memory"]["predicted_peak_bytes"]
-    tight = plan_with_limit(file, tmp_path, sets, peak)
-    assert tight is not None
-    limit, pieces = tight
-    assert pieces > 1
-    facts = stagewise.run(file, run=tmp_path / "tight", set={**sets, "pipeline.memory_limit": limit}, until="two")
-    stage = facts["stages"][1]
-    assert stage["memory"]["pieces"] == pieces
-    assert stage["memory"]["predicted_peak_bytes"] <= limit < peak
-    assert stage["memory"]["measured_peak_bytes"] <= 1.15 * limit
-    one, other = (
-        safetensors.numpy.load_file(next((tmp_path / run / "stages").glob("2-two-*/encoder.safetensors")))
-        for run in ("free", "tight")
-    )
-    for key, value in one.items():
-        np.testing.assert_allclose(other[key], value, atol=1e-3)
-
-
-def plan_with_limit(file, tmp_path, sets, peak):
-    """Lower the limit until stage two needs pieces."""
-    from stagewise.config import load_pipeline
-
-    for share in (0.95, 0.9, 0.85, 0.8, 0.75):
-        limit = int(peak * share)
-        pipeline = load_pipeline(file, {**sets, "pipeline.memory_limit": limit})
-        try:
-            planned = plan_pipeline(pipeline, RunFolder(tmp_path / "unused"))
-        except ConfigError:
-            return None
-        if planned.stages[1].forecast.pieces > 1:
-            return limit, planned.stages[1].forecast.pieces
-    return None
-
-
-def test_a_limit_that_cannot_be_met_says_what_to_change(tmp_path):
-    file = tiny.write_pipeline(tmp_path)
-    with pytest.raises(ConfigError, match=r"even in pieces a step needs .* Raise pipeline.memory_limit to"):
-        stagewise.run(file, run=tmp_path / "run", set={"pipeline.memory_limit": 1000})
-
-
 def test_nan_stops_the_stage_and_freezes_nothing(tmp_path):
     tiny.Poisoned.calls = 0
     file = tiny.write_pipeline(
@@ -286,18 +212,6 @@ def test_probe_on_its_own_data_and_bad_probes(tmp_path):
         stagewise.run(file, run=tmp_path / "run", set={"probe.speaker.labels": "emotion"})
     with pytest.raises(ConfigError, match='one class per item: set pool = "mean"'):
         stagewise.run(file, run=tmp_path / "run", set={"probe.phones.labels": "speaker"})
-
-
-def test_recurrent_stage_below_another_needs_its_store(tmp_path):
-    text = tiny.TOML.replace(
-        '[[probe]]\nname = "speaker"',
-        '[[stage]]\nname = "top"\ncontext = { target = "gru", input_size = 6, hidden_size = 4 }\n'
-        '[[probe]]\nname = "speaker"',
-    )
-    file = tiny.write_pipeline(tmp_path, text)
-    with pytest.raises(ConfigError, match="rows of a recurrent stage depend on everything before them"):
-        stagewise.run(file, run=tmp_path / "run", set={"stage.context.store": {"write": False}})
-    assert stagewise.run(file, run=tmp_path / "run")["state"] == "complete"
 
 
 def test_names_that_are_not_there(finished):
