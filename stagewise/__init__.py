@@ -4,6 +4,7 @@ import stagewise
 run = stagewise.open("runs/quickstart")     # read only
 encoder = run.encoder("context")            # a frozen torch.nn.Module
 stagewise.run("pipelines/quickstart.toml")  # what the command does
+stagewise.load("encoder")                   # the frozen torch.nn.Module that `stagewise export` wrote
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "open": "stagewise.runs.open:open_run",
     "run": "stagewise.runner:run_pipeline",
+    "load": "stagewise.exporting.load:load_export",
     "objectives": "stagewise.objectives",
     "datasets": "stagewise.datasets",
     "modules": "stagewise.modules",
@@ -26,10 +28,11 @@ if TYPE_CHECKING:
     from stagewise import datasets as datasets
     from stagewise import modules as modules
     from stagewise import objectives as objectives
+    from stagewise.exporting.load import load_export as load
     from stagewise.runner import run_pipeline as run
     from stagewise.runs.open import open_run as open  # noqa: A004
 
-__all__ = ["__version__", "datasets", "modules", "objectives", "open", "run"]
+__all__ = ["__version__", "datasets", "load", "modules", "objectives", "open", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -114,6 +114,34 @@ def publish(partial: Path, path: Path) -> None:
     fsync_folder(path.parent)
 
 
+@contextmanager
+def publishing(path: Path) -> Iterator[Path]:
+    """Give a place for a file or a folder that the body writes; it gets its name when it is whole and on the disk.
+
+    A file takes the place of one that is there; a folder is for the caller to refuse. What fails leaves nothing.
+
+    Raises:
+        DiskError: the disk is full, read-only or failing.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    with disk_errors(path):
+        if partial.exists() or partial.is_symlink():
+            _delete(partial)
+        try:
+            yield partial
+            for folder, _, files in os.walk(partial):
+                for name in files:
+                    fsync_file(Path(folder, name))
+                fsync_folder(Path(folder))
+            if not partial.is_dir():
+                fsync_file(partial)
+            publish(partial, path)
+        except BaseException:
+            if partial.exists():
+                _delete(partial)
+            raise
+
+
 def fsync_file(path: Path) -> None:
     """Force a file that something else wrote to the disk."""
     with path.open("rb") as file:

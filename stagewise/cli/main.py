@@ -14,9 +14,12 @@ import click
 
 from stagewise import __version__
 from stagewise.cli.compare import compare
+from stagewise.cli.data import data
 from stagewise.cli.make import plan, probe, run, stage
 from stagewise.cli.read import clean, doctor, inspect, schema, verify
 from stagewise.cli.report import report
+from stagewise.cli.start import init
+from stagewise.cli.use import embed, export
 from stagewise.errors import StagewiseError
 
 TOO_MANY_FILES = "too many open files: type `ulimit -n 4096`, then the same command again."
@@ -122,5 +125,6 @@ def main() -> None:
     """
 
 
-for command in (run, plan, stage, probe, inspect, compare, report, verify, clean, doctor, schema):
+VERBS = (run, plan, stage, probe, inspect, compare, report, embed, export, verify, clean, init, data, doctor, schema)
+for command in VERBS:
     main.add_command(command)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class FrozenEncoder(nn.Module):
         first: the first sample that row 0 sees; negative in the padding.
         sample_rate: samples per second of the input.
         mean, std: of the standardisation: x = (samples - mean) / std.
+        channels: D.
     """
 
     def __init__(self, stages: Sequence[StageModule], facts: dict[str, Any]) -> None:
@@ -36,6 +37,7 @@ class FrozenEncoder(nn.Module):
         geometry = sum((stage.geometry for stage in stages), Geometry())
         self.hop, self.receptive_field, self.first = geometry.hop, geometry.receptive_field, geometry.first
         self.sample_rate, self.mean, self.std = facts["sample_rate"], facts["mean"], facts["std"]
+        self.channels = stages[-1].out_channels
         self.requires_grad_(False)
         self.eval()
 
@@ -70,7 +72,7 @@ class FrozenPatches(FrozenEncoder):
         return z_BDRS
 
 
-def load_encoder(locked: dict[str, Any], folders: Sequence[Path], name: str) -> FrozenEncoder:
+def load_encoder(locked: Mapping[str, Any], folders: Sequence[Path], name: str) -> FrozenEncoder:
     """Build the stages of a lock file and give them their frozen weights."""
     content = copy.deepcopy(locked["pipeline"])
     for stage, facts in zip(content["stage"], locked["stages"], strict=True):

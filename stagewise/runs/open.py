@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,10 @@ from stagewise.runs.record import read_record
 from stagewise.stores import StoreReader
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from stagewise.embedding.embed import Embedding, Pool
     from stagewise.runs.frozen import FrozenEncoder
 
 
@@ -52,13 +56,14 @@ class Run:
     Attributes:
         path: the run directory.
         stages: finished stages by name, lowest first.
+        locked: what its `pipeline.lock.json` says.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         locked = find_run(path).locked
         assert locked is not None
-        self._locked = locked
+        self.locked: Mapping[str, Any] = locked
         stages = {}
         for stage in locked["stages"]:
             folder = path / "stages" / str(stage["folder"])
@@ -81,7 +86,7 @@ class Run:
         """
         from stagewise.runs.frozen import load_encoder
 
-        names = [s["name"] for s in self._locked["stages"]]
+        names = [s["name"] for s in self.locked["stages"]]
         if stage not in names:
             raise ConfigError(f"{self.path} has no stage {stage!r}; it has {', '.join(names)}.")
         needed = names[: names.index(stage) + 1]
@@ -89,7 +94,45 @@ class Run:
         if missing:
             raise ConfigError(f"stage {missing[0]} of {self.path} is not finished: type `stagewise run FILE` to go on.")
         folders = [self.stages[name].folder for name in needed]
-        return load_encoder(self._locked, folders, str(self.path / LOCK_FILE))
+        return load_encoder(self.locked, folders, str(self.path / LOCK_FILE))
+
+    def top(self) -> str:
+        """Return the name of the topmost stage."""
+        return str(self.locked["stages"][-1]["name"])
+
+    def embed(
+        self, paths: Sequence[str | Path], stage: str | None = None, pool: Pool | None = None
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the representation of audio or image files, (rows, channels), by path; all of it in memory.
+
+        Args:
+            paths: files, and folders of them.
+            stage: whose representation; the topmost stage's when left out.
+            pool: "mean" gives the mean of an item's rows, (channels,).
+
+        Raises:
+            ConfigError: there are no paths, or the stage is not there or not finished.
+            DataError: files cannot be used.
+            IntegrityError: weights are damaged.
+        """
+        import numpy as np
+
+        made = self.embedding(paths, stage, pool)
+        found = ((key, np.concatenate(list(made.pieces(item)))) for item, key in enumerate(made.keys))
+        return {key: rows_TC if pool is None else rows_TC[0] for key, rows_TC in found}
+
+    def embedding(
+        self,
+        paths: Sequence[str | Path],
+        stage: str | None = None,
+        pool: Pool | None = None,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> Embedding:
+        """Prepare what `embed` computes, to be taken piece by piece; `note` is told what files are converted."""
+        from stagewise.embedding.embed import embedding
+
+        name = stage or self.top()
+        return embedding(self.encoder(name), self.locked, paths, name, pool, note)
 
 
 def open_run(path: str | Path) -> Run:

@@ -1,0 +1,104 @@
+"""The verbs about data: data list, data check, data fetch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import click
+
+
+@click.group()
+def data() -> None:
+    """Look at data, and fetch data sets.
+
+    \b
+    stagewise data list
+    stagewise data check FOLDER
+    stagewise data fetch librispeech --subset train-clean-100
+    """
+
+
+@data.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_(as_json: bool) -> None:
+    """List the built-in data sets: what they are, how large, and what they need.
+
+    \b
+    stagewise data list
+    """
+    from stagewise.starting.built_in import built_in, size_words
+
+    sets = built_in()
+    if as_json:
+        click.echo(json.dumps({"format": 1, "data": sets}, indent=1))
+        return
+    for each in sets:
+        click.echo(f"{each['name']}: {each['what']}")
+        for subset, size in each["sizes"].items():
+            click.echo(f"  {size_words(subset, size)}")
+        click.echo(f"  needs: {each['needs']}\n")
+
+
+@data.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--kind", type=click.Choice(["audio", "images"]), help="Which files to look at; both when left out.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(folder: Path, kind: Literal["audio", "images"] | None, as_json: bool) -> None:
+    """Look at every audio file and image below FOLDER: counts, durations, sizes, and bad files with reasons.
+
+    A file's header and its end are looked at; exit code 1 if one is bad.
+
+    \b
+    stagewise data check data/birds
+    stagewise data check /photos --kind images --json
+    """
+    from stagewise.errors import DataError
+    from stagewise.starting.facts import facts, words
+    from stagewise.starting.look import find, look
+
+    found = find(folder)
+    if kind is not None and not found.count(kind):
+        raise DataError(f"{folder} holds no {'audio files' if kind == 'audio' else 'images'}: leave --kind out.")
+    looked = [facts(look(found, each)) for each in ([kind] if kind else found.kinds)]
+    if as_json:
+        click.echo(json.dumps({"format": 1, "folder": str(folder), "found": looked}, indent=1))
+    else:
+        for content in looked:
+            head, *rest = words(content)
+            click.echo("\n".join([head, *(f"  {line}" for line in rest)]))
+            for bad in content["bad"]:
+                click.echo(f"  bad: {bad['file']}: {bad['reason']}")
+    bad, files = (sum(count) for count in zip(*((len(c["bad"]), c["files"]) for c in looked), strict=True))
+    if bad:
+        raise DataError(
+            f"{bad:,} of {files:,} files cannot be used: repair them or take them away; up to 1 % of them are left "
+            'out with data.bad_items = "skip".'
+        )
+
+
+@data.command()
+@click.argument("name", type=click.Choice(["librispeech", "stl10"]))
+@click.option("--subset", help="Which part of LibriSpeech; train-clean-100 when left out.")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder to put it in; data, or data/stl10, if left out.")
+def fetch(name: str, subset: str | None, root: Path | None) -> None:
+    """Download a data set, unless it is there, and look at all of its files.
+
+    An archive is checked against its published sum before it is unpacked. A download that is interrupted begins
+    anew when the command is typed again; one that is done is not repeated. The archive stays beside what was
+    unpacked from it: delete it to save room.
+
+    \b
+    stagewise data fetch librispeech --subset train-clean-100 --root data
+    stagewise data fetch stl10
+    """
+    from stagewise.starting.built_in import ROOTS
+    from stagewise.starting.built_in import fetch as fetch_into
+
+    if name == "librispeech" and subset is None:
+        subset = "train-clean-100"
+    place = root or Path(ROOTS[name])
+    found = fetch_into(name, place, subset)
+    where = f'data.target = "{name}", data.root = "{place}"' + (f', data.subset = "{subset}"' if subset else "")
+    click.echo(f"{len(found):,} items are there: {where}.")

@@ -1,0 +1,68 @@
+"""The verb that makes a first pipeline file: init."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Literal
+
+import click
+
+KIND = click.option(
+    "--kind", type=click.Choice(["audio", "images"]), help="Which files to take; the more frequent ones when left out."
+)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@KIND
+@click.option(
+    "--out", metavar="FILE", type=click.Path(path_type=Path), help="Pipeline file to write; NAME.toml when left out."
+)
+@click.option("--force", is_flag=True, help="Overwrite the file if it is there.")
+def init(folder: Path, kind: Literal["audio", "images"] | None, out: Path | None, force: bool) -> None:
+    """Look at a FOLDER of audio files or images and at this machine, and write a pipeline file that fits both.
+
+    The file says why each value was chosen. Then its plan is printed, as `stagewise plan` does.
+
+    \b
+    stagewise init data/birds
+    stagewise init /photos --kind images --out pipelines/photos.toml
+    """
+    from stagewise import atomic
+    from stagewise.cli.progress import terminal_report
+    from stagewise.cli.tables import print_plan
+    from stagewise.errors import ConfigError
+    from stagewise.planning.facts import plan_facts
+    from stagewise.starting.look import find, look
+    from stagewise.starting.machine import this_machine
+    from stagewise.starting.write import encoded, start
+
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")[:64] or "pipeline"
+    file = out or Path(f"{name}.toml")
+    if out is not None and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", out.stem):
+        name = out.stem
+    if file.is_dir() or (blocked := next((place for place in file.parents if place.is_file()), None)):
+        place = file if file.is_dir() else blocked
+        raise ConfigError(f"{file} cannot be written: {place} is in its place. Name another with --out.")
+    if file.exists() and not force:
+        raise ConfigError(f"{file} is there already: name another with --out, or type --force to overwrite it.")
+    found = find(folder)
+    taken = kind or found.kinds[0]
+    if not found.count(taken):
+        raise ConfigError(f"{folder} holds no {'audio files' if taken == 'audio' else 'images'}: leave --kind out.")
+    for other in found.kinds:
+        if other != taken:
+            click.echo(
+                f"{folder} holds {found.count('audio'):,} audio files and {found.count('images'):,} images: "
+                f"took {taken}; type --kind {other} to take the others.",
+                err=True,
+            )
+    with terminal_report() as report:
+        text, plan = start(look(found, taken), this_machine(), name, file, report)
+    content = encoded(text)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_bytes(file, content)
+    click.echo(f"{file} is written. Look at it, then type: stagewise run {shlex.quote(str(file))}")
+    print_plan(plan_facts(plan))

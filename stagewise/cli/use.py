@@ -1,0 +1,76 @@
+"""The verbs that use what was trained: embed, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from stagewise.embedding.embed import Pool
+    from stagewise.runs.open import Run
+
+STAGE = click.option("--stage", metavar="NAME", help="Whose representation; the topmost stage's when left out.")
+
+
+@click.command()
+@click.argument("inputs", metavar="[RUN] INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    metavar="FILE",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Where to write: FILE.npz, FILE.zarr or FILE.parquet.",
+)
+@STAGE
+@click.option("--pool", type=click.Choice(["mean"]), help="One row an item, the mean of its rows.")
+def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | None) -> None:
+    """Write the representation of any audio or image files, or folders of them, by a run's frozen stages.
+
+    Files may be of any length. RUN is the last run made here when left out.
+
+    \b
+    stagewise embed talk.flac --out talk.npz
+    stagewise embed runs/full recordings/ --stage conv5 --pool mean --out recordings.parquet
+    """
+    from stagewise.cli.progress import terminal_report
+    from stagewise.embedding.write import check_out, write
+    from stagewise.runs.folder import LOCK_FILE
+
+    check_out(out)
+    named = inputs[0] if (inputs[0] / LOCK_FILE).exists() else None
+    run, paths = _run(named), inputs if named is None else inputs[1:]
+    with terminal_report() as report:
+        made = run.embedding(paths, stage, pool, lambda text: report("note", text=text))
+        write(made, out, report)
+    click.echo(f"{out}: {int(made.rows.sum()):,} rows of {made.channels} channels, {len(made.keys):,} items")
+
+
+@click.command()
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@STAGE
+@click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="The folder to write.")
+@click.option("--onnx", is_flag=True, help="Also write model.onnx, for programs without torch.")
+def export(run: Path | None, stage: str | None, out: Path, onnx: bool) -> None:
+    """Write a run's frozen stages to a folder that needs no run: weights, settings, a model card.
+
+    `stagewise.load("DIR")` gives the same torch module as `run.encoder(STAGE)`.
+
+    \b
+    stagewise export --out encoder
+    stagewise export runs/full --stage conv5 --out encoder --onnx
+    """
+    from stagewise.cli.progress import terminal_report
+    from stagewise.exporting.write import write_export
+
+    with terminal_report() as report:
+        write_export(_run(run), stage, out, onnx, lambda text: report("note", text=text))
+    click.echo(out)
+
+
+def _run(path: Path | None) -> Run:
+    from stagewise.runs.folder import find_run
+    from stagewise.runs.open import open_run
+
+    return open_run(find_run(path).path)

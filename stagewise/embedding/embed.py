@@ -1,0 +1,143 @@
+"""The rows of any files after a run's frozen stages, item by item and piece by piece, in bounded memory.
+
+Shape suffixes: C channels, n rows of a piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from stagewise.config import Pipeline, from_json
+from stagewise.datasets.base import BadItem, Dataset
+from stagewise.embedding.given_audio import GivenAudio
+from stagewise.embedding.given_files import refuse
+from stagewise.embedding.given_images import GivenImages, short_side
+from stagewise.encoding.encode import Chain
+from stagewise.errors import ConfigError, NumberError
+from stagewise.planning.build import dataset_kind
+from stagewise.runs.frozen import FrozenEncoder
+from stagewise.windows.source import RawSource
+
+Floats = npt.NDArray[np.float32]
+Pool = Literal["mean"]
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What is to be computed, before anything is.
+
+    Attributes:
+        keys: of the items, in order: paths as they were named.
+        rows: of every item, int64; 1 where they are pooled.
+        channels: C.
+        stage: whose rows they are.
+        pool: "mean" gives the mean of an item's rows.
+        chain: the frozen stages on top of the files.
+    """
+
+    keys: Sequence[str]
+    rows: npt.NDArray[np.int64]
+    channels: int
+    stage: str
+    pool: Pool | None
+    chain: Chain
+
+    @property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """Where each item's rows begin, and where the last ones end, int64 (items + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.rows)])
+
+    def pieces(self, item: int) -> Iterator[Floats]:
+        """Yield the rows of an item, float32 (n, C), piece by piece.
+
+        Raises:
+            DataError: its file cannot be read.
+            NumberError: a row is NaN or infinite.
+        """
+        if self.pool is None:
+            yield from self._checked(item)
+            return
+        total_C, count = np.zeros(self.channels), 0
+        for piece_nC in self._checked(item):
+            total_C, count = total_C + piece_nC.sum(axis=0, dtype=np.float64), count + len(piece_nC)
+        yield (total_C / count).astype(np.float32)[None]
+
+    def _checked(self, item: int) -> Iterator[Floats]:
+        for piece_nC in self.chain.rows(item):
+            if not np.isfinite(piece_nC).all():
+                raise NumberError(
+                    f"{self.keys[item]}: stage {self.stage} gives NaN or infinity. Listen to it, or look at it; leave "
+                    "it out if it is no input of this kind."
+                )
+            yield piece_nC
+
+
+def embedding(
+    encoder: FrozenEncoder,
+    locked: Mapping[str, Any],
+    paths: Sequence[str | Path],
+    stage: str,
+    pool: Pool | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> Embedding:
+    """Prepare the rows of files: look at all of them, and compute nothing yet.
+
+    Args:
+        encoder: the frozen stages.
+        locked: what the run's `pipeline.lock.json` says.
+        paths: files, and folders of them.
+        stage: the topmost of the stages.
+        pool: "mean" for one row an item.
+        note: told what was converted.
+
+    Raises:
+        ConfigError: there are no paths, or the run was trained on what no file is read as.
+        DataError: files cannot be used.
+    """
+    if pool not in (None, "mean"):
+        raise ConfigError(f'pool is {pool!r}: set it to "mean", or leave it out for one row after another.')
+    pipeline, facts = from_json(locked["pipeline"]), locked["input"]
+    device = _device(pipeline)
+    dataset = _files(pipeline, facts, paths, note)
+    stages = [module.to(device) for module in encoder.stages]
+    chain = Chain(RawSource(dataset), stages, device, means=dataset.grids is not None)  # type: ignore[arg-type]
+    rows = chain.lengths
+    field = chain.geometry.receptive_field
+    short = [
+        BadItem(key, key, f"its {length:,} samples give no row of stage {stage}, one of which sees {field:,}")
+        for key, length, count in zip(dataset.keys, dataset.lengths.tolist(), rows.tolist(), strict=True)
+        if not count
+    ]
+    refuse(short, len(rows))
+    return Embedding(dataset.keys, np.ones_like(rows) if pool else rows, chain.channels, stage, pool, chain)
+
+
+def _files(
+    pipeline: Pipeline, facts: Mapping[str, Any], paths: Sequence[str | Path], note: Callable[[str], None]
+) -> Dataset:
+    if len(facts.get("row_shape") or ()) == 3:
+        kind = dataset_kind(pipeline)
+        return GivenImages(paths, facts, short_side(kind, pipeline.data.arguments))
+    if facts["channels"] != 1 or not facts["sample_rate"]:
+        raise ConfigError(
+            f"this run was trained on items of {facts['channels']} channels that are not audio: read them with its own "
+            f"data set ({pipeline.data.target}), and give them to run.encoder() in Python."
+        )
+    return GivenAudio(paths, facts, note)
+
+
+def _device(pipeline: Pipeline) -> torch.device:
+    """Return the pipeline's device if this machine has it, else the CPU, with as many threads as it asks for."""
+    if pipeline.pipeline.threads is not None:
+        torch.set_num_threads(pipeline.pipeline.threads)
+    name = pipeline.pipeline.device
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda" if name == "auto" else name)

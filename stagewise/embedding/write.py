@@ -1,0 +1,85 @@
+"""Write an embedding to one file, whose name says its format, while it is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from stagewise import atomic
+from stagewise.embedding.embed import Embedding, Floats
+from stagewise.errors import ConfigError
+from stagewise.stopping import stoppable
+
+Report = Callable[..., None]
+
+
+class Writer(Protocol):
+    """A file that is being written."""
+
+    def add(self, item: int, rows_nC: Floats) -> None:
+        """Take the next rows of an item; items come in order."""
+
+    def close(self) -> None:
+        """Write what is still held back."""
+
+
+WRITERS = {
+    ".npz": "stagewise.embedding.npz:NpzWriter",
+    ".zarr": "stagewise.embedding.zarr_group:ZarrWriter",
+    ".parquet": "stagewise.embedding.parquet:ParquetWriter",
+}
+
+
+def check_out(out: Path) -> None:
+    """See that a file can be written, before anything is computed for it.
+
+    Raises:
+        ConfigError: its name has another ending, its folder is not there, or it would take the place of a folder.
+    """
+    if out.suffix not in WRITERS:
+        raise ConfigError(f"--out {out}: the file's name must end in {', '.join(WRITERS)}.")
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}: make it, or name another.")
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is there already: delete it, or name another.")
+    if out.suffix == ".zarr" and out.exists():
+        raise ConfigError(f"--out {out} is a file, and no Zarr group can be written there: delete it, or name another.")
+    if out.suffix == ".parquet":
+        try:
+            import_module("pyarrow")
+        except ImportError:
+            raise ConfigError(
+                "a .parquet file needs pyarrow: type `pip install 'stagewise[parquet]'`, or end --out in .npz or .zarr."
+            ) from None
+
+
+def write(made: Embedding, out: Path, report: Report) -> None:
+    """Compute an embedding and write it; what fails leaves no file.
+
+    Args:
+        made: what to compute.
+        out: where, as `check_out` wants it.
+        report: told how many rows are written.
+
+    Raises:
+        DataError: a file cannot be read.
+        NumberError: a row is NaN or infinite.
+        DiskError: the disk is full or failing.
+        Interrupted: a signal asked to stop.
+    """
+    module, _, name = WRITERS[out.suffix].partition(":")
+    kind: Callable[[Path, Embedding], Writer] = getattr(import_module(module), name)
+    done, total = 0, int(made.rows.sum())
+    with stoppable() as stop, atomic.publishing(out) as partial:
+        writer = kind(partial, made)
+        try:
+            for item in range(len(made.keys)):
+                for rows_nC in made.pieces(item):
+                    writer.add(item, rows_nC)
+                    done += len(rows_nC)
+                    report("encode", stage=made.stage, rows=done, of=total)
+                    stop.check("nothing is kept of what was not finished.")
+        finally:
+            writer.close()

@@ -1,0 +1,109 @@
+"""README.md of an export, the model card: what the encoder was trained on and how, what it gives, how to load it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stagewise.show import bytes_text
+
+
+def model_card(settings: Mapping[str, Any], facts: Mapping[str, Any], programs: Mapping[str, float | str]) -> str:
+    """Write the card.
+
+    Args:
+        settings: config.json.
+        facts: what `inspect --json` says of the run.
+        programs: by file, the largest difference from the encoder, or why it is not there.
+    """
+    names = [stage["name"] for stage in settings["stages"]]
+    given, out = settings["input"], settings["output"]
+    images = given.get("patch") is not None
+    lines = [
+        f"# {settings['pipeline']}: {names[-1]}",
+        "",
+        f"A frozen encoder, trained with stagewise {settings['stagewise']}: {' → '.join(names)}.",
+        "",
+        "License: FILL IN",
+        "",
+        "```python",
+        "import stagewise",
+        'encoder = stagewise.load("PATH OF THIS FOLDER")  # a frozen torch.nn.Module',
+        "```",
+        "",
+        f"Input: float32 {_shape(given, images)}, standardised as (input - {given['mean']}) / {given['std']}. "
+        f"Output: {_output(given, out, images)}.",
+        "",
+        "## Data",
+        "",
+        _data(facts.get("data"), images),
+        "",
+        "## Stages",
+        "",
+        "| stage | network | objective | epochs | validation loss | memory of a training step |",
+        "|---|---|---|---|---|---|",
+    ]
+    by_name = {stage["name"]: stage for stage in facts["stages"]}
+    for stage in settings["stages"]:
+        made, objective = by_name[stage["name"]], facts["objectives"].get(stage["name"], "")
+        network = ", ".join(str(part["target"]) for part in (stage["encoder"], stage["context"]) if part)
+        loss = made["train"]["validation_loss"]
+        measured = made["memory"]["measured_peak_bytes"] or made["memory"]["predicted_peak_bytes"]
+        shown = "" if loss is None else f"{loss:.3f}"
+        epochs = made["train"]["epochs"]
+        lines.append(f"| {stage['name']} | {network} | {objective} | {epochs} | {shown} | {bytes_text(measured)} |")
+    lines += [
+        "",
+        f"All arguments of the networks are in config.json. The random seed was {facts['seed']}.",
+        "",
+        "## Probes",
+        "",
+    ]
+    lines += _probes([probe for probe in facts["probes"] if probe["stage"] in names])
+    lines += ["", "## Files", "", "* `model.safetensors`, `config.json`: what `stagewise.load` reads, and checks"]
+    for name, found in programs.items():
+        least = "patches a side" if images else "rows"
+        takes = "`torch.export.load`" if name.endswith(".pt2") else "ONNX Runtime"
+        lines.append(
+            f"* {found}"
+            if isinstance(found, str)
+            else f"* `{name}`: the same for {takes}, for inputs of two {least} or more; largest difference {found:.2g}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _shape(given: Mapping[str, Any], images: bool) -> str:
+    if images:
+        return f"(B, {given['channels']}, height, width) in [0, 1]"
+    rate = f" at {given['sample_rate']:,} Hz" if given["sample_rate"] else ""
+    return f"(B, {given['channels']}, samples){rate}"
+
+
+def _output(given: Mapping[str, Any], out: Mapping[str, Any], images: bool) -> str:
+    if images and not given["patch"]:
+        return f"(B, {out['channels']}, rows, columns), the map of the whole image"
+    if images:
+        size, hop = out["receptive_field"], out["hop"]
+        return f"(B, {out['channels']}, rows, columns), the mean of every patch of {size} × {size} every {hop} pixels"
+    return (
+        f"(B, {out['channels']}, rows), a row every {out['hop']:,} samples, which sees {out['receptive_field']:,} "
+        "(with a recurrent stage all before it, too)"
+    )
+
+
+def _data(data: Mapping[str, Any] | None, images: bool) -> str:
+    if data is None:
+        return "What it was trained on is not recorded."
+    rows = "patches" if images else "samples"
+    return f"{data['items']:,} items, {data['samples']:,} {rows}; fingerprint `{data['fingerprint'][:16]}`."
+
+
+def _probes(probes: list[Mapping[str, Any]]) -> list[str]:
+    if not probes:
+        return ["None were fitted on these stages."]
+    rows = ["| probe | stage | value | 95 % interval | majority class |", "|---|---|---|---|---|"]
+    for probe in probes:
+        low, high = probe["interval"]
+        shown = f"{probe['metric']} {probe['value']:.3f} | {low:.3f} – {high:.3f} | {probe['majority']:.3f}"
+        rows.append(f"| {probe['name']} | {probe['stage']} | {shown} |")
+    return rows

@@ -1,0 +1,134 @@
+"""A portable encoder written down as a program: model.pt2 for torch without our code, model.onnx for the rest.
+
+Both take inputs of any size from two rows on, or two patches a side, and are compared with the encoder itself before
+they are kept.
+
+Legend: B items, C channels, T samples, H × W pixels.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stagewise.errors import ConfigError
+from stagewise.exporting.portable import portable
+from stagewise.runs.frozen import FrozenEncoder
+
+TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}  # of the largest value: a program computes in float32 throughout
+Compute = Callable[[Tensor], Tensor]
+
+
+def write_program(encoder: FrozenEncoder, row_shape: tuple[int, ...], path: Path) -> str | float:
+    """Write model.pt2: what torch.export makes of an encoder.
+
+    Args:
+        encoder: the frozen stages, on the CPU.
+        row_shape: of one row of its input.
+        path: of the file.
+
+    Returns:
+        The largest difference from the encoder, or, if there is no file, a sentence that says why.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what it does inside; what comes out is compared
+            program = _traced(encoder, row_shape)
+            program._example_inputs = None  # they would be the only thing in the file that is not plain bytes
+            torch.export.save(program, path)
+            found = torch.export.load(path).module()
+            return _checked(found, encoder, row_shape, path)
+    except Exception as error:  # whatever torch.export makes of a module
+        path.unlink(missing_ok=True)
+        return _left_out(path, error)
+
+
+def write_onnx(encoder: FrozenEncoder, row_shape: tuple[int, ...], path: Path) -> str | float:
+    """Write model.onnx, with the weights in it, and run it with onnxruntime; returns what `write_program` does."""
+    try:
+        import onnxruntime
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            x, sizes = _example(encoder, row_shape)
+            names: dict[str, Any] = {"input_names": ["x"], "output_names": ["z"]}
+            made = torch.onnx.export(
+                portable(encoder), (x,), dynamo=True, dynamic_shapes=(sizes,), verbose=False, **names
+            )
+            assert made is not None
+            made.save(path, external_data=False)
+            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            return _checked(
+                lambda x: torch.from_numpy(session.run(None, {"x": x.numpy()})[0]), encoder, row_shape, path
+            )
+    except Exception as error:  # as above
+        path.unlink(missing_ok=True)
+        return _left_out(path, error)
+
+
+def check_onnx() -> None:
+    """See that what model.onnx needs is installed.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"--onnx needs {error.name}: type `pip install 'stagewise[onnx]'`, or leave --onnx out."
+        ) from None
+
+
+def _traced(encoder: FrozenEncoder, row_shape: tuple[int, ...]) -> Any:
+    x, sizes = _example(encoder, row_shape)
+    return torch.export.export(portable(encoder), (x,), dynamic_shapes=(sizes,), strict=False)
+
+
+def _example(encoder: FrozenEncoder, row_shape: tuple[int, ...]) -> tuple[Tensor, dict[int, Any]]:
+    """Return two items of a usual size, and which of their sizes may be others."""
+    free = torch.export.Dim.DYNAMIC
+    if len(row_shape) == 1:
+        return torch.zeros(2, row_shape[0], encoder.receptive_field + 24 * encoder.hop), {0: free, 2: free}
+    channels, side, _ = row_shape
+    return torch.zeros(2, channels, side + 3 * encoder.hop, side + 4 * encoder.hop), {0: free, 2: free, 3: free}
+
+
+def _checked(compute: Compute, encoder: FrozenEncoder, row_shape: tuple[int, ...], path: Path) -> float:
+    """Return the largest difference on items of several sizes.
+
+    Raises:
+        ValueError: it is too large.
+    """
+    random = torch.Generator().manual_seed(0)
+    low = any(stage.precision != torch.float32 for stage in encoder.stages)
+    most, largest = 0.0, 0.0
+    side = row_shape[-1] + encoder.hop  # two patches: torch.export takes a single one for a case of its own
+    for items, more in ((1, 1), (3, 13), (1, 101)):
+        if len(row_shape) == 1:
+            shape: tuple[int, ...] = (items, row_shape[0], encoder.receptive_field + more * encoder.hop + more % 7)
+        else:
+            shape = (items, row_shape[0], side + more % 50, side + more // 3)
+        x = torch.randn(shape, generator=random)
+        wanted, found = encoder(x), compute(x)
+        if wanted.shape != found.shape:
+            raise ValueError(f"it gives {tuple(found.shape)} where the encoder gives {tuple(wanted.shape)}")
+        most = max(most, float((wanted - found).abs().max()))
+        largest = max(largest, float(wanted.abs().max()))
+    if most > TOLERANCE["bfloat16" if low else "float32"] * max(1.0, largest):
+        raise ValueError(
+            f"{path.name} differs from the encoder by {most:.2g}, where the largest value is {largest:.2g}"
+        )
+    return most
+
+
+def _left_out(path: Path, error: Exception) -> str:
+    words = str(error).strip().split("\n", 1)[0][:300] or type(error).__name__
+    return f"{path.name} is left out: {words.rstrip('.')}."

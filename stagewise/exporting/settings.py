@@ -1,0 +1,158 @@
+"""config.json of an export: all that is needed to build its encoder again, and the sha256 of its other files.
+
+A seal is no proof: whoever can write a file can seal it again, so that its shape is checked, too, and what it names can
+only be modules of the environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stagewise import __version__, atomic, modules
+from stagewise.config import Spec, build
+from stagewise.errors import ConfigError, IntegrityError
+from stagewise.planning.build import join
+from stagewise.runs.frozen import FrozenEncoder, FrozenPatches
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+PROGRAM = "model.pt2"
+ONNX = "model.onnx"
+REMEDY = "Type `stagewise export` to write the folder again."
+
+Size = Annotated[int, Field(ge=1, lt=2**31)]
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Numbers = float | list[float]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class Input(_Table):
+    """What the encoder takes: x = (input - mean) / std."""
+
+    channels: Size
+    row_shape: Annotated[list[Size], Field(min_length=1, max_length=3)]
+    sample_rate: Annotated[int, Field(ge=0)] | None
+    mean: Numbers
+    std: Numbers
+    patch: Annotated[int, Field(ge=0)] | None = None
+    stride: Size | None = None
+
+
+class ExportedStage(_Table):
+    """A stage's network: targets and arguments, as in a pipeline file."""
+
+    name: str
+    encoder: dict[str, Any] | None
+    context: dict[str, Any] | None
+    precision: Literal["float32", "bfloat16"]
+
+
+class Settings(_Table):
+    """config.json."""
+
+    format: Literal[1]
+    input: Input
+    stages: Annotated[list[ExportedStage], Field(min_length=1)]
+    files: dict[Literal["model.safetensors", "model.pt2", "model.onnx"], Hash]
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if WEIGHTS not in self.files:
+            raise ValueError(f"files: no {WEIGHTS}")
+        shape = self.input.row_shape
+        if len(shape) == 2 or (len(shape) == 3) != (self.input.patch is not None):
+            raise ValueError("input: its row_shape is neither that of samples nor that of patches")
+        if self.input.patch is not None and self.input.stride is None:
+            raise ValueError("input: no stride")
+        return self
+
+
+def settings_of(encoder: FrozenEncoder, locked: Mapping[str, Any], stages: Sequence[str]) -> dict[str, Any]:
+    """Return what config.json says of an encoder, but for its files.
+
+    Args:
+        encoder: the frozen stages.
+        locked: what the run's `pipeline.lock.json` says.
+        stages: their names.
+    """
+    facts = locked["input"]
+    tables = {table["name"]: table for table in locked["pipeline"]["stage"]}
+    precisions = {stage["name"]: stage["precision"] for stage in locked["stages"]}
+    return {
+        "format": 1,
+        "stagewise": __version__,
+        "torch": torch.__version__,
+        "pipeline": locked["pipeline"]["pipeline"]["name"],
+        "input": {**facts, "row_shape": facts.get("row_shape") or [facts["channels"]]},
+        "output": {
+            "channels": encoder.channels,
+            "hop": encoder.hop,
+            "receptive_field": encoder.receptive_field,
+            "first": encoder.first,
+        },
+        "stages": [
+            {
+                "name": name,
+                "encoder": tables[name].get("encoder"),
+                "context": tables[name].get("context"),
+                "precision": precisions[name],
+            }
+            for name in stages
+        ],
+    }
+
+
+def read_settings(folder: Path) -> Settings:
+    """Read config.json.
+
+    Raises:
+        ConfigError: the folder is no export.
+        IntegrityError: the file is damaged.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise ConfigError(f"{folder} is not an export (it has no {CONFIG}): type `stagewise export --out {folder}`.")
+    try:
+        return Settings.model_validate(atomic.read_sealed(path, REMEDY))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        words = first["msg"].removeprefix("Value error, ")
+        raise IntegrityError(f"{path} is damaged ({place}{': ' if place else ''}{words}). {REMEDY}") from None
+
+
+def build_encoder(settings: Settings, name: str) -> FrozenEncoder:
+    """Construct the network that an export describes, with whatever weights come of it.
+
+    Args:
+        settings: what config.json says.
+        name: of the file, for messages.
+
+    Raises:
+        ConfigError: a target is no module, or its arguments are not usable.
+    """
+    shape, stages = tuple(settings.input.row_shape), []
+    with torch.random.fork_rng(devices=[]):
+        for stage in settings.stages:
+            where = f"{name}: stage.{stage.name}"
+            parts: list[torch.nn.Module | None] = []
+            for kind, table in (("encoder", stage.encoder), ("context", stage.context)):
+                try:
+                    spec = None if table is None else Spec.model_validate(table)
+                except ValidationError:
+                    raise ConfigError(f"{where}.{kind} is no table with a target. {REMEDY}") from None
+                made = None if spec is None else build(spec, torch.nn.Module, modules.SHORT_NAMES, f"{where}.{kind}")
+                parts.append(made)
+            module = join(parts[0], parts[1], shape, where, getattr(torch, stage.precision))
+            shape = module.out_shape
+            stages.append(module)
+    facts = settings.input.model_dump()
+    return (FrozenPatches if len(shape) == 3 else FrozenEncoder)(stages, facts)

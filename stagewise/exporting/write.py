@@ -1,0 +1,65 @@
+"""Write an export: a folder that is whole or not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stagewise import atomic
+from stagewise.errors import ConfigError
+from stagewise.exporting.card import model_card
+from stagewise.exporting.program import check_onnx, write_onnx, write_program
+from stagewise.exporting.settings import CONFIG, ONNX, PROGRAM, WEIGHTS, settings_of
+from stagewise.runs.open import Run
+from stagewise.training.checkpoint import write_tensors
+
+
+def write_export(run: Run, stage: str | None, out: Path, onnx: bool, note: Callable[[str], None]) -> None:
+    """Write everything up to a stage of a run to a folder of its own.
+
+    Args:
+        run: the run.
+        stage: the topmost that is wanted; the run's topmost when None.
+        out: the folder, which must not be there.
+        onnx: also write model.onnx.
+        note: told what is left out, and why.
+
+    Raises:
+        ConfigError: the stage is not there or not finished, the folder cannot be, or what --onnx needs is missing.
+        IntegrityError: weights of the run are damaged.
+        DiskError: the disk is full or failing.
+    """
+    if out.exists() or out.is_symlink():
+        raise ConfigError(f"--out {out} is there already: delete it, or name another folder.")
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}: make it, or name another.")
+    if onnx:
+        check_onnx()
+    name = stage or run.top()
+    encoder = run.encoder(name)
+    every = [each["name"] for each in run.locked["stages"]]
+    settings = settings_of(encoder, run.locked, every[: every.index(name) + 1])
+    row_shape = tuple(settings["input"]["row_shape"])
+    with atomic.publishing(out) as partial:
+        partial.mkdir()
+        files = {WEIGHTS: write_tensors(partial / WEIGHTS, encoder.state_dict())}
+        programs = {PROGRAM: write_program(encoder, row_shape, partial / PROGRAM)}
+        if onnx:
+            programs[ONNX] = write_onnx(encoder, row_shape, partial / ONNX)
+        for file, found in programs.items():
+            if isinstance(found, str):
+                note(found)
+            else:
+                files[file] = atomic.sha256_of(partial / file)
+        differences = {file: found for file, found in programs.items() if not isinstance(found, str)}
+        settings |= {"max_difference": differences, "files": files}
+        card = model_card(settings, _facts(run), programs)
+        atomic.write_bytes(partial / "README.md", card.encode())
+        atomic.write_sealed(partial / CONFIG, settings)
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    pipeline = run.locked["pipeline"]
+    objectives = {table["name"]: table["objective"]["target"] for table in pipeline["stage"]}
+    return {**run.facts, "objectives": objectives, "seed": pipeline["pipeline"]["seed"]}

@@ -1,0 +1,66 @@
+"""What is in a folder, as facts for programs and in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from stagewise.show import disk_text, seconds_text
+from stagewise.starting.look import Pictures, Recordings, folders
+
+SHOWN = 4  # kinds of a thing that are named one by one
+
+
+def facts(content: Recordings | Pictures) -> dict[str, Any]:
+    """Return counts, durations or sizes, and the bad files with reasons, JSON-able."""
+    found: dict[str, Any] = {
+        "kind": content.kind,
+        "files": len(content.names) + len(content.bad),
+        "usable": len(content.names),
+        "bytes": sum(header.size for header in content.headers),
+    }
+    if isinstance(content, Recordings):
+        seconds = content.seconds
+        found["seconds"] = sum(seconds)
+        found["shortest_seconds"], found["longest_seconds"] = min(seconds, default=0.0), max(seconds, default=0.0)
+        found["rates"] = dict(Counter(header.rate for header in content.headers).most_common())
+        found["channels"] = dict(Counter(header.channels for header in content.headers).most_common())
+    else:
+        sizes = Counter((header.height, header.width) for header in content.headers)
+        found["sizes"] = [
+            {"height": height, "width": width, "images": count} for (height, width), count in sizes.most_common()
+        ]
+    found["folders"] = dict(sorted(folders(content.names).items()))
+    found["bad"] = [{"file": item.path, "reason": item.reason} for item in content.bad]
+    return found
+
+
+def words(found: dict[str, Any]) -> list[str]:
+    """Say in a few lines what `facts` found, without the bad files."""
+    audio = found["kind"] == "audio"
+    head = f"{found['usable']:,} {'audio files' if audio else 'images'}, {disk_text(found['bytes'])}"
+    if not found["usable"]:
+        return [head]
+    if audio:
+        lines = [
+            f"{head}, {seconds_text(found['seconds'])} in all",
+            f"from {seconds_text(found['shortest_seconds'])} to {seconds_text(found['longest_seconds'])} each",
+            f"samples per second: {_counts({f'{rate:,}': count for rate, count in found['rates'].items()})}",
+            f"channels: {_counts({str(number): count for number, count in found['channels'].items()})}",
+        ]
+    else:
+        sizes = {f"{size['height']} × {size['width']}": size["images"] for size in found["sizes"]}
+        lines = [head, f"pixels (height × width): {_counts(sizes)}"]
+    if len(found["folders"]) > 1:
+        counts = found["folders"].values()
+        many = f"{min(counts):,} to {max(counts):,}" if min(counts) < max(counts) else f"{max(counts):,}"
+        lines.append(f"in {len(found['folders']):,} folders of {many} files each")
+    return lines
+
+
+def _counts(counts: dict[str, int]) -> str:
+    """Write what there is one of alone, and else how many there are of the most frequent ones."""
+    if len(counts) == 1:
+        return next(iter(counts))
+    named = [f"{name} ({count:,} files)" for name, count in list(counts.items())[:SHOWN]]
+    return ", ".join(named + ([f"{len(counts) - SHOWN:,} others"] if len(counts) > SHOWN else []))

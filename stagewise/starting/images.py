@@ -1,0 +1,110 @@
+"""What suits a folder of images: their size, their patches, and the paper's three modules at a width that fits.
+
+Löwe et al. 2019, section 4.1.
+"""
+
+from __future__ import annotations
+
+from stagewise.datasets.bad_items import judge
+from stagewise.datasets.base import BadItem, Expected
+from stagewise.datasets.cut import Cut
+from stagewise.datasets.image_files import MAX_PIXELS, resized
+from stagewise.errors import DataError
+from stagewise.starting.look import Pictures, folders, tells_apart
+from stagewise.starting.machine import Machine
+from stagewise.starting.recipe import Line, Recipe, skipped
+
+SMALLEST, LARGEST = 40, 96  # pixels of a short side: handwritten digits are enlarged, photographs are reduced
+LARGE = 80  # from here on, the paper's patches of 16 pixels
+STEPS = 5
+# planes and blocks of the three modules, and channels of the stem, by whether there is a GPU
+WIDTHS = {False: ((8, 16, 32), (1, 1, 1), 16), True: ((64, 128, 256), (3, 4, 6), 64)}
+TRAIN, TEST = "train", "test"
+
+
+def images_recipe(content: Pictures, machine: Machine) -> Recipe:
+    """Choose the folders, a size, the patches, and the width of the stages.
+
+    Raises:
+        DataError: more than 1 % of the files are bad.
+    """
+    parts = folders([*content.names, *(item.key for item in content.bad)])
+    apart = TRAIN in parts and TEST in parts
+    roots = [f"{TRAIN}/", f"{TEST}/"] if apart else [""]
+    seen = [
+        (name, header)
+        for name, header in zip(content.names, content.headers, strict=True)
+        if name.startswith(tuple(roots))
+    ]
+    bad = [item for item in content.bad if item.key.startswith(tuple(roots))]
+    shorts = sorted(min(header.height, header.width) for _, header in seen)
+    short = max(SMALLEST, min(LARGEST, shorts[len(shorts) // 2])) if shorts else LARGEST
+    same = set(shorts) == {short}
+    patch = 16 if short >= LARGE else 8
+    cut = Cut(patch=patch, stride=patch // 2, crop=4 * patch)
+    sizes = {name: resized(header.height, header.width, None if same else short) for name, header in seen}
+    huge = [name for name, (height, width) in sizes.items() if height * width > MAX_PIXELS]
+    bad += [BadItem(name, f"{content.root}/{name}", "it is too long and narrow to be resized: cut it") for name in huge]
+    judge(bad, len(sizes) - len(huge) + len(bad), "image", "skip")
+    used = [name for name in sizes if name not in set(huge)]
+    trained = [name for name in used if name.startswith(roots[0])]
+    if not trained:
+        raise DataError(f"{content.root}/{TRAIN} holds no image that can be used: put some there.")
+
+    classes = folders(trained, len(roots))
+    label = "class" if tells_apart(classes) else None
+    others = sorted({name.partition("/")[0] for name in content.names} - {TRAIN, TEST}) if apart else []
+    data: list[Line] = [
+        ("target", "image-folder", "an image's class is its folder" if label else ""),
+        (
+            "root",
+            str(content.root / TRAIN) if apart else str(content.root),
+            f"not used: {', '.join(others)}" if others else "",
+        ),
+    ]
+    if apart and any(name.startswith(roots[1]) for name in used):
+        data.append(("test", str(content.root / TEST), "images to test the probes on"))
+    if not same:
+        span = f"{shorts[0]} pixels" if shorts[0] == shorts[-1] else f"{shorts[0]} to {shorts[-1]} pixels"
+        data.append(("size", short, f"images are resized: their short sides have {span}"))
+    data += [
+        ("patch", patch, "pixels of a patch's side: every patch is encoded alone"),
+        ("stride", patch // 2, "pixels from one patch to the next"),
+        ("crop", 4 * patch, "pixels of a training crop's side: 7 × 7 patches"),
+        ("grayscale", True, "as in the paper; false, with in_channels = 3 in module1, sees colours"),
+        ("flip", True, "half of the crops are mirrored; false where left and right differ, as in writing"),
+    ]
+    if bad:
+        data.append(skipped(bad, len(used) + len(bad)))
+    objective: list[Line] = [
+        ("target", "infonce-grid", "tell the patch some rows further down from patches drawn elsewhere"),
+        ("steps", STEPS, "rows of patches further down"),
+        ("skip", 1, "the next row overlaps the one that predicts"),
+        ("negatives", 16, ""),
+    ]
+    grids = [cut.grid(*sizes[name]) for name in used]
+    rows = sum(height * width for height, width in grids)
+    crop = cut.grid(cut.crop, cut.crop)
+    counted = {label: len(classes)} if label else {}
+    return Recipe(
+        data=data,
+        objective=objective,
+        batch_size=32,
+        learning_rate=2e-4 if machine.gpu else 1e-3,
+        stages=_stages(machine.gpu is not None),
+        label=label,
+        expected=Expected(len(used), rows, "the files' headers", cut.row_shape, crop, counted),
+        windows=len(trained),
+        images=True,
+    )
+
+
+def _stages(gpu: bool) -> list[list[Line]]:
+    planes, blocks, stem = WIDTHS[gpu]
+    stages: list[list[Line]] = []
+    for number, (width, depth) in enumerate(zip(planes, blocks, strict=True), 1):
+        module: dict[str, object] = {"target": "resnet", "in_channels": 4 * planes[number - 2] if number > 1 else 1}
+        module |= {"planes": width, "blocks": depth}
+        module |= {"stride": 2} if number > 1 else {"stem": stem}
+        stages.append([("name", f"module{number}", ""), ("encoder", module, "")])
+    return stages

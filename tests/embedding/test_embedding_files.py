@@ -1,0 +1,131 @@
+"""The files that `embed` writes, read back as anybody would; the command line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import embedding_examples as examples
+import numpy as np
+import pytest
+import zarr
+
+import stagewise
+from stagewise.embedding.write import check_out, write
+from stagewise.errors import ConfigError, DataError
+
+
+def silent(*_, **__):
+    pass
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("audio")
+    examples.audio_run(folder)
+    return stagewise.open(folder / "run")
+
+
+@pytest.fixture
+def root(run):
+    return run.path.parent / "audio"
+
+
+def of(run, root, pool):
+    rows = run.embed([root], pool=pool)
+    return list(rows), [np.atleast_2d(each) for each in rows.values()]
+
+
+@pytest.mark.parametrize("pool", [None, "mean"])
+def test_npz_is_read_by_numpy_without_objects(run, root, tmp_path, pool):
+    keys, items = of(run, root, pool)
+    out, told = tmp_path / "z.npz", []
+    write(run.embedding([root], pool=pool), out, lambda kind, **facts: told.append((kind, facts)))
+    with np.load(out) as archive:  # refuses objects unless asked
+        assert archive["keys"].tolist() == keys
+        assert (archive["z"].dtype, archive["keys"].dtype.kind) == (np.float32, "U")
+        np.testing.assert_array_equal(archive["z"], np.concatenate(items))
+        np.testing.assert_array_equal(np.diff(archive["offsets"]), [len(each) for each in items])
+    assert told[-1][1]["rows"] == told[-1][1]["of"] == sum(map(len, items))
+    before = out.read_bytes()
+    write(run.embedding([root], pool=pool), out, silent)
+    assert out.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["z.npz"]
+
+
+@pytest.mark.parametrize("chunk_bytes", [24 * 7, 2**20])
+def test_zarr_is_read_by_zarr(run, root, tmp_path, monkeypatch, chunk_bytes):
+    monkeypatch.setattr("stagewise.embedding.zarr_group.CHUNK_BYTES", chunk_bytes)
+    keys, items = of(run, root, None)
+    write(run.embedding([root]), tmp_path / "z.zarr", silent)
+    group = zarr.open_group(tmp_path / "z.zarr", mode="r")
+    assert group.attrs["keys"] == keys
+    np.testing.assert_array_equal(group["z"][:], np.concatenate(items))
+    np.testing.assert_array_equal(np.diff(group["offsets"][:]), [len(each) for each in items])
+    with pytest.raises(ConfigError, match="is there already"):
+        check_out(tmp_path / "z.zarr")
+
+
+@pytest.mark.parametrize(("pool", "groups"), [(None, 8), ("mean", 1)])
+def test_parquet_is_read_by_pyarrow(run, root, tmp_path, pool, groups):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    keys, items = of(run, root, pool)
+    check_out(tmp_path / "z.parquet")
+    write(run.embedding([root], pool=pool), tmp_path / "z.parquet", silent)
+    file = parquet.ParquetFile(tmp_path / "z.parquet")
+    assert file.num_row_groups == groups
+    table = file.read()
+    assert table["key"].to_pylist() == [key for key, each in zip(keys, items, strict=True) for _ in each]
+    assert table["row"].to_pylist() == [row for each in items for row in range(len(each))]
+    np.testing.assert_array_equal(np.array(table["z"].to_pylist(), np.float32), np.concatenate(items))
+
+
+def test_without_pyarrow_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ConfigError, match=r"pip install 'stagewise\[parquet\]'"):
+        check_out(tmp_path / "z.parquet")
+
+
+@pytest.mark.parametrize(("name", "words"), [("z.csv", "must end in"), ("no/z.npz", "there is no folder")])
+def test_a_place_that_cannot_be_is_refused_beforehand(tmp_path, name, words):
+    with pytest.raises(ConfigError, match=words):
+        check_out(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".zarr"])
+def test_what_fails_leaves_nothing(run, root, tmp_path, suffix, monkeypatch):
+    made = run.embedding([root])
+
+    def spoilt(item):
+        if item == 3:
+            raise DataError("the disk with the data is gone.")
+        return made.chain.rows(item)
+
+    monkeypatch.setattr(type(made), "pieces", lambda _, item: spoilt(item))
+    with pytest.raises(DataError, match="is gone"):
+        write(made, tmp_path / f"z{suffix}", silent)
+    assert not list(tmp_path.iterdir())
+
+
+def stagewise_command(*arguments, cwd):
+    repo = Path(__file__).parents[2]
+    path = os.pathsep.join([str(repo), str(repo / "tests"), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "stagewise", *map(str, arguments)],
+        cwd=cwd, capture_output=True, text=True, timeout=240, env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr + done.stdout
+    return done
+
+
+def test_the_command(run, root, tmp_path):
+    done = stagewise_command("embed", run.path, root, "--stage", "two", "--out", "two.npz", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "two.npz" in done.stdout
+    assert "8 items" in done.stdout
+    with np.load(tmp_path / "two.npz") as archive:
+        assert archive["z"].shape[1] == 8
+    bad = stagewise_command("embed", run.path, "none.wav", "--out", "z.npz", cwd=tmp_path)
+    assert (bad.returncode, "none.wav: No such file" in bad.stderr) == (1, True)
+    lost = stagewise_command("embed", root, "--out", "z.npz", cwd=tmp_path)  # no run was made here
+    assert (lost.returncode, "no run was made below this folder" in lost.stderr) == (2, True)

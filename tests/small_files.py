@@ -1,0 +1,21 @@
+"""Small audio files and images of noise."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from PIL import Image
+
+
+def wav(path: Path, seconds: float, rate: int = 16_000, channels: int = 1) -> None:
+    """Write noise as what the suffix says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(len(str(path))).standard_normal((int(seconds * rate), channels)) * 0.1
+    soundfile.write(path, noise.clip(-1, 1).astype(np.float32), rate)
+
+
+def png(path: Path, height: int, width: int) -> None:
+    """Write an image in colour."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(len(str(path))).integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(pixels).save(path)

@@ -1,0 +1,213 @@
+"""A folder becomes a pipeline file that loads and is planned as it stands."""
+
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+from small_files import png, wav
+
+from stagewise.config import load_pipeline
+from stagewise.errors import ConfigError, DataError
+from stagewise.runner import plan_pipeline
+from stagewise.runs.folder import RunFolder
+from stagewise.starting.audio import audio_recipe
+from stagewise.starting.images import images_recipe
+from stagewise.starting.look import find, look, tells_apart
+from stagewise.starting.machine import Machine, this_machine
+from stagewise.starting.recipe import comment, toml
+from stagewise.starting.write import encoded, start
+
+CPU = Machine(None, 8 << 30, 50_000_000_000, 2)
+GPU = Machine("a GPU", 80 << 30, 50_000_000_000, 16)
+
+
+def made(folder: Path, kind, machine=CPU):
+    """Choose a file, write it, and load and plan it as anybody would; returns its content and the plan."""
+    file = folder.parent / "made.toml"
+    text, plan = start(look(find(folder), kind), machine, "made", file)
+    file.write_bytes(encoded(text))
+    again = plan_pipeline(load_pipeline(file), RunFolder(folder.parent / "runs"))
+    assert [s.action for s in again.stages] == ["train"] * len(again.stages)
+    assert [s.forecast for s in again.stages] == [s.forecast for s in plan.stages]
+    assert not (folder.parent / "runs").exists()
+    return tomllib.loads(text), plan
+
+
+def test_stereo_wav_files_of_44100_hz(tmp_path):
+    for voice in ("a", "b"):
+        for number in range(3):
+            wav(tmp_path / "in" / voice / f"{number}.wav", 2.0, 44_100, 2)
+    content, plan = made(tmp_path / "in", "audio")
+    assert content["data"] == {
+        "target": "audio-folder",
+        "root": str(tmp_path / "in"),
+        "labels": {"class": "folder"},
+        "sample_rate": 16_000,
+        "resample": True,
+        "mono": True,
+    }
+    assert [stage["name"] for stage in content["stage"]] == ["conv1", "conv2", "conv3", "conv4", "conv5", "context"]
+    assert content["stage"][0]["encoder"]["out_channels"] == 64
+    assert content["probe"][0]["labels"] == "class"
+    assert len(plan.size) == 6
+
+
+def test_short_files_of_a_low_rate_in_a_flat_folder_keep_their_rate_and_get_a_shorter_window(tmp_path):
+    for number in range(4):
+        wav(tmp_path / "in" / f"{number}.wav", 0.8, 8_000)
+    content, plan = made(tmp_path / "in", "audio")
+    assert content["data"] == {"target": "audio-folder", "root": str(tmp_path / "in"), "sample_rate": 8_000}
+    assert content["defaults"]["objective"]["window"] == 32
+    assert "probe" not in content
+    assert plan.size.sample_rate == 8_000
+
+
+def test_files_that_are_all_too_short_are_refused(tmp_path):
+    wav(tmp_path / "in" / "a.wav", 0.1)
+    with pytest.raises(DataError, match=r"the longest file has 0.10 s, and training needs 0.19 s"):
+        made(tmp_path / "in", "audio")
+
+
+def test_the_layout_of_librispeech_below_its_folders(tmp_path):
+    for speaker in ("12", "34"):
+        for number in range(2):
+            wav(tmp_path / "in/LibriSpeech/dev-clean" / speaker / "5" / f"{speaker}-5-000{number}.flac", 1.5)
+    wav(tmp_path / "in" / "stray.wav", 1.0, 44_100)
+    content, plan = made(tmp_path / "in", "audio")
+    assert content["data"] == {"target": "librispeech", "root": str(tmp_path / "in/LibriSpeech/dev-clean")}
+    assert content["probe"][0]["labels"] == "speaker"
+    assert len(plan.size) == 4
+
+
+def test_real_librispeech():
+    if not (shared := os.environ.get("STAGEWISE_TEST_DATA")):
+        pytest.skip("STAGEWISE_TEST_DATA names a folder of real speech")
+    content = look(find(Path(shared) / "librispeech-sample"), "audio")
+    recipe = audio_recipe(content, GPU)
+    assert [value for _, value, _ in recipe.data] == ["librispeech", str(Path(shared) / "librispeech-sample")]
+    assert (recipe.label, recipe.expected.items, recipe.expected.classes) == ("speaker", 92, {"speaker": 10})
+    assert recipe.stages[0][1][1]["out_channels"] == 512
+
+
+def test_images_of_one_size_in_folders_of_classes(tmp_path):
+    for number in range(6):
+        png(tmp_path / "in" / "ab"[number % 2] / f"{number}.png", 96, 96)
+    content, plan = made(tmp_path / "in", "images")
+    assert "size" not in content["data"]
+    assert (content["data"]["patch"], content["data"]["crop"]) == (16, 64)
+    assert content["probe"][0] == {"name": "class", "stages": "all", "labels": "class", "pool": "mean"}
+    assert plan.size.crop == (7, 7)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "size", "patch"),
+    [
+        ([(50, 70), (300, 200), (64, 64)], 64, 8),
+        ([(28, 28)], 40, 8),
+        ([(500, 700)], 96, 16),
+    ],
+)
+def test_images_of_other_sizes_are_resized_and_their_patches_suit(tmp_path, sizes, size, patch):
+    for number in range(6):
+        png(tmp_path / "in" / f"{number}.png", *sizes[number % len(sizes)])
+    recipe = images_recipe(look(find(tmp_path / "in"), "images"), CPU)
+    data = {key: value for key, value, _ in recipe.data}
+    assert (data["size"], data["patch"], data["crop"]) == (size, patch, 4 * patch)
+    assert recipe.label is None
+    if len(sizes) > 1:
+        _, plan = made(tmp_path / "in", "images")
+        assert len(plan.size.pool()) == 5  # a fifth is for testing
+        assert recipe.expected.samples == plan.size.lengths.sum()
+
+
+def test_folders_of_training_and_test_images(tmp_path):
+    for part, count in (("train", 4), ("test", 2), ("validation", 1)):
+        for number in range(count):
+            png(tmp_path / "in" / part / "ab"[number % 2] / f"{number}.png", 48, 48)
+    content, plan = made(tmp_path / "in", "images")
+    assert content["data"]["root"] == str(tmp_path / "in" / "train")
+    assert content["data"]["test"] == str(tmp_path / "in" / "test")
+    assert len(plan.size.split("test")) == 2
+
+
+def test_a_bad_file_in_a_hundred_is_left_out_and_more_are_named(tmp_path):
+    for number in range(110):
+        wav(tmp_path / "in" / f"{number}.wav", 0.3)
+    (tmp_path / "in" / "broken.wav").write_bytes(b"no sound")
+    content, plan = made(tmp_path / "in", "audio")
+    assert content["data"]["bad_items"] == "skip"
+    assert [item.key for item in plan.size.bad] == ["broken.wav"]
+    (tmp_path / "in" / "empty.wav").touch()
+    with pytest.raises(DataError, match=r"(?s)2 of 112 audio files.*broken.wav.*empty.wav: the file is empty"):
+        made(tmp_path / "in", "audio")
+
+
+def test_a_bad_image_is_named(tmp_path):
+    png(tmp_path / "in" / "a.png", 50, 50)
+    (tmp_path / "in" / "b.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"(?s)1 of 2 image files cannot be used:.*b.png"):
+        images_recipe(look(find(tmp_path / "in"), "images"), CPU)
+
+
+def test_a_folder_of_nothing_and_one_that_is_not_there(tmp_path):
+    with pytest.raises(DataError, match=r"no audio files .* and no images .* below .*: name the folder"):
+        find(tmp_path)
+    with pytest.raises(DataError, match="missing is not there"):
+        find(tmp_path / "missing")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="file is a file, no folder"):
+        find(tmp_path / "file")
+
+
+def test_both_kinds_are_found_and_the_more_frequent_one_comes_first(tmp_path):
+    wav(tmp_path / "a.WAV", 0.1)
+    png(tmp_path / "b.png", 8, 8)
+    png(tmp_path / "c.PNG", 8, 8)
+    found = find(tmp_path)
+    assert found.kinds == ["images", "audio"]
+    assert found.names == {"audio": ["a.WAV"], "images": ["b.png", "c.PNG"]}
+
+
+def test_a_machine_with_little_memory_gets_a_limit_that_is_met(tmp_path):
+    for number in range(3):
+        png(tmp_path / "in" / f"{number}.png", 96, 96)
+    content, plan = made(tmp_path / "in", "images")
+    assert "memory_limit" not in content["pipeline"]
+    peak = max(stage.forecast.bytes.peak for stage in plan.stages)
+    content, plan = made(tmp_path / "in", "images", Machine(None, int(1.4 * peak), 10**9, 1))
+    assert content["pipeline"]["memory_limit"].endswith("MiB")
+    assert max(stage.forecast.bytes.peak for stage in plan.stages) <= 0.71 * peak
+    assert max(stage.forecast.pieces for stage in plan.stages) > 1
+
+
+def test_names_that_toml_could_misread(tmp_path):
+    hostile = 'a "quoted"\\ folder # with\ttab\x7f and é'
+    for number in range(2):
+        wav(tmp_path / hostile / f"{number}.wav", 0.3)
+    content, _ = made(tmp_path / hostile, "audio")
+    assert content["data"]["root"] == str(tmp_path / hostile)
+    assert comment("a\nb\x00c") == "a b c"
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        encoded("\udc80")
+
+
+@pytest.mark.parametrize(
+    "value", [True, 'a\nb"c\\\x7f\x01', 3, 0.5, 2e-4, [1, "x"], {"a": {"b": [False]}}], ids=lambda value: repr(value)
+)
+def test_values_are_written_as_toml_reads_them(value):
+    assert tomllib.loads(f"key = {toml(value)}") == {"key": value}
+
+
+def test_labels_need_two_classes_of_two():
+    from collections import Counter
+
+    assert tells_apart(Counter("aabb"))
+    assert not tells_apart(Counter("aabcd"))
+
+
+def test_this_machine_has_memory_and_threads():
+    machine = this_machine()
+    assert machine.memory > 0
+    assert machine.threads >= 1
+    assert "memory" in machine.words
