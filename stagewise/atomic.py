@@ -90,8 +90,10 @@ def _own_hash(content: dict[str, Any]) -> str:
 def append_line(path: Path, content: Any) -> None:
     """Append one JSON line and fsync it; a torn line that a crash has left is ended first."""
     with disk_errors(path), path.open("a+b") as file:
-        if file.tell() and not path.read_bytes().endswith(b"\n"):
-            file.write(b"\n")
+        if end := file.tell():
+            file.seek(end - 1)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
         file.write(json.dumps(content, allow_nan=False).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())

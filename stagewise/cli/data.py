@@ -1,8 +1,9 @@
-"""The verbs about data: data list, data check, data fetch."""
+"""The verbs about data: data list, data check, data fetch, data align."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -11,19 +12,20 @@ import click
 
 @click.group()
 def data() -> None:
-    """Look at data, and fetch data sets.
+    """Look at data, fetch data sets, and label speech.
 
     \b
     stagewise data list
     stagewise data check FOLDER
     stagewise data fetch librispeech --subset train-clean-100
+    stagewise data align FOLDER --out phones.txt
     """
 
 
 @data.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(as_json: bool) -> None:
-    """List the built-in data sets: what they are, how large, and what they need.
+    """List the built-in data sets: their sizes and needs.
 
     \b
     stagewise data list
@@ -46,9 +48,10 @@ def list_(as_json: bool) -> None:
 @click.option("--kind", type=click.Choice(["audio", "images"]), help="Which files to look at; both when left out.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(folder: Path, kind: Literal["audio", "images"] | None, as_json: bool) -> None:
-    """Look at every audio file and image below FOLDER: counts, durations, sizes, and bad files with reasons.
+    """Look at every audio file and image below FOLDER.
 
-    A file's header and its end are looked at; exit code 1 if one is bad.
+    It prints counts, durations, sizes, and bad files with reasons; exit code 1 if one is bad. A file's header and its
+    end are looked at.
 
     \b
     stagewise data check data/birds
@@ -80,14 +83,19 @@ def check(folder: Path, kind: Literal["audio", "images"] | None, as_json: bool) 
 
 @data.command()
 @click.argument("name", type=click.Choice(["librispeech", "stl10"]))
-@click.option("--subset", help="Which part of LibriSpeech; train-clean-100 when left out.")
-@click.option("--root", type=click.Path(path_type=Path), help="Folder to put it in; data, or data/stl10, if left out.")
+@click.option("--subset", metavar="NAME", help="Which part of LibriSpeech; train-clean-100 when left out.")
+@click.option(
+    "--root",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder to put it in; data, or data/stl10, if left out.",
+)
 def fetch(name: str, subset: str | None, root: Path | None) -> None:
-    """Download a data set, unless it is there, and look at all of its files.
+    """Download a data set, unless it is there.
 
-    An archive is checked against its published sum before it is unpacked. A download that is interrupted begins
-    anew when the command is typed again; one that is done is not repeated. The archive stays beside what was
-    unpacked from it: delete it to save room.
+    All of its files are looked at, too. An archive is checked against its published sum before it is unpacked. A
+    download that is interrupted begins anew when the command is typed again; one that is done is not repeated. The
+    archive stays beside what was unpacked from it: delete it to save room.
 
     \b
     stagewise data fetch librispeech --subset train-clean-100 --root data
@@ -102,3 +110,35 @@ def fetch(name: str, subset: str | None, root: Path | None) -> None:
     found = fetch_into(name, place, subset)
     where = f'data.target = "{name}", data.root = "{place}"' + (f', data.subset = "{subset}"' if subset else "")
     click.echo(f"{len(found):,} items are there: {where}.")
+
+
+@data.command()
+@click.argument("root", type=click.Path(path_type=Path))
+@click.option(
+    "--out", metavar="FILE", required=True, type=click.Path(path_type=Path), help="File of phone labels to write."
+)
+@click.option("--jobs", type=click.IntRange(1), help="Processes; as many as there are cores when left out.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def align(root: Path, out: Path, jobs: int | None, as_json: bool) -> None:
+    """Label transcribed English speech below ROOT with phones.
+
+    There is one for every 10 ms, as `data.phones` takes them. A transcript is NAME.txt beside NAME.wav or .flac, or the
+    line `NAME text` of a file *.trans.txt there, as LibriSpeech has them. FILE.items.jsonl says what became of every
+    item; typed again, the command goes on from it. There are 40 classes: silence, and then 39 phones from AA to ZH. It
+    needs the extra `align`.
+
+    \b
+    stagewise data align data/LibriSpeech/dev-clean --out dev-clean-phones.txt
+    stagewise data align interviews --out interviews-phones.txt --jobs 4 --json
+    """
+    from stagewise.aligning.align import align as align_below
+    from stagewise.aligning.statistics import facts, words
+    from stagewise.cli.progress import terminal_report
+
+    with terminal_report() as report:
+        found = facts(out, align_below(root, out, jobs or os.cpu_count() or 1, report))
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    click.echo("\n".join(words(found)))
+    click.echo(f'{out} is written: set data.phones = "{out}"; {found["items_file"]} tells of every item.')

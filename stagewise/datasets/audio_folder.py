@@ -11,7 +11,7 @@ from typing import Literal
 from stagewise.datasets.audio_files import MEAN, STD, AudioFiles, Labels
 from stagewise.datasets.base import Ints
 from stagewise.datasets.found_files import find_files, items_by_name, refuse_ambiguous
-from stagewise.datasets.labels import ItemLabels
+from stagewise.datasets.labels import ItemLabels, read_alignment
 from stagewise.datasets.scan import Rules
 from stagewise.datasets.textfiles import read_lines
 from stagewise.errors import ConfigError, DataError
@@ -38,6 +38,7 @@ class AudioFolder(AudioFiles):
         mono: average the channels of files that have several.
         mean: subtracted from every sample in [-1, 1].
         std: divides every sample.
+        phones: a file of `key class class …` lines, one class per 160 samples at 16 kHz, for the label `phones`.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -56,6 +57,7 @@ class AudioFolder(AudioFiles):
         mono: bool = False,
         mean: float = MEAN,
         std: float = STD,
+        phones: str | None = None,
     ) -> None:
         if labels is not None and not isinstance(labels, Mapping):
             raise ConfigError('data.labels must be a table, as labels = { speaker = "folder" }.')
@@ -63,8 +65,12 @@ class AudioFolder(AudioFiles):
         folder = Path(root)
         keys, refused = find_files(folder, SUFFIXES, "audio", "data.root")
 
-        def label(keys: Sequence[str], _: Ints) -> Labels:
-            return {name: _label(folder, name, source, keys) for name, source in sources.items()}
+        if phones is not None and sample_rate != 16_000:
+            raise ConfigError(f"data.phones is for data.sample_rate = 16000, not {sample_rate}: leave one of them out.")
+
+        def label(keys: Sequence[str], lengths: Ints) -> Labels:
+            tables: Labels = {name: _label(folder, name, source, keys) for name, source in sources.items()}
+            return tables if phones is None else tables | {"phones": read_alignment(Path(phones), keys, lengths)}
 
         rules = Rules(sample_rate, bad_items, resample, mono, mean, std)
         super().__init__(folder, keys, items_by_name(keys).get, label, rules, splits, test_fraction, refused)

@@ -131,7 +131,7 @@ def test_fetch_refuses_what_cannot_be(here, monkeypatch):
     assert os.listdir(here) == []
 
 
-@pytest.mark.parametrize("command", ["init", "data", "data list", "data check", "data fetch"])
+@pytest.mark.parametrize("command", ["init", "data", "data list", "data check", "data fetch", "data align"])
 def test_help_has_an_example(command):
     verb = {"init": init, "data": data}.get(command) or data.commands[command.split()[1]]
     assert f"stagewise {command}" in (verb.help or "")

@@ -1,0 +1,199 @@
+"""Align a folder of speech: every item is kept as soon as it is done, and the label file is written at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from stagewise import atomic
+from stagewise.aligning.aligner import PHONES, Aligned
+from stagewise.aligning.pronounce import pronounce, read_dictionary
+from stagewise.aligning.transcripts import find_transcripts, split_words
+from stagewise.aligning.work import Item, align_all
+from stagewise.datasets.audio_folder import AudioFolder
+from stagewise.datasets.labels import HOP, SPAN, frame_count
+from stagewise.errors import ConfigError, DataError, StagewiseError
+from stagewise.show import seconds_text
+from stagewise.starting.audio import SPEECH_RATE, UTTERANCE
+from stagewise.starting.look import find
+from stagewise.stopping import stoppable
+
+FORMAT = 1  # of the work that is kept; to be raised when other labels come out
+LONGEST = 120  # seconds of an item: its alignment takes 0.4 GB
+NO_TRANSCRIPT = "it has no transcript"
+NEEDED = ("pocketsphinx", "espeakng-loader")
+
+Line = dict[str, Any]
+
+
+def align(root: Path, file: Path, jobs: int, report: Callable[..., None]) -> list[Line]:
+    """Write the phone labels of all speech below a folder, and beside them what became of every item.
+
+    What is done is kept in the second file line by line, so that the same command goes on from there.
+
+    Args:
+        root: the folder.
+        file: of the labels, to be read as `data.phones`.
+        jobs: processes.
+        report: what is told of progress.
+
+    Returns:
+        a line for every item in the order of their keys: `key`, `seconds`, and either `phones` (a class and its
+        number of frames for each), `score` and `unknown` (words that the dictionary lacks, with their phones), or
+        `failed`, the reason.
+
+    Raises:
+        ConfigError: the extra `align` is not installed, or the file is one that was not made here.
+        DataError: the folder holds no speech, its files or transcripts cannot be read, or none can be aligned.
+        DiskError: the disk is full or failing.
+        Interrupted: a signal asked to stop.
+    """
+    header = {"format": FORMAT, "classes": PHONES, **_versions()}
+    kept = items_file(file)
+    if file.is_dir() or (file.exists() and not kept.exists()):
+        raise ConfigError(f"{file} is there already, and was not made by `data align`: name another with --out.")
+    if not find(root).count("audio"):
+        raise DataError(f"{root} holds no audio files: name the folder that holds the speech.")
+    dataset = AudioFolder(str(root), bad_items="skip", resample=True, mono=True, mean=0.0, std=1.0)
+    items, lines = _prepare(dataset)
+    lines += [{"key": _key(bad.key), "seconds": 0.0, "failed": bad.reason} for bad in dataset.bad]
+    with _alone(file), stoppable() as stop:
+        done = _kept(kept, header)
+        todo = []
+        for item in items:
+            line = done.get(item.key)
+            if line is not None and line.get("digest") == item.digest:
+                lines.append(line)
+            else:
+                todo.append(item)
+        of, ready = _seconds(items), _seconds(items) - _seconds(todo)
+        for item, found in align_all(dataset, todo, jobs):
+            lines.append(_line(item, found))
+            atomic.append_line(kept, lines[-1])
+            ready += _seconds([item])
+            report("align", seconds=round(ready), of=round(of))
+            stop.check(f"{kept} keeps what is done.")
+        lines.sort(key=lambda line: str(line["key"]))
+        if not any("phones" in line for line in lines):
+            raise DataError(f"none of the {len(lines):,} items can be aligned. {_first_failure(lines)}")
+        atomic.write_bytes(kept, (_encoded(line) for line in [header, *lines]))
+        atomic.write_bytes(file, (_labels(line) for line in lines if "phones" in line))
+    return lines
+
+
+def items_file(file: Path) -> Path:
+    """Return the place of what is known of every item of a label file."""
+    return file.with_name(f"{file.name}.items.jsonl")
+
+
+def runs(line: Line) -> list[tuple[int, int]]:
+    """Return the class and the number of frames of every phone of an aligned item."""
+    pairs = (run.split("*") for run in line["phones"].split())
+    return [(int(number), int(frames)) for number, frames in pairs]
+
+
+def _versions() -> dict[str, str]:
+    try:
+        return {name: version(name) for name in NEEDED}
+    except PackageNotFoundError as missing:
+        raise ConfigError(f"data align needs {missing.name}: type `pip install 'stagewise[align]'`.") from None
+
+
+def _prepare(dataset: AudioFolder) -> tuple[list[Item], list[Line]]:
+    """Return the items that can be tried, and a line for each that cannot."""
+    dictionary = read_dictionary()
+    texts = find_transcripts(dataset.root, dataset.keys)
+    words = [NO_TRANSCRIPT if text is None else split_words(text, dictionary) for text in texts]
+    said = pronounce(sorted({word for each in words if isinstance(each, list) for word in each} - dictionary))
+    items: dict[str, Item] = {}
+    lines: list[Line] = []
+    for number, (name, each, length) in enumerate(zip(dataset.keys, words, dataset.lengths.tolist(), strict=True)):
+        key, frames = _key(name), frame_count(length)
+        if key in items:
+            raise DataError(f"{dataset.root} holds '{key}' twice, once as {name}: name one of the folders below it.")
+        problem = (
+            each if isinstance(each, str) else _problem(key, frames, [w for w in each if w not in dictionary], said)
+        )
+        if problem is None:
+            unknown = {word: said[word] for word in each if word not in dictionary}
+            size = (dataset.root / name).stat().st_size
+            digest = hashlib.sha256(json.dumps([name, size, length, each, unknown]).encode()).hexdigest()
+            items[key] = Item(number, key, frames, each, unknown, digest[:16])
+        else:
+            lines.append({"key": key, "seconds": round(length / SPEECH_RATE, 2), "failed": problem})
+    return list(items.values()), lines
+
+
+def _key(name: str) -> str:
+    """Return the key that `librispeech` gives a file in its layout, or else the one that `audio-folder` does."""
+    return Path(name).stem if UTTERANCE.fullmatch(name) else name
+
+
+def _problem(key: str, frames: int, unknown: Sequence[str], said: dict[str, str]) -> str | None:
+    if len(key.split()) > 1:
+        return "a key of a label file holds no space: rename the file or its folder"
+    if not frames:
+        return f"it is shorter than a label, {1000 * SPAN / SPEECH_RATE:.0f} ms"
+    if frames * HOP > LONGEST * SPEECH_RATE:
+        return f"it is longer than {seconds_text(LONGEST)}: cut it at pauses, and its transcript with it"
+    silent = next((word for word in unknown if word not in said), None)
+    return None if silent is None else f"nobody knows how '{silent}' is said: spell it in another way"
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Be the only one who makes this file."""
+    lock = FileLock(file.with_name(f"{file.name}.lock"), timeout=0)
+    try:
+        with atomic.disk_errors(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+    except Timeout:
+        raise StagewiseError(f"{file} is being made by another process: wait for it, or stop it.") from None
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigError(f"{file} lies below a file: name another with --out.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _kept(path: Path, header: Line) -> dict[str, Line]:
+    """Return the lines of the items that were aligned before in the same way, or begin anew."""
+    head, *lines = atomic.read_lines(path) or [None]
+    if head != header:
+        atomic.write_bytes(path, _encoded(header))
+        return {}
+    return {str(line.get("key")): line for line in lines if isinstance(line, dict) and "phones" in line}
+
+
+def _line(item: Item, found: Aligned | str) -> Line:
+    line = {"key": item.key, "seconds": _seconds([item])}
+    if isinstance(found, str):
+        return {**line, "failed": found}
+    phones = " ".join(f"{number}*{frames}" for number, frames in found.runs)
+    return {**line, "digest": item.digest, "score": found.score, "unknown": dict(item.unknown), "phones": phones}
+
+
+def _seconds(items: Sequence[Item]) -> float:
+    return round(sum(item.frames for item in items) * HOP / SPEECH_RATE, 2)
+
+
+def _encoded(line: Line) -> bytes:
+    return json.dumps(line).encode() + b"\n"
+
+
+def _labels(line: Line) -> bytes:
+    classes = [f"{number} " * frames for number, frames in runs(line)]
+    return f"{line['key']} {''.join(classes).rstrip()}\n".encode()
+
+
+def _first_failure(lines: Sequence[Line]) -> str:
+    return f"The first, {lines[0]['key']}: {lines[0]['failed']}."

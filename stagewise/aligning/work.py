@@ -1,0 +1,112 @@
+"""Align many items, in one process or several, and keep each as soon as it is done."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+
+from stagewise.aligning.aligner import Aligned, Aligner
+from stagewise.datasets.base import Dataset
+from stagewise.errors import DataError, StagewiseError
+from stagewise.stopping import SIGNALS
+
+MISFIT = "its words cannot be found in it: is this what is said?"
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item to be aligned.
+
+    Attributes:
+        number: of the data set.
+        key: of the label file.
+        frames: that want a label.
+        words: that are said.
+        unknown: the phones of those that are not in the dictionary.
+        digest: of everything that decides the result.
+    """
+
+    number: int
+    key: str
+    frames: int
+    words: Sequence[str]
+    unknown: Mapping[str, str]
+    digest: str
+
+
+def align_all(dataset: Dataset, items: Sequence[Item], jobs: int) -> Iterator[tuple[Item, Aligned | str]]:
+    """Yield every item as soon as it is done, with its phones or with why there are none.
+
+    Raises:
+        StagewiseError: a process was killed from outside.
+    """
+    if min(jobs, len(items)) <= 1:
+        worker = _Worker(dataset)
+        yield from ((item, worker(item)) for item in items)
+        return
+    # Not forked: a copy of a process with threads, as torch's, may hang.
+    context = get_context("spawn")
+    pool = ProcessPoolExecutor(min(jobs, len(items)), context, initializer=_begin, initargs=(dataset,))
+    running: dict[Future[Aligned | str], Item] = {}
+    try:
+        for item in items:
+            if len(running) >= 2 * jobs:
+                yield from _finished(running)
+            running[pool.submit(_align, item)] = item
+        while running:
+            yield from _finished(running)
+    except BrokenProcessPool:
+        raise StagewiseError(
+            "a process that aligned was ended from outside (no memory left?): type the same command again, with "
+            "fewer --jobs; what is done is kept."
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _finished(running: dict[Future[Aligned | str], Item]) -> Iterator[tuple[Item, Aligned | str]]:
+    done, _ = wait(running, return_when=FIRST_COMPLETED)
+    for future in done:
+        yield running.pop(future), future.result()
+
+
+class _Worker:
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset, self.aligner = dataset, Aligner()
+
+    def __call__(self, item: Item) -> Aligned | str:
+        try:
+            samples_T = self.dataset.read(item.number, 0, int(self.dataset.lengths[item.number]))[0]
+        except DataError as error:
+            return str(error)
+        return self.aligner.align(samples_T, item.words, item.unknown, item.frames) or MISFIT
+
+
+_worker: _Worker | None = None  # of a process of the pool
+
+
+def _begin(dataset: Dataset) -> None:
+    """Make a process of the pool ready; it leaves signals to the parent, and ends when that does."""
+    global _worker
+    _worker = _Worker(dataset)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _align(item: Item) -> Aligned | str:
+    assert _worker is not None
+    return _worker(item)
