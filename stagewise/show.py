@@ -1,6 +1,11 @@
-"""Numbers as people read them."""
+"""Numbers and names as people read them."""
 
 from __future__ import annotations
+
+
+def printable(text: object) -> str:
+    """Replace what no terminal and no page may be sent: control characters, and bytes of a name that are no text."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text))
 
 
 def bytes_text(count: float) -> str:

@@ -1,40 +1,41 @@
-"""Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+"""Progress on stderr: a bar on a terminal, a line now and then elsewhere, both with the same facts."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+import psutil
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-from stagewise.show import bytes_text, disk_text, seconds_text
+from stagewise.show import bytes_text, disk_text, printable, seconds_text
 
 QUIET_SECONDS = 60.0  # between lines where there is no terminal
+SURE_SECONDS = 1.0  # before a speed is told
 
 Report = Callable[..., None]
 
 
 @contextmanager
-def terminal_report() -> Iterator[Report]:
-    """Return what `runner` reports to, for as long as the body runs."""
-    console = Console(file=cast(TextIO, _Unheard(sys.stderr)))
+def terminal_report(pipeline: str = "", stages: Sequence[str] = ()) -> Iterator[Report]:
+    """Return what `runner` reports to, for as long as the body runs.
+
+    Args:
+        pipeline: its name, for what is under way to begin with.
+        stages: names of all its stages, to say which of them is under way.
+    """
+    console, pace = Console(file=cast(TextIO, _Unheard(sys.stderr)), markup=False, emoji=False), _Pace(pipeline, stages)
     if not console.is_terminal:
-        yield _Lines(console)
+        yield _Lines(console, pace)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[facts]}"),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield _Bars(progress)
+    columns = BarColumn(bar_width=40), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn()
+    with _Live(*columns, console=console, transient=True) as progress:
+        yield _Bars(progress, pace)
 
 
 class _Unheard:
@@ -56,58 +57,99 @@ class _Unheard:
         return getattr(self.stream, name)
 
 
+class _Pace:
+    """What is under way in words: how far it is, how fast it goes, and when it will be done."""
+
+    def __init__(self, pipeline: str, stages: Sequence[str]) -> None:
+        self.pipeline = f"{pipeline} › " if pipeline else ""
+        self.stages = {name: f"{name} ({number} of {len(stages)})" for number, name in enumerate(stages, 1)}
+        self.name, self.begun, self.first, self.rows = "", 0.0, 0, 0
+
+    def __call__(self, kind: str, facts: dict[str, Any]) -> tuple[str, str, int, int] | None:
+        """Return name, facts, done and of, for something under way."""
+        stage = self.stages.get(facts.get("stage", ""))
+        found = under_way(kind, facts | {"stage": stage} if stage else facts)
+        if found is None:
+            return None
+        name, done, of, words = found
+        if name != self.name:
+            self.name, self.begun, self.first, self.rows = name, time.monotonic(), done, 0
+        elif kind == "step":
+            self.rows += facts["rows"]
+        seconds, new = time.monotonic() - self.begun, done - self.first
+        speed = left = ""
+        if seconds >= SURE_SECONDS and new > 0:
+            rate, unit = (self.rows, "rows") if kind == "step" else (new, words)
+            speed = f" · {_amount(rate / seconds, unit)}/s"
+            left = f" · {seconds_text(seconds / new * (of - done))} left"
+        if kind == "step":
+            memory = f" · {bytes_text(facts['peak_bytes'])}" if facts["peak_bytes"] else ""
+        else:
+            words = f"{_amount(done, words).removesuffix(f' {words}')} of {_amount(of, words)}"
+            memory = f" · {bytes_text(psutil.Process().memory_info().rss)} resident"
+        return printable(f"{self.pipeline}{name}"), printable(f"{words}{speed}{memory}{left}"), done, of
+
+
+def _amount(count: float, unit: str) -> str:
+    return disk_text(count) if unit == "bytes" else f"{count:,.0f} {unit}"
+
+
 class _Lines:
     """A line for what is finished, and one a minute for what is not."""
 
-    def __init__(self, console: Console) -> None:
-        self.console, self.last = console, time.monotonic()
+    def __init__(self, console: Console, pace: _Pace) -> None:
+        self.console, self.pace, self.last = console, pace, time.monotonic()
 
     def __call__(self, kind: str, **facts: Any) -> None:
-        line = finished_line(kind, facts)
-        if line is None and time.monotonic() - self.last >= QUIET_SECONDS:
-            found = under_way(kind, facts)
-            line = None if found is None else f"{found[0]}: {found[1]:,} of {found[2]:,} {found[3]}".rstrip()
-        elif kind == "epoch" and time.monotonic() - self.last < QUIET_SECONDS and facts["epoch"]:
+        line, found = finished_line(kind, facts), self.pace(kind, facts)
+        quiet = time.monotonic() - self.last < QUIET_SECONDS
+        if found is not None:
+            line = None if quiet else f"{found[0]}: {found[1]}"
+        elif kind == "epoch" and quiet and facts["epoch"]:
             line = None
         if line is not None:
             self.last = time.monotonic()
-            self.console.print(line, highlight=False, soft_wrap=True)
+            self.console.print(printable(line), highlight=False, soft_wrap=True)
+
+
+class _Live(Progress):
+    """What is under way above its bar, so that no width of terminal cuts it off."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        for task in self.tasks:
+            yield Text(task.description)
+            yield Text(task.fields["facts"])
+        yield self.make_tasks_table(self.tasks)
 
 
 class _Bars:
     """One bar for what is under way."""
 
-    def __init__(self, progress: Progress) -> None:
-        self.progress, self.task, self.name = progress, TaskID(0), ""
-        self.begun, self.rows = time.monotonic(), 0
+    def __init__(self, progress: Progress, pace: _Pace) -> None:
+        self.progress, self.pace, self.task, self.name = progress, pace, TaskID(0), ""
 
     def __call__(self, kind: str, **facts: Any) -> None:
-        found = under_way(kind, facts)
+        found, line = self.pace(kind, facts), finished_line(kind, facts)
         if found is not None:
-            self._advance(*found, rows=facts.get("rows", 0))
-        line = finished_line(kind, facts)
+            self._advance(*found)
         if line is not None:
-            self.progress.console.print(line, highlight=False, soft_wrap=True)
+            self.progress.console.print(printable(line), highlight=False, soft_wrap=True)
 
-    def _advance(self, name: str, done: int, of: int, words: str, rows: int) -> None:
+    def _advance(self, name: str, words: str, done: int, of: int) -> None:
         if name != self.name:
             if self.name:
                 self.progress.remove_task(self.task)
             self.task, self.name = self.progress.add_task(name, total=of, completed=done, facts=""), name
-            self.begun, self.rows = time.monotonic(), 0
-        self.rows += rows
-        seconds = time.monotonic() - self.begun
-        speed = f" · {self.rows / seconds:,.0f} rows/s" if rows and seconds > 1 and name.endswith("train") else ""
-        self.progress.update(self.task, completed=done, total=of, facts=words + speed)
+        self.progress.update(self.task, completed=done, total=of, facts=words)
 
 
 def under_way(kind: str, facts: dict[str, Any]) -> tuple[str, int, int, str] | None:
-    """Return name, done, of, and words for something under way."""
+    """Return name, done, of, and words for something under way: its unit, or for a training what it learns."""
     if kind == "step":
         done = (facts["epoch"] - 1) * facts["steps"] + facts["step"]
-        words = f"epoch {facts['epoch']} of {facts['epochs']} at most · loss {facts['loss']:.3f}"
-        if facts["peak_bytes"]:
-            words += f" · {bytes_text(facts['peak_bytes'])}"
+        words = f"epoch {facts['epoch']} of {facts['epochs']} at most"
+        if facts["loss"] is not None:  # a stage that is updated now and then was not yet, in this epoch
+            words += f" · loss {facts['loss']:.3f}"
         return f"{facts['stage']} › train", done, facts["epochs"] * facts["steps"], words
     if kind == "encode":
         return f"{facts['stage']} › encode", facts["rows"], facts["of"], "rows"
@@ -117,6 +159,8 @@ def under_way(kind: str, facts: dict[str, Any]) -> tuple[str, int, int, str] | N
         return f"{facts['probe']} on {facts['stage']} › fit", facts["epoch"], facts["of"], "epochs"
     if kind == "verify":
         return f"{facts['stage']} › verify", facts["bytes"], facts["of"], "bytes"
+    if kind == "align":
+        return "align", facts["seconds"], facts["of"], "seconds of speech"
     if kind == "compare":
         return f"{facts['stage']} › compare with the data", facts["items"], facts["of"], "items"
     return None

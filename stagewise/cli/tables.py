@@ -8,14 +8,14 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from stagewise.show import bytes_text, clock_text, disk_text
+from stagewise.show import bytes_text, clock_text, disk_text, printable
 
 
 def print_run(facts: dict[str, Any]) -> None:
     """Print the stages and probes of a run."""
-    console = Console()
+    console, facts = _console(), _printable(facts)
     whole = facts["end_to_end"]["predicted_peak_bytes"]
-    table = Table(title=f"{facts['run']}: {facts['state']}", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("stage", "loss", "epochs", "time", "memory", "of e2e", "store"):
         table.add_column(name, justify="left" if name == "stage" else "right", no_wrap=True)
     for stage in facts["stages"]:
@@ -31,7 +31,7 @@ def print_run(facts: dict[str, Any]) -> None:
             f"{peak / whole:.2f}" if whole else "",
             _store(stage["store"]),
         )
-    _print_table(console, table)
+    _print_table(console, f"{facts['run']}: {facts['state']}", table)
     console.print(
         "loss: validation, before → after training. epochs: + is not converged yet. memory: peak of a training "
         f"step. e2e: the same network trained end to end would take {bytes_text(whole)} (predicted).",
@@ -51,7 +51,7 @@ def print_run(facts: dict[str, Any]) -> None:
 
 
 def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:
-    table = Table(title="probes", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("probe", "stage", "accuracy", "95 % interval", "majority", "train / test"):
         table.add_column(name, justify="left" if name in ("probe", "stage") else "right", no_wrap=True)
     for probe in probes:
@@ -64,14 +64,14 @@ def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:
             f"{probe['majority']:.3f}",
             f"{probe['train_items']:,} / {probe['test_items']:,}",
         )
-    _print_table(console, table)
+    _print_table(console, "probes", table)
 
 
 def print_plan(facts: dict[str, Any]) -> None:
     """Print what would run, and what it would cost."""
-    console = Console()
+    console, facts = _console(), _printable(facts)
     whole, data = facts["end_to_end"]["predicted_peak_bytes"], facts["data"]
-    table = Table(title=f"plan for {facts['run']}", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("stage", "action", "memory", "of e2e", "store", "size", "float16"):
         table.add_column(name, justify="left" if name in ("stage", "action", "store") else "right", no_wrap=True)
     for stage in facts["stages"]:
@@ -86,41 +86,52 @@ def print_plan(facts: dict[str, Any]) -> None:
             disk_text(store["predicted_bytes"]),
             disk_text(store["float16_bytes"]),
         )
-    _print_table(console, table)
+    _print_table(console, f"plan for {facts['run']}", table)
     for stage in facts["stages"]:
         store = stage["store"]
         console.print(
             f"{stage['name']}: {stage['action']} ({stage['reason']}); store {store['state']}: {store['why']}.",
             style="dim",
-            highlight=False,
         )
     wanted = sum(s["store"]["predicted_bytes"] for s in facts["stages"] if s["store"]["state"] == "written")
     console.print(
         f"data: {data['items']:,} items, {data['samples']:,} samples ({data['source']}). "
         f"stores: {disk_text(wanted)} of {disk_text(facts['disk_free_bytes'])} free. "
         f"end to end, a training step would take {bytes_text(whole)}.",
-        highlight=False,
     )
     if wanted > facts["disk_free_bytes"]:
         console.print(
             f"warning: the stores need {disk_text(wanted - facts['disk_free_bytes'])} more than is free. Make room, "
             'set defaults.store.dtype = "int8", or store.write = "auto" for the stages to be computed again instead.',
             style="yellow",
-            highlight=False,
         )
 
 
-def _print_table(console: Console, table: Table) -> None:
+def _console() -> Console:
+    """Return standard output, which takes every text as it is: a name may hold `[red]` or `:wave:`."""
+    return Console(markup=False, emoji=False, highlight=False)
+
+
+def _printable(facts: Any) -> Any:
+    """Make every text in facts one that a terminal may be sent."""
+    if isinstance(facts, dict):
+        return {key: _printable(value) for key, value in facts.items()}
+    if isinstance(facts, list | tuple):
+        return [_printable(value) for value in facts]
+    return printable(facts) if isinstance(facts, str) else facts
+
+
+def _print_table(console: Console, title: str, table: Table) -> None:
     """Print a table; where it is too wide, what is in each of its rows, one below the other."""
+    console.print(title, style="italic", soft_wrap=True)  # a path is not cut into pieces
     if table.__rich_measure__(console, console.options.update(max_width=1000)).maximum <= console.width:
         console.print(table)
         return
-    console.print(str(table.title), soft_wrap=True, highlight=False, markup=False)
     for cells in zip(*(column.cells for column in table.columns), strict=True):
-        console.print(str(cells[0]), highlight=False, markup=False)
+        console.print(str(cells[0]))
         for column, cell in list(zip(table.columns, cells, strict=True))[1:]:
             if cell:
-                console.print(f"  {column.header}: {cell}", highlight=False, markup=False)
+                console.print(f"  {column.header}: {cell}")
 
 
 def _losses(train: dict[str, Any]) -> str:

@@ -113,7 +113,7 @@ def _published(figure: dict[str, Any] | None) -> str:
 
 def print_sheets(facts: dict[str, Any]) -> None:
     """Print a comparison for people."""
-    console = Console(markup=False, highlight=False)
+    console = Console(markup=False, emoji=False, highlight=False)
     for sheet in sheets(facts):
         table = Table(title=sheet.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for name in sheet.header:

@@ -14,7 +14,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stagewise.reporting.words import clean, short
+from stagewise.reporting.words import short
+from stagewise.show import printable
 
 INK = "#0a0b0c"  # stands for the page's text colour, which changes with the page
 # Each has a contrast of 3 or more against the white and against the dark page.
@@ -83,7 +84,7 @@ def marker(number: int) -> str:
 
 def label(name: str) -> str:
     """Return a name as a legend takes it: matplotlib would leave out one that begins with an underscore."""
-    return f" {clean(name)}"
+    return f" {printable(name)}"
 
 
 def _inline(text: str, key: str, alt: str) -> str:
@@ -107,9 +108,9 @@ def _inline(text: str, key: str, alt: str) -> str:
     for attribute in ("width", "height", "version"):
         root.attrib.pop(attribute, None)
     root.set("role", "img")
-    root.set("aria-label", clean(alt))
+    root.set("aria-label", printable(alt))
     title = ET.Element(f"{{{SVG}}}title")
-    title.text = clean(alt)
+    title.text = printable(alt)
     root.insert(0, title)
     return ET.tostring(root, encoding="unicode")
 

@@ -22,6 +22,7 @@ h4 { font-size: 1rem; margin: 1rem 0 .3rem }
 .scroll { overflow-x: auto; max-width: 100%; margin: .8rem 0 }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem }
 caption { text-align: left; color: var(--faint); padding-bottom: .3rem }
+caption span { position: sticky; left: 0; display: inline-block; max-width: calc(100vw - 2rem) }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top;
   white-space: nowrap; overflow-wrap: normal }
 th:first-child { padding-left: 0 }
@@ -41,9 +42,12 @@ figcaption, .note, .strip { color: var(--faint); font-size: .85rem }
 @media print {
   :root { color-scheme: light; --paper: #ffffff; --ink: #000000; --line: #bbbbbb; --faint: #333333 }
   main { max-width: none; padding: 0 }
-  .scroll { overflow: visible }
-  table { font-size: .7rem }
-  th, td { white-space: normal; padding: .2rem .35rem }
+  .scroll { overflow: visible; break-inside: avoid }
+  table { font-size: .62rem }
+  th, td { white-space: normal; padding: .2rem }
+  .long { min-width: 6rem }
+  td.number { white-space: nowrap }
+  tr { break-inside: avoid }
   h2, h3, h4 { break-after: avoid }
 }
 """
@@ -63,7 +67,7 @@ def table(caption: str, words: Sequence[str], numbers: Sequence[str], rows: Iter
     body = "\n".join(f"<tr>{_row(row, kinds)}</tr>" for row in rows)
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table>'
-        f"<caption>{escape(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
+        f"<caption><span>{escape(caption)}</span></caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
     )
 
 

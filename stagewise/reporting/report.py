@@ -70,6 +70,7 @@ def _parts(views: Sequence[View], report: Callable[..., None], exciting: bool) -
         for view in views:
             yield page.heading(3, view.name)
             yield from neurons(view.folder, report)
+    yield page.heading(2, "Plan")
+    yield from map(tables.decisions, views)
     yield page.heading(2, "Environment")
     yield tables.environments(views)
-    yield from map(tables.decisions, views)

@@ -124,9 +124,22 @@ def environments(views: Sequence[View]) -> str:
 
 
 def decisions(view: View) -> str:
-    """Return what the plan decided for each stage of a run, and why."""
-    rows = [
-        (stage["name"], stage["store"]["state"], stage["store"]["why"], str(stage["memory"]["pieces"]))
-        for stage in view.facts["stages"]
-    ]
-    return page.table(f"What the plan decided for {view.name}", ("stage", "store", "why"), ("pieces of a batch",), rows)
+    """Return what the plan decided for each stage of a run, why, and what came of it on the disk."""
+    rows = []
+    for stage in view.facts["stages"]:
+        store, size = stage["store"], stage["store"]["bytes"]
+        rows.append(
+            (
+                stage["name"],
+                store["state"],
+                store["why"],
+                f"{store['rows']:,}",
+                disk_text(size) if size else "",
+                f"{size / store['float32_bytes']:.2f}" if size else "",
+                f"{stage['memory']['pieces']:,}",
+            )
+        )
+    limit = view.facts["memory_limit_bytes"]
+    caption = f"What the plan decided for {view.name}, {f'below {bytes_text(limit)}' if limit else 'no memory limit'}"
+    numbers = ("rows", "size", "of float32", "pieces of a batch")
+    return page.table(caption, ("stage", "store", "why"), numbers, rows)

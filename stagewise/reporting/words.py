@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import html
 
-
-def clean(text: object) -> str:
-    """Replace what no page can show: control characters, and bytes of a file name that are no text."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text))
+from stagewise.show import printable
 
 
 def escape(text: object) -> str:
     """Return text as a page must write it."""
-    return html.escape(clean(text))
+    return html.escape(printable(text))
 
 
 def short(text: str, length: int) -> str:

@@ -23,7 +23,15 @@ def stage(index, name, measured=2_000_000, predicted=2_500_000):
         "parameters": 1234,
         "memory": {"predicted_peak_bytes": predicted, "measured_peak_bytes": measured, "pieces": 1},
         "train": {"initial_loss": 2.4, "validation_loss": 1.5, "epochs": 3, "converged": False, "seconds": 1.0},
-        "store": {"state": "written", "why": "it fits on the disk", "dtype": "int8", "bytes": 64_000, "seconds": 0.5},
+        "store": {
+            "state": "written",
+            "why": "it fits on the disk",
+            "dtype": "int8",
+            "bytes": 64_000,
+            "seconds": 0.5,
+            "rows": 1000,
+            "float32_bytes": 256_000,
+        },
         "health": {"warnings": []},
         "environment": {"torch": "2.11.0", "threads": 1} if measured else None,
     }

@@ -23,7 +23,7 @@ from stagewise.reporting.report import write_report
 from stagewise.reporting.view import read_views
 from stagewise.runner import quiet
 from stagewise.runs.folder import RunFolder
-from stagewise.show import bytes_text
+from stagewise.show import bytes_text, disk_text
 
 REPO = Path(__file__).parents[2]
 
@@ -61,6 +61,9 @@ def test_a_report_is_one_page_that_loads_nothing(run, tmp_path):
     ids = [a["id"] for _, a in page.tags if "id" in a]
     assert len(ids) == len(set(ids))
     assert {a["name"]: a["content"] for a in page.all("meta") if "name" in a}["viewport"].startswith("width=device")
+    assert "color-scheme: light dark" in text
+    assert "@media (prefers-color-scheme: dark)" in text
+    assert "@media print" in text
 
 
 def test_a_report_can_be_read_without_seeing_it(run, tmp_path):
@@ -70,7 +73,9 @@ def test_a_report_can_be_read_without_seeing_it(run, tmp_path):
     assert levels.count(1) == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
     assert all(heading["scope"] in ("col", "row") for heading in page.all("th"))
-    assert len(page.all("table")) == len(page.all("caption"))
+    assert len(page.all("table")) == len(page.all("caption")) == len(page.all("thead")) > 0
+    assert [a["tabindex"] for a in page.all("div") if a.get("role") == "region"] == ["0"] * len(page.all("table"))
+    assert page.all("img") or page.all("svg")
     assert all(image["alt"] for image in page.all("img"))
     assert all(svg["role"] == "img" and svg["aria-label"] for svg in page.all("svg"))
 
@@ -83,6 +88,9 @@ def test_a_report_says_what_the_run_is(run, tmp_path):
         assert f"{stage['train']['validation_loss']:.3f}" in text
         assert bytes_text(stage["memory"]["measured_peak_bytes"]) in text
         assert stage["store"]["why"] in text
+        assert f"{stage['store']['rows']:,}" in text
+        if stage["store"]["state"] == "written":
+            assert disk_text(stage["store"]["bytes"]) in text
         assert stage["environment"]["torch"] in text
     for probe in view.facts["probes"]:
         assert f"{100 * probe['value']:.2f}" in text

@@ -1,0 +1,82 @@
+"""Tables of facts: whole words and figures at any width, and names as they are."""
+
+import copy
+
+import pytest
+import tiny
+
+import stagewise
+from stagewise.cli.tables import print_plan, print_run
+from stagewise.planning.facts import plan_facts
+from stagewise.runner import plan_pipeline
+from stagewise.runs.folder import RunFolder, pipeline_of
+
+HOSTILE = "[red]a[/red]\x1b[2J:wave:"
+SHOWN = "[red]a[/red]\N{REPLACEMENT CHARACTER}[2J:wave:"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tables")
+    stagewise.run(tiny.write_pipeline(folder), run=folder / "run")
+    return RunFolder(folder / "run")
+
+
+@pytest.fixture(scope="module")
+def facts(run):
+    """Facts with the widest figures that a long training of a large network has."""
+    facts = copy.deepcopy(stagewise.open(run.path).facts) | {"run": "runs/tiny"}
+    for stage in facts["stages"]:
+        stage["train"] |= {"epochs": 1000, "converged": False, "seconds": 360_000.0, "initial_loss": 12.345}
+        stage["memory"]["measured_peak_bytes"] = 106 << 30
+        stage["store"] |= {"state": "written", "bytes": 999 * 10**9}
+    return facts
+
+
+def printed(capsys, monkeypatch, columns, print_facts, facts):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    print_facts(facts)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_widest_figures_are_whole(facts, capsys, monkeypatch, columns):
+    text = printed(capsys, monkeypatch, columns, print_run, facts)
+    assert max(map(len, text.splitlines())) <= columns
+    for stage in facts["stages"]:
+        figures = [f"12.345 → {stage['train']['validation_loss']:.3f}", "1000+", "100:00:", "106 GiB", "999 GB"]
+        assert all(figure in text for figure in figures)
+    table = [line for line in text.splitlines() if "1000+" in line]
+    assert "…" not in text
+    if columns >= 80:  # one row a stage, and figures end below each other
+        assert len(table) == len(facts["stages"])
+        assert len({line.index("106 GiB") for line in table}) == 1
+        assert len({len(line.rstrip()) for line in table}) == 1
+
+
+def test_names_are_printed_as_they_are(run, facts, capsys, monkeypatch):
+    changed = copy.deepcopy(facts) | {"run": f"runs/{HOSTILE}"}
+    changed["stages"][0] |= {"name": HOSTILE, "health": {"warnings": [f"{HOSTILE} is dead"]}}
+    changed["probes"][0]["name"] = HOSTILE
+    changed["data"] = {"skipped": [{"key": f"{HOSTILE}.wav", "reason": "empty"}]}
+    text = printed(capsys, monkeypatch, 200, print_run, changed)
+    assert f"runs/{SHOWN}: complete" in text
+    assert f"1 {SHOWN} " in text
+    assert f"warning: {SHOWN}: {SHOWN} is dead" in text
+    assert f"such as {SHOWN}.wav (empty)" in text
+    assert text.count(SHOWN) == 6
+    assert "\x1b" not in text
+    planned = plan_facts(plan_pipeline(pipeline_of(run), run)) | {"run": HOSTILE}
+    planned["data"]["source"] = HOSTILE
+    text = printed(capsys, monkeypatch, 200, print_plan, planned)
+    assert f"plan for {SHOWN}" in text
+    assert f"samples ({SHOWN})" in text
+
+
+def test_no_colour_where_none_is_wanted(facts, capsys, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    changed = copy.deepcopy(facts)
+    changed["stages"][0]["health"] = {"warnings": ["dead"]}
+    text = printed(capsys, monkeypatch, 80, print_run, changed)
+    assert "\x1b[3" not in text.replace("\x1b[3m", "")  # italic is no colour
