@@ -7,9 +7,13 @@ from pathlib import Path
 
 import click
 
+from stagewise.cli import completion
+
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.argument(
+    "runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path), shell_complete=completion.runs
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print tables to paste into a Markdown file.")
 def compare(runs: tuple[Path, ...], as_json: bool, as_markdown: bool) -> None:

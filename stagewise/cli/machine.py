@@ -10,6 +10,8 @@ from typing import Any
 import psutil
 
 from stagewise import __version__
+from stagewise.errors import ConfigError
+from stagewise.short_names import DATASETS, MODULES, OBJECTIVES
 from stagewise.show import bytes_text
 
 PACKAGES = (
@@ -44,7 +46,22 @@ def machine_facts() -> dict[str, Any]:
         "disk free": bytes_text(shutil.disk_usage(".").free),
         "gpu": ", ".join(f"{g.name} ({bytes_text(g.total_memory)})" for g in gpus) or "none",
         **{name: _version(name) for name in PACKAGES},
+        "short names": _installed_names(),
     }
+
+
+def _installed_names() -> str:
+    """Write the short names that installed packages give, and which packages."""
+    try:
+        found = [
+            f"{name} of {package}"
+            for names in (MODULES, OBJECTIVES, DATASETS)
+            for name, given in names.installed().items()
+            for _, package in given
+        ]
+    except ConfigError as error:
+        return str(error)
+    return ", ".join(found) or "only those built in"
 
 
 def _version(name: str) -> str:

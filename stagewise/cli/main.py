@@ -14,6 +14,7 @@ import click
 
 from stagewise import __version__
 from stagewise.cli.compare import compare
+from stagewise.cli.completion import completion
 from stagewise.cli.data import data
 from stagewise.cli.make import plan, probe, run, stage
 from stagewise.cli.read import clean, doctor, inspect, schema, verify
@@ -119,12 +120,29 @@ def main() -> None:
     """Train deep encoders stage by stage, each in the memory of one module.
 
     \b
-    stagewise plan pipelines/quickstart.toml      what would run, its memory and its disk
-    stagewise run pipelines/quickstart.toml       train, freeze, encode, probe; type it again to go on
-    stagewise inspect                             a table of stages and probes
+    stagewise plan pipelines/quickstart.toml   what would run, memory and disk
+    stagewise run pipelines/quickstart.toml    train, freeze, encode and probe
+    stagewise inspect                          a table of stages and probes
     """
 
 
-VERBS = (run, plan, stage, probe, inspect, compare, report, embed, export, verify, clean, init, data, doctor, schema)
+VERBS = (
+    run,
+    plan,
+    stage,
+    probe,
+    inspect,
+    compare,
+    report,
+    embed,
+    export,
+    verify,
+    clean,
+    init,
+    data,
+    doctor,
+    schema,
+    completion,
+)
 for command in VERBS:
     main.add_command(command)

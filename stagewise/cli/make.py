@@ -8,28 +8,48 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stagewise.cli import completion
+
 if TYPE_CHECKING:
     from stagewise.config import Pipeline
     from stagewise.runs.folder import RunFolder
 
-RUN = click.option("--run", "run_folder", type=click.Path(path_type=Path), help="Run directory.")
+FILE = click.argument("file", type=click.Path(path_type=Path), shell_complete=completion.pipeline_files)
+RUN = click.option(
+    "--run",
+    "run_folder",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Run directory; runs/NAME, or the last run made here.",
+    shell_complete=completion.runs,
+)
 SET = click.option(
     "--set",
     "sets",
     multiple=True,
     metavar="KEY=VALUE",
     help="Override a key of the file, such as data.root=/audio.",
+    shell_complete=completion.keys,
+)
+TENSORBOARD = click.option(
+    "--tensorboard",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Also write curves for `tensorboard --logdir DIR`; needs the extra tensorboard.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@FILE
 @RUN
 @SET
 @click.option("--fresh", is_flag=True, help="Delete what the run directory holds of this pipeline and start anew.")
-@click.option("--until", metavar="STAGE", help="Stop after this stage, before the probes.")
+@click.option(
+    "--until", metavar="STAGE", help="Stop after this stage, before the probes.", shell_complete=completion.stages
+)
 @click.option("--dry-run", is_flag=True, help="Only print the plan.")
+@TENSORBOARD
 @JSON
 def run(
     file: Path,
@@ -38,15 +58,17 @@ def run(
     fresh: bool,
     until: str | None,
     dry_run: bool,
+    tensorboard: Path | None,
     as_json: bool,
 ) -> None:
-    """Train, freeze and encode every stage of FILE, then fit its probes.
+    """Train, freeze and encode every stage of FILE; fit its probes.
 
     Typed again, it goes on where it stopped, and does only what is missing or has changed.
 
     \b
     stagewise run pipelines/quickstart.toml
-    stagewise run pipelines/librispeech.toml --set data.root=/data/LibriSpeech --run runs/full
+    stagewise run pipelines/librispeech.toml --set data.root=/audio --run runs/a
+    stagewise run pipelines/quickstart.toml --tensorboard curves/quickstart
     """
     from stagewise.config import load_pipeline
 
@@ -55,22 +77,22 @@ def run(
     if dry_run:
         _print_plan(pipeline, folder, as_json)
         return
-    _make(pipeline, folder, as_json, until=until, fresh=fresh)
+    _make(pipeline, folder, as_json, tensorboard, until=until, fresh=fresh)
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@FILE
 @RUN
 @SET
 @JSON
 def plan(file: Path, run_folder: Path | None, sets: tuple[str, ...], as_json: bool) -> None:
-    """Print what `run FILE` would do and why, its memory and its disk; nothing is run.
+    """Print what `run FILE` would do and why, its memory and disk.
 
-    Works before the data is there if its size is known.
+    Nothing is run. It works before the data is there if its size is known.
 
     \b
     stagewise plan pipelines/librispeech.toml
-    stagewise plan pipelines/librispeech.toml --set pipeline.memory_limit="1 GiB" --json
+    stagewise plan pipelines/librispeech.toml --set pipeline.memory_limit="1 GiB"
     """
     from stagewise.config import load_pipeline
 
@@ -79,11 +101,12 @@ def plan(file: Path, run_folder: Path | None, sets: tuple[str, ...], as_json: bo
 
 
 @click.command()
-@click.argument("stage", metavar="N|NAME")
+@click.argument("stage", metavar="N|NAME", shell_complete=completion.stages)
 @RUN
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint (without it: start the stage anew).")
+@TENSORBOARD
 @JSON
-def stage(stage: str, run_folder: Path | None, resume: bool, as_json: bool) -> None:
+def stage(stage: str, run_folder: Path | None, resume: bool, tensorboard: Path | None, as_json: bool) -> None:
     """Make one stage of a run: train it, freeze it, encode it.
 
     The stages below it must be done; those above it stay as they are until the next `run`.
@@ -95,15 +118,17 @@ def stage(stage: str, run_folder: Path | None, resume: bool, as_json: bool) -> N
     pipeline, folder = _of_run(run_folder)
     names = [s.name for s in pipeline.stage]
     name = names[int(stage) - 1] if stage.isdigit() and 0 < int(stage) <= len(names) else stage
-    _make(pipeline, folder, as_json, only=name, anew=not resume)
+    _make(pipeline, folder, as_json, tensorboard, only=name, anew=not resume)
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.probes)
 @RUN
 @JSON
 def probe(name: str | None, run_folder: Path | None, as_json: bool) -> None:
-    """Fit the probes of a finished run again, or the one called NAME.
+    """Fit the probes of a finished run again.
+
+    NAME is one of them; all are fitted when it is left out.
 
     \b
     stagewise probe
@@ -127,12 +152,14 @@ def _of_run(run_folder: Path | None) -> tuple[Pipeline, RunFolder]:
     return pipeline_of(folder), folder
 
 
-def _make(pipeline: Pipeline, folder: RunFolder, as_json: bool, **what: Any) -> None:
+def _make(pipeline: Pipeline, folder: RunFolder, as_json: bool, tensorboard: Path | None = None, **what: Any) -> None:
     from stagewise.cli.progress import terminal_report
+    from stagewise.cli.tensorboard import with_curves
     from stagewise.runner import make
     from stagewise.runs.facts import run_facts
 
-    with terminal_report() as report:
+    name, stages = pipeline.pipeline.name, [stage.name for stage in pipeline.stage]
+    with terminal_report(name, stages) as told, with_curves(told, tensorboard, stages) as report:
         make(pipeline, folder, report, **what)
     facts = run_facts(folder)
     if as_json:

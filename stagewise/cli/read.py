@@ -7,14 +7,16 @@ from pathlib import Path
 
 import click
 
-RUN_ARGUMENT = click.argument("run", required=False, type=click.Path(path_type=Path))
+from stagewise.cli import completion
+
+RUN_ARGUMENT = click.argument("run", required=False, type=click.Path(path_type=Path), shell_complete=completion.runs)
 
 
 @click.command()
 @RUN_ARGUMENT
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(run: Path | None, as_json: bool) -> None:
-    """Show a run at a glance: every stage's loss, memory and store, and the probes.
+    """Show a run at a glance: loss, memory, store, probes.
 
     \b
     stagewise inspect
@@ -32,11 +34,13 @@ def inspect(run: Path | None, as_json: bool) -> None:
 @RUN_ARGUMENT
 @click.option("--data", is_flag=True, help="Also compute the lowest store's rows again from the data, and compare.")
 def verify(run: Path | None, data: bool) -> None:
-    """Read every byte of a run again and compare it with what was written; exit code 3 if anything differs.
+    """Compare every byte of a run with what was written.
+
+    Exit code 3 if anything differs.
 
     \b
     stagewise verify runs/full
-    stagewise verify runs/full --data             also a file that was replaced by one of the same size
+    stagewise verify runs/full --data    also finds a file that was replaced
     """
     from stagewise.cli.progress import terminal_report
     from stagewise.errors import IntegrityError
@@ -61,7 +65,9 @@ def verify(run: Path | None, data: bool) -> None:
 @RUN_ARGUMENT
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 def clean(run: Path | None, yes: bool) -> None:
-    """Delete from a run what its pipeline no longer uses: stages and probes of older settings, leftovers.
+    """Delete from a run what its pipeline no longer uses.
+
+    Stages and probes of older settings, and leftovers; they are listed first.
 
     \b
     stagewise clean runs/full
@@ -83,7 +89,9 @@ def clean(run: Path | None, yes: bool) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> None:
-    """Show what this machine offers and which versions are installed: the first thing to put into a bug report.
+    """Show what this machine offers, and the versions installed.
+
+    It is the first thing to put into a bug report.
 
     \b
     stagewise doctor
@@ -95,15 +103,19 @@ def doctor(as_json: bool) -> None:
         click.echo(json.dumps(facts, indent=1))
         return
     for key, value in facts.items():
-        click.echo(f"{key:>12}  {value}")
+        click.echo(f"{key:>15}  {value}")
 
 
 @click.command()
 def schema() -> None:
-    """Print the JSON Schema of a pipeline file, for completion and checks in an editor.
+    """Print the JSON Schema of a pipeline file, for editors.
+
+    Those that use taplo, such as VS Code with Even Better TOML, complete and check a file that names it in its first
+    line. It offers the short names of installed packages, too.
 
     \b
     stagewise schema > stagewise.schema.json
+    #:schema ./stagewise.schema.json      the first line of a file beside it
     """
     from stagewise.config import json_schema
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from stagewise.cli import completion
+
 
 @click.command()
-@click.argument("runs", metavar="RUN...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", metavar="[RUN]...", nargs=-1, type=click.Path(path_type=Path), shell_complete=completion.runs)
 @click.option(
     "--out",
     metavar="FILE.html",
@@ -21,9 +23,9 @@ import click
     help="Also show what excites a few neurons of every stage; needs the data: one pass over its test items a stage.",
 )
 def report(runs: tuple[Path, ...], out: Path | None, exciting: bool) -> None:
-    """Write one HTML file about one or several runs: loss curves, probes at each depth, memory.
+    """Write one HTML file about one or several runs.
 
-    It needs no network, and shows unfinished runs as far as they are.
+    It shows loss curves, probes at each depth and memory, and unfinished runs as far as they are. It needs no network.
 
     \b
     stagewise report

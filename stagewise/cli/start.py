@@ -22,9 +22,10 @@ KIND = click.option(
 )
 @click.option("--force", is_flag=True, help="Overwrite the file if it is there.")
 def init(folder: Path, kind: Literal["audio", "images"] | None, out: Path | None, force: bool) -> None:
-    """Look at a FOLDER of audio files or images and at this machine, and write a pipeline file that fits both.
+    """Write a pipeline file that fits a FOLDER and this machine.
 
-    The file says why each value was chosen. Then its plan is printed, as `stagewise plan` does.
+    FOLDER holds audio files or images. The file says why each value was chosen. Then its plan is printed, as
+    `stagewise plan` does.
 
     \b
     stagewise init data/birds

@@ -7,15 +7,29 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stagewise.cli import completion
+
 if TYPE_CHECKING:
     from stagewise.embedding.embed import Pool
     from stagewise.runs.open import Run
 
-STAGE = click.option("--stage", metavar="NAME", help="Whose representation; the topmost stage's when left out.")
+STAGE = click.option(
+    "--stage",
+    metavar="NAME",
+    help="Whose representation; the topmost stage's when left out.",
+    shell_complete=completion.stages,
+)
 
 
 @click.command()
-@click.argument("inputs", metavar="[RUN] INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument(
+    "inputs",
+    metavar="[RUN] INPUT...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
+    shell_complete=completion.inputs,
+)
 @click.option(
     "--out",
     metavar="FILE",
@@ -26,13 +40,14 @@ STAGE = click.option("--stage", metavar="NAME", help="Whose representation; the 
 @STAGE
 @click.option("--pool", type=click.Choice(["mean"]), help="One row an item, the mean of its rows.")
 def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | None) -> None:
-    """Write the representation of any audio or image files, or folders of them, by a run's frozen stages.
+    """Write the representation of any audio or image files.
 
-    Files may be of any length. RUN is the last run made here when left out.
+    INPUT is a file of any length, or a folder of files. They pass the frozen stages of RUN; of the last run made here
+    when left out.
 
     \b
     stagewise embed talk.flac --out talk.npz
-    stagewise embed runs/full recordings/ --stage conv5 --pool mean --out recordings.parquet
+    stagewise embed runs/full birds/ --stage conv5 --pool mean --out birds.parquet
     """
     from stagewise.cli.progress import terminal_report
     from stagewise.embedding.write import check_out, write
@@ -48,14 +63,15 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
 
 
 @click.command()
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.argument("run", required=False, type=click.Path(path_type=Path), shell_complete=completion.runs)
 @STAGE
 @click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="The folder to write.")
 @click.option("--onnx", is_flag=True, help="Also write model.onnx, for programs without torch.")
 def export(run: Path | None, stage: str | None, out: Path, onnx: bool) -> None:
-    """Write a run's frozen stages to a folder that needs no run: weights, settings, a model card.
+    """Write a run's frozen stages to a folder that needs no run.
 
-    `stagewise.load("DIR")` gives the same torch module as `run.encoder(STAGE)`.
+    It holds weights, settings and a model card. `stagewise.load("DIR")` gives the same torch module as
+    `run.encoder(STAGE)`.
 
     \b
     stagewise export --out encoder

@@ -5,10 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from stagewise.config.schema import PipelineFile
+from stagewise.short_names import DATASETS, MODULES, OBJECTIVES, ShortNames
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the schema (Draft 2020-12) of the file as it is written, before defaults are merged."""
+    """Return the schema (Draft 2020-12) of the file as it is written, before defaults are merged.
+
+    It offers the short names of what is built in and of what is installed.
+
+    Raises:
+        ConfigError: the short names of an installed package cannot be used.
+    """
     schema: dict[str, Any] = _without_null(PipelineFile.model_json_schema())
     tables = schema["$defs"]
     # What a default says, a probe need not; a default itself need not be complete.
@@ -20,11 +27,28 @@ def json_schema() -> dict[str, Any]:
             "type": "object",
             "properties": tables["Spec"]["properties"],
         }
+    for table, key, names in (
+        ("Stage", "encoder", MODULES),
+        ("Stage", "context", MODULES),
+        ("Probe", "data", DATASETS),
+        ("ProbeDefaults", "data", DATASETS),
+    ):
+        target = tables["Spec"]["properties"]["target"]
+        tables[table]["properties"][key]["properties"] = {"target": _offering(names, target)}
+    for table, names in (("Data", DATASETS), ("Objective", OBJECTIVES)):
+        properties = tables[table]["properties"]
+        properties["target"] = _offering(names, properties["target"])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
         "title": "stagewise pipeline file",
     }
+
+
+def _offering(names: ShortNames, target: dict[str, Any]) -> dict[str, Any]:
+    """Add short names to what is said of a target."""
+    rest = {key: value for key, value in target.items() if key not in ("pattern", "type")}
+    return rest | {"anyOf": [{"enum": [*names, *names.installed()]}, {"type": "string", "pattern": target["pattern"]}]}
 
 
 def _without_null(node: Any) -> Any:

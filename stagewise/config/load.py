@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from stagewise.config.installed import with_full_names
 from stagewise.config.locate import locate
 from stagewise.config.merge import with_defaults
 from stagewise.config.overrides import Overrides, apply_overrides
@@ -105,7 +106,7 @@ def _parse(text: str, name: str) -> dict[str, Any]:
 def _validated(source: Source, sets: Overrides) -> Pipeline:
     report = Report(source)
     apply_overrides(sets, source, report)
-    merged = with_defaults(source.tree)
+    merged = with_full_names(with_defaults(source.tree), source, report)
     defaults = source.tree.get("defaults", {})
     found = chain(
         plain_problems(source.tree),

@@ -111,12 +111,13 @@ def _table_at(path: KeyPath) -> type[BaseModel]:
     model: type[BaseModel] = PipelineFile
     for step in path:
         if isinstance(step, str):
-            model = next(_models_in(model.model_fields[step].annotation))
+            model = next(models_in(model.model_fields[step].annotation))
     return model
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models that a field's type holds: those of its tables."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in typing.get_args(annotation):
-        yield from _models_in(part)
+        yield from models_in(part)

@@ -16,6 +16,7 @@ class Source:
     tree: dict[str, Any] = field(default_factory=dict, compare=False)  # overrides applied, defaults not merged
     lines: dict[KeyPath, int] = field(default_factory=dict, compare=False)
     overridden: dict[KeyPath, str] = field(default_factory=dict, compare=False)  # path -> KEY as it was typed
+    meant: dict[KeyPath, str] = field(default_factory=dict, compare=False)  # path -> whose short name it was
 
     def origin(self, path: KeyPath) -> KeyPath:
         """Return the path in the file of a value of the merged pipeline: its own, or that of its default."""
@@ -41,13 +42,16 @@ class Source:
 
     def where(self, path: KeyPath) -> str:
         """Write where a value stands: `pipelines/x.toml:12: stage.conv1.encoder` or `--set data.root`."""
+        prefixes = (path[:length] for length in range(len(path), 0, -1))
+        meant = next((f" ({self.meant[prefix]})" for prefix in prefixes if prefix in self.meant), "")
         path = self.origin(path)
         key = show_key(path, self.tree)
         typed = self.override(path)
         if typed is not None:
-            return f"--set {typed}" if self.overridden.get(path) == typed else f"--set {typed}: {key}"
+            place = f"--set {typed}" if self.overridden.get(path) == typed else f"--set {typed}: {key}"
+            return place + meant
         place = f"{self.name}:{self.line(path)}" if self.lines else self.name
-        return f"{place}: {key}" if key else place
+        return f"{place}: {key}{meant}" if key else place
 
     def path(self, key: str) -> KeyPath:
         """Return the path of a dotted key, in which stages and probes go by name or number."""

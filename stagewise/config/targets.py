@@ -10,12 +10,12 @@ import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
 from typing import TypeVar
 
 from stagewise.config.schema import Spec
 from stagewise.config.wording import did_you_mean, listed, shown
 from stagewise.errors import ConfigError, StagewiseError
+from stagewise.short_names import ShortNames, without_current_folder
 
 T = TypeVar("T")
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -49,9 +49,10 @@ def resolve(target: str, kind: type[T], short_names: Mapping[str, str], where: s
         ConfigError: there is no such name, its module cannot be imported, or it is not such a class.
     """
     if ":" not in target and target not in short_names:
+        known = [*short_names, *(short_names.installed() if isinstance(short_names, ShortNames) else ())]
         raise ConfigError(
-            f"{where}: unknown target {shown(target)}{did_you_mean(target, short_names)}; "
-            f'there are: {listed(sorted(short_names))}; or name a class: "package.module:Class"'
+            f"{where}: unknown target {shown(target)}{did_you_mean(target, known)}; "
+            f'there are: {listed(sorted(known))}; or name a class: "package.module:Class"'
         )
     full = short_names.get(target, target)
     module, _, name = full.partition(":")
@@ -116,7 +117,7 @@ def refusals(spec: Spec, where: str) -> Iterator[None]:
 
 def _import(module: str, target: str, where: str) -> None:
     try:
-        with _without_current_folder():
+        with without_current_folder():
             import_module(module)
     except (
         Exception,
@@ -128,18 +129,6 @@ def _import(module: str, target: str, where: str) -> None:
         else:
             problem = f"importing {module} fails: {type(error).__name__}: {error}"
         raise ConfigError(f"{where}: target {shown(target)}: {problem}") from error
-
-
-@contextmanager
-def _without_current_folder() -> Iterator[None]:
-    """Take the current folder off the import path where only `python -m` put it there."""
-    path = sys.path[:]
-    if path and path[0] in ("", str(Path.cwd())):
-        sys.path[:] = path[1:]
-    try:
-        yield
-    finally:
-        sys.path[:] = path
 
 
 def _is_a(value: object, kind: type) -> bool:

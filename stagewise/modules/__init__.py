@@ -7,14 +7,7 @@ from stagewise.modules.mfcc import Mfcc
 from stagewise.modules.pixelcnn import PixelCNN
 from stagewise.modules.recurrent import Recurrent
 from stagewise.modules.resnet import ResNet
-
-SHORT_NAMES = {
-    "conv1d": "stagewise.modules.conv1d:Conv1d",
-    "gru": "stagewise.modules.gru:GRU",
-    "mfcc": "stagewise.modules.mfcc:Mfcc",
-    "pixelcnn": "stagewise.modules.pixelcnn:PixelCNN",
-    "resnet": "stagewise.modules.resnet:ResNet",
-}
+from stagewise.short_names import MODULES as SHORT_NAMES
 
 __all__ = [
     "GRU",

@@ -6,14 +6,7 @@ from stagewise.objectives.deep_infomax import DeepInfoMax
 from stagewise.objectives.infonce import InfoNCE
 from stagewise.objectives.infonce_grid import GridInfoNCE
 from stagewise.objectives.predsim import PredSim
-
-SHORT_NAMES = {
-    "cross-entropy": "stagewise.objectives.cross_entropy:CrossEntropy",
-    "deep-infomax": "stagewise.objectives.deep_infomax:DeepInfoMax",
-    "infonce": "stagewise.objectives.infonce:InfoNCE",
-    "infonce-grid": "stagewise.objectives.infonce_grid:GridInfoNCE",
-    "predsim": "stagewise.objectives.predsim:PredSim",
-}
+from stagewise.short_names import OBJECTIVES as SHORT_NAMES
 
 __all__ = [
     "SHORT_NAMES",

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -42,18 +41,10 @@ def test_help_is_fast_and_never_imports_torch(tmp_path):
         try:
             main(["--help"])
         except SystemExit:
-            print("torch" in sys.modules, "numpy" in sys.modules)
+            print([name for name in ("torch", "numpy", "pydantic", "importlib.metadata") if name in sys.modules])
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "False False"
-
-
-@pytest.mark.parametrize(
-    "command", ["run", "plan", "stage", "probe", "inspect", "verify", "clean", "doctor", "schema", "report", "compare"]
-)
-def test_every_command_has_help_with_an_example(command, tmp_path):
-    done = stagewise(command, "--help", cwd=tmp_path, check=0)
-    assert re.search(rf"stagewise {command}\b", done.stdout.split("Usage:")[1].split("\n", 1)[1])
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_run_says_what_it_did_on_stderr_and_shows_a_table_on_stdout(folder):

@@ -1,0 +1,43 @@
+"""What every command says of itself: examples that can be typed, every option, nothing cut off at 80 columns."""
+
+import re
+import shlex
+
+import click
+import pytest
+
+from stagewise.cli.main import main
+
+
+def commands_of(command, parent=None, name="stagewise"):
+    """Contexts as wide as click makes them on a terminal of 80 columns."""
+    context = click.Context(command, parent, name, terminal_width=78)
+    yield pytest.param(context, id=context.command_path)
+    for inner, below in getattr(command, "commands", {}).items():
+        yield from commands_of(below, context, inner)
+
+
+ALL = list(commands_of(main))
+
+
+@pytest.mark.parametrize("context", ALL)
+def test_help_fits_and_documents_every_option(context):
+    text = context.get_help()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "..." not in re.sub(r"(RUN|INPUT|ARGS)\]?\.\.\.", "", text)  # no word of a list of commands is cut off
+    for parameter in context.command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.opts
+            assert not re.search(r"\b(PATH|TEXT)\b", parameter.make_metavar(context)), parameter.opts
+
+
+@pytest.mark.parametrize("context", ALL)
+def test_every_example_can_be_typed(context):
+    examples = re.findall(rf"^  ({context.command_path}\b.*)", context.get_help(), re.MULTILINE)
+    assert examples
+    for example in examples:
+        _, *words = shlex.split(re.split(r"  +| >", example)[0])
+        command = main
+        while isinstance(command, click.Group):
+            command = command.commands[words.pop(0)]
+        command.make_context("example", words)  # refuses what does not fit
