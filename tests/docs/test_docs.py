@@ -23,6 +23,7 @@ LEVELS = [
     ["stagewise", "stagewise.__main__"],
     ["stagewise.cli"],
     ["stagewise.reporting"],
+    ["stagewise.aligning"],
     ["stagewise.verify_data", "stagewise.starting"],
     ["stagewise.runner", "stagewise.comparing"],
     [
@@ -44,6 +45,7 @@ LEVELS = [
         "stagewise.environment",
         "stagewise.errors",
         "stagewise.seeds",
+        "stagewise.short_names",
         "stagewise.show",
         "stagewise.stopping",
     ],

@@ -1,0 +1,74 @@
+"""Every block of the guide is run, in its order, in a folder that holds what a reader would have."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+from stagewise.cli.main import main
+
+REPO = Path(__file__).parents[2]
+GUIDE = REPO / "stagewise" / "guide"
+BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = (("own_data.md", "training.md", "memory.md", "stores.md"), ("extend.md",))  # each in a folder of its own
+
+
+def recordings(folder):
+    """Two voices, twelve recordings each: noise that is coloured in two ways, a second and a half long."""
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        path = folder / "recordings" / ("ann", "bob")[number % 2] / f"{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        samples = np.convolve(rng.normal(0, 0.1, 24_000), np.ones(1 + 3 * (number % 2)), "same")
+        soundfile.write(path, samples.clip(-0.9, 0.9), 16_000)
+    (folder / "new.wav").write_bytes((folder / "recordings/ann/0.wav").read_bytes())
+
+
+def carry_out(kind, name, text, environment):
+    """Do with a block what a reader does with it."""
+    if name is not None:
+        Path(name).write_text(text)
+    if kind == "console":
+        for line in text.splitlines():
+            command, *words = shlex.split(line, comments=True)
+            assert command == "stagewise"
+            result = CliRunner().invoke(main, words)
+            assert result.exit_code == 0, (line, result.output)
+    elif kind == "python":
+        program = [name] if name else ["-c", text]
+        done = subprocess.run([sys.executable, *program], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, (text, done.stderr)
+    else:
+        assert (kind, tomllib.loads(text)["format"]) == ("toml", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pages", PAGES, ids=lambda pages: pages[0])
+def test_every_block_of_the_guide_runs(pages, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", str(tmp_path), *sys.path])  # as `python -m` and PYTHONPATH have it
+    recordings(tmp_path)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPO), str(tmp_path)])}
+    for page in pages:
+        blocks = BLOCK.findall((GUIDE / page).read_text())
+        assert blocks
+        for kind, name, text in blocks:
+            carry_out(kind, name or None, text, environment)
+
+
+def test_all_pages_are_run_and_linked():
+    pages = {path.name for path in GUIDE.iterdir()}
+    assert pages == {page for group in PAGES for page in group}
+    readme = (REPO / "README.md").read_text()
+    for page in pages:
+        assert f"(stagewise/guide/{page})" in readme
+        for target in re.findall(r"\]\(([^)#]+)\)", (GUIDE / page).read_text()):
+            assert (GUIDE / target).exists(), (page, target)
