@@ -1,7 +1,9 @@
 """For all tests: helpers of this folder can be imported, tiny tensors are computed in one thread, one run is shared."""
 
 import os
+import signal
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, too: tests send it, and processes inherit it
 # Before torch is imported; its threads would spend their time waiting for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
