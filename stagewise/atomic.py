@@ -7,12 +7,13 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from stagewise.errors import DiskError, DiskFull, IntegrityError
+from stagewise.errors import ConfigError, DiskError, DiskFull, IntegrityError
 
 PARTIAL = ".partial"  # suffix of everything not yet published
 TRASH = ".trash-"  # prefix of a folder on its way out
@@ -120,28 +121,40 @@ def publish(partial: Path, path: Path) -> None:
 def publishing(path: Path) -> Iterator[Path]:
     """Give a place for a file or a folder that the body writes; it gets its name when it is whole and on the disk.
 
-    A file takes the place of one that is there; a folder is for the caller to refuse. What fails leaves nothing.
+    The place is this call's own. What was there under that name when it began is replaced, if it is no folder; what
+    came there since is not. What fails leaves nothing.
 
     Raises:
+        ConfigError: somebody else has put something there meanwhile.
         DiskError: the disk is full, read-only or failing.
     """
-    partial = path.with_name(path.name + PARTIAL)
-    with disk_errors(path):
-        if partial.exists() or partial.is_symlink():
-            _delete(partial)
-        try:
-            yield partial
-            for folder, _, files in os.walk(partial):
-                for name in files:
-                    fsync_file(Path(folder, name))
-                fsync_folder(Path(folder))
-            if not partial.is_dir():
-                fsync_file(partial)
-            publish(partial, path)
-        except BaseException:
-            if partial.exists():
-                _delete(partial)
-            raise
+    with (
+        disk_errors(path),
+        tempfile.TemporaryDirectory(PARTIAL, "stagewise-", path.parent, ignore_cleanup_errors=True) as own,
+    ):
+        before, partial = _identity(path), Path(own, path.name)
+        yield partial
+        for folder, _, files in os.walk(partial):
+            for name in files:
+                fsync_file(Path(folder, name))
+            fsync_folder(Path(folder))
+        if not partial.is_dir():
+            fsync_file(partial)
+        if _identity(path) != before:
+            raise ConfigError(
+                f"{path} was written by somebody else meanwhile, and is left as it is: delete it, or name another, "
+                "then type the same command again."
+            )
+        publish(partial, path)
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """Tell what lies at a place from what is put there later."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def fsync_file(path: Path) -> None:

@@ -22,15 +22,16 @@ class Stop:
 
     signal: int | None = None
 
-    def check(self, saved: str) -> None:
+    def check(self, saved: str | None) -> None:
         """Raise Interrupted if somebody asked; call it where everything is saved.
 
         Args:
-            saved: what the user should know about what is saved.
+            saved: what the user should know about what is saved; None if nothing is.
         """
         if self.signal is not None:
             name = signal.Signals(self.signal).name
-            raise Interrupted(f"stopped by {name}: {saved} Type the same command again to go on.", self.signal)
+            kept, end = ("nothing is kept.", "begin anew") if saved is None else (saved, "go on")
+            raise Interrupted(f"stopped by {name}: {kept} Type the same command again to {end}.", self.signal)
 
 
 @contextmanager
@@ -46,7 +47,7 @@ def stoppable() -> Iterator[Stop]:
             name = signal.Signals(number).name
             raise Interrupted(
                 f"stopped at once by a second {name}; everything committed before is intact. "
-                "Type the same command again to go on.",
+                "Type the same command again.",
                 number,
             )
         stop.signal = number

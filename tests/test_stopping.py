@@ -27,6 +27,13 @@ def test_the_first_signal_asks_to_stop(number):
     assert raised.value.exit_code == 128 + number
 
 
+def test_where_nothing_is_kept_it_begins_anew():
+    with stoppable() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(Interrupted, match=r"^stopped by SIGINT: nothing is kept. Type .* again to begin anew\.$"):
+            stop.check(None)
+
+
 def test_a_second_signal_ends_at_once():
     with stoppable() as stop:
         os.kill(os.getpid(), signal.SIGTERM)

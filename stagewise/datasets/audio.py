@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections import deque
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,8 @@ import numpy.typing as npt
 import soundfile
 
 from stagewise.errors import DataError
+
+Floats = npt.NDArray[np.float32]
 
 # Seeking is exact for these encodings (FLAC and plain WAV). In OGG and MP3 it is not, by up to 0.05
 # (measured): those are decoded from their beginning, in blocks.
@@ -74,41 +78,74 @@ def probe(path: str) -> Header | str:
         return _words(path, error)
 
 
-def read_samples(path: str, start: int, stop: int) -> npt.NDArray[np.float32]:
-    """Read samples start to stop of all channels: float32 (T, C) in [-1, 1] for integer encodings.
+class Reader:
+    """A file that is held open, for slices that mostly go forwards; for one thread at a time.
+
+    Raises:
+        DataError: the file cannot be opened.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._open()
+
+    def read(self, start: int, stop: int) -> Floats:
+        """Read samples start to stop of all channels: float32 (T, C) in [-1, 1] for integer encodings.
+
+        Raises:
+            DataError: the file cannot be read so far, or holds NaN or infinite samples.
+        """
+        try:
+            if self._file.subtype in SEEKS_EXACTLY:
+                self._file.seek(start)
+                samples_TC = self._file.read(stop - start, dtype="float32", always_2d=True)
+            else:
+                samples_TC = self._decode_up_to(start, stop)
+        except soundfile.SoundFileError as error:
+            raise DataError(f"cannot read {self.path}: {_words(self.path, error)}. {_REMEDY}") from error
+        if len(samples_TC) < stop - start:
+            raise DataError(f"cannot read {self.path}: {_cut_short(stop)}. {_REMEDY}")
+        finite_T = np.isfinite(samples_TC).all(axis=1)
+        if not finite_T.all():
+            position = start + int(np.argmin(finite_T))
+            raise DataError(f"{self.path} holds NaN or an infinity at sample {position:,}. {_REMEDY}")
+        return np.asarray(samples_TC, dtype=np.float32)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _open(self) -> None:
+        try:
+            self._file = _Stream(os.fsencode(self.path))
+        except soundfile.SoundFileError as error:
+            raise DataError(f"cannot read {self.path}: {_words(self.path, error)}. {_REMEDY}") from error
+        self._begin, self._blocks = 0, deque[Floats]()  # of what was decoded, the end, which the next slice overlaps
+
+    def _decode_up_to(self, start: int, stop: int) -> Floats:
+        """Decode from the beginning in fixed blocks, so that a slice never depends on where it begins."""
+        if start < self._begin:
+            self.close()
+            self._open()
+        while self._begin + BLOCK * len(self._blocks) < stop:
+            self._blocks.append(self._file.read(BLOCK, dtype="float32", always_2d=True))
+            while self._blocks and self._begin + BLOCK <= start:
+                self._blocks.popleft()
+                self._begin += BLOCK
+        return np.concatenate(self._blocks)[start - self._begin : stop - self._begin]
+
+
+def read_samples(path: str, start: int, stop: int) -> Floats:
+    """Open a file and read what `Reader.read` gives.
 
     Raises:
         DataError: the file cannot be read so far, or holds NaN or infinite samples.
     """
-    try:
-        with _Stream(os.fsencode(path)) as file:
-            if file.subtype in SEEKS_EXACTLY:
-                file.seek(start)
-                samples_TC = file.read(stop - start, dtype="float32", always_2d=True)
-            else:
-                samples_TC = _decode_up_to(file, start, stop)
-    except soundfile.SoundFileError as error:
-        raise DataError(f"cannot read {path}: {_words(path, error)}. {_REMEDY}") from error
-    if len(samples_TC) < stop - start:
-        raise DataError(f"cannot read {path}: {_cut_short(stop)}. {_REMEDY}")
-    finite_T = np.isfinite(samples_TC).all(axis=1)
-    if not finite_T.all():
-        position = start + int(np.argmin(finite_T))
-        raise DataError(f"{path} holds NaN or an infinity at sample {position:,}. {_REMEDY}")
-    return np.asarray(samples_TC, dtype=np.float32)
+    with closing(Reader(path)) as reader:
+        return reader.read(start, stop)
 
 
 _REMEDY = "Replace the file or take it out of the data set, then type the same command again."
-
-
-def _decode_up_to(file: soundfile.SoundFile, start: int, stop: int) -> npt.NDArray[np.float32]:
-    """Decode from the beginning in fixed blocks, so that a slice never depends on where it begins."""
-    wanted = []
-    for first in range(0, stop, BLOCK):
-        block_TC = file.read(BLOCK, dtype="float32", always_2d=True)
-        if first + BLOCK > start:
-            wanted.append(block_TC[max(start - first, 0) : stop - first])
-    return np.concatenate(wanted)
 
 
 def _ends_where_it_says(file: soundfile.SoundFile) -> bool:

@@ -86,6 +86,10 @@ class AudioFiles(Dataset):
     def _path(self, key: str) -> str:
         """Return the file of a key."""
 
+    def _samples(self, path: str, start: int, stop: int) -> Floats:
+        """Read samples of all channels of a file, float32 (T, C)."""
+        return read_samples(path, start, stop)
+
     def read(self, item: int, start: int, stop: int) -> Floats:
         """Read samples start to stop of an item: float32 (1, stop - start), standardised.
 
@@ -101,7 +105,7 @@ class AudioFiles(Dataset):
         path = self._path(self.keys[item])
 
         def read_mono(first: int, last: int) -> Floats:
-            samples_TC = read_samples(path, first, last)
+            samples_TC = self._samples(path, first, last)
             return samples_TC[:, 0] if samples_TC.shape[1] == 1 else samples_TC.mean(axis=1)
 
         rate, samples = int(self._scan.rates[item]), int(self._scan.samples[item])

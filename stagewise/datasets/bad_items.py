@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.pool import ThreadPool
-from typing import Literal, TypeVar
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 from stagewise.datasets.base import BadItem
 from stagewise.errors import ConfigError, DataError
 
 MAX_SKIPPED = 0.01  # more bad items than this are an error even with bad_items = "skip"
 SHOWN = 10
+CHUNK = 64  # files that a thread takes at a time
 
 Policy = Literal["error", "skip"]
+P = TypeVar("P", str, Path)
 T = TypeVar("T")
+
+_known: dict[tuple[object, object], Any] | None = None  # what was found of a file, while that is to be remembered
 
 
 def check_policy(policy: str) -> None:
@@ -27,13 +33,40 @@ def check_policy(policy: str) -> None:
         raise ConfigError(f'data.bad_items is {policy!r}: set it to "error" or "skip".')
 
 
-def probe_all(probe: Callable[[str], T], paths: Sequence[str]) -> Iterator[T]:
+def probe_all(probe: Callable[[P], T], paths: Sequence[P], tell: Callable[[int], None] = lambda _: None) -> Iterator[T]:
     """Probe files in threads, and yield what was found in order.
 
     Decoding releases the interpreter's lock, and network disks answer many questions at once.
+
+    Args:
+        probe: looks at a file.
+        paths: of the files.
+        tell: told now and then how many are done.
     """
+
+    def look(path: P) -> T:
+        known = {} if _known is None else _known
+        if (probe, path) not in known:
+            known[probe, path] = probe(path)
+        found: T = known[probe, path]
+        return found
+
     with ThreadPool(min(8, os.cpu_count() or 1)) as pool:
-        yield from pool.imap(probe, paths, chunksize=64)
+        for done, found in enumerate(pool.imap(look, paths, chunksize=CHUNK), 1):
+            if done % CHUNK == 0 or done == len(paths):
+                tell(done)
+            yield found
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Look at every file only once while the body runs, however often it is probed."""
+    global _known
+    _known = {}
+    try:
+        yield
+    finally:
+        _known = None
 
 
 def judge(bad: Sequence[BadItem], files: int, kind: str, policy: Policy) -> None:
@@ -50,13 +83,29 @@ def judge(bad: Sequence[BadItem], files: int, kind: str, policy: Policy) -> None
     """
     if not bad or (policy == "skip" and len(bad) <= MAX_SKIPPED * files):
         return
-    lines = [f"  {item.path}: {item.reason}" for item in bad[:SHOWN]]
-    if len(bad) > SHOWN:
-        lines.append(f"  … and {len(bad) - SHOWN:,} more")
     remedy = (
         'Repair them or take them away, or set data.bad_items = "skip" to leave them out.'
         if policy == "error"
         else f'That is more than the {MAX_SKIPPED:.0%} that data.bad_items = "skip" leaves out: repair them.'
     )
-    head = f"{len(bad):,} of {files:,} {kind} files cannot be used:"
-    raise DataError("\n".join([head, *lines, remedy]))
+    refuse(bad, files, f"{kind} files", remedy)
+
+
+def refuse(bad: Sequence[BadItem], files: int, kind: str, remedy: str) -> None:
+    """Refuse bad files.
+
+    Args:
+        bad: the bad files.
+        files: how many files there are, with the bad ones.
+        kind: what they are called.
+        remedy: what to do.
+
+    Raises:
+        DataError: there are some; lists the first of them.
+    """
+    if not bad:
+        return
+    lines = [f"  {item.path}: {item.reason}" for item in bad[:SHOWN]]
+    if len(bad) > SHOWN:
+        lines.append(f"  … and {len(bad) - SHOWN:,} more")
+    raise DataError("\n".join([f"{len(bad):,} of {files:,} {kind} cannot be used:", *lines, remedy]))

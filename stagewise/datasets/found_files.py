@@ -28,7 +28,8 @@ def find_files(root: Path, suffixes: Sequence[str], kind: str, key: str) -> tupl
     """
 
     def refuse(error: OSError) -> None:
-        raise DataError(f"cannot read {error.filename} ({error.strerror}): correct {key} or its permissions.")
+        here = "" if Path(error.filename).is_absolute() else f", from {Path.cwd()}"  # and not from the pipeline file
+        raise DataError(f"cannot read {error.filename} ({error.strerror}{here}): correct {key} or its permissions.")
 
     names: list[str] = []
     refused: list[BadItem] = []
@@ -44,7 +45,7 @@ def find_files(root: Path, suffixes: Sequence[str], kind: str, key: str) -> tupl
             if file.startswith(".") or not file.lower().endswith(tuple(suffixes)):
                 continue
             name = os.path.relpath(os.path.join(folder, file), root).replace(os.sep, "/")  # noqa: PTH118
-            problem = _name_problem(name)
+            problem = name_problem(name)
             if problem is None:
                 names.append(name)
             else:
@@ -77,7 +78,8 @@ def refuse_ambiguous(item: int | None, where: str) -> None:
         raise DataError(f"{where} is the name of several files: write it with its suffix.")
 
 
-def _name_problem(name: str) -> str | None:
+def name_problem(name: str) -> str | None:
+    """Say why a file's name cannot be a key."""
     if "\n" in name or "\r" in name:
         return "its name holds a line break: rename it"
     try:

@@ -29,7 +29,14 @@ SUBSETS = {
     "test-clean": (2_620, 5.40, 40),
     "test-other": (2_939, 5.34, 33),
 }
+UTTERANCE = re.compile(r"(?:(.*)/)?([0-9]+)/([0-9]+)/\2-\3-[0-9]+\.flac")  # a file's path, wherever the speakers lie
 PHONES = 41  # classes of the published label file of train-clean-100, Löwe et al. 2019, section 4.2
+
+# For whoever asked for the download, in a pipeline file or with `data fetch`.
+REMEDY = (
+    "was it interrupted while it was unpacked? Delete this folder and type the same command again, which unpacks the "
+    "archive anew, or name another root."
+)
 
 
 class LibriSpeech(AudioFiles):
@@ -113,6 +120,8 @@ def _locate(root: Path, subset: str | None, download: bool) -> tuple[Path, list[
     if found is None and download and subset is not None:
         _download(root, subset)
         found = _first_with_utterances(folders)
+        if found is None:
+            raise DataError(f"{folders[1]} holds no utterances: {REMEDY}")
     if found is None:
         raise DataError(
             f"no utterances in {', '.join(str(folder) for folder in folders)} "
@@ -123,9 +132,8 @@ def _locate(root: Path, subset: str | None, download: bool) -> tuple[Path, list[
     folder, keys = found
     if download and subset is not None and len(keys) < SUBSETS[subset][0]:
         raise DataError(
-            f"{folder} holds {len(keys):,} of the {SUBSETS[subset][0]:,} utterances of {subset} "
-            "(an interrupted download?): delete the folder and type the same command again, "
-            "or set data.download = false to use what is there."
+            f"{folder} holds {len(keys):,} of the {SUBSETS[subset][0]:,} utterances of {subset}: {REMEDY} What is "
+            "there can be used without a download."
         )
     return folder, keys
 
@@ -169,5 +177,5 @@ def _download(root: Path, subset: str) -> None:
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"cannot download LibriSpeech {subset} to {root} ({error}): type the same command again, or "
-            "download it in another way and type --set data.root=FOLDER."
+            "download it in another way and name the folder that holds it as the root."
         ) from error

@@ -159,7 +159,7 @@ def _provide(root: Path, download: bool) -> None:
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"cannot provide STL-10 in {root} ({error}): type the same command again, or download "
-            "it in another way and type --set data.root=FOLDER."
+            "it in another way and name the folder that holds it as the root."
         ) from error
     if problems:
         raise DataError(

@@ -5,7 +5,7 @@ Shape suffixes: C channels, n rows of a piece.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +15,16 @@ import numpy.typing as npt
 import torch
 
 from stagewise.config import Pipeline, from_json
+from stagewise.datasets.audio_folder import AudioFolder
+from stagewise.datasets.bad_items import refuse
 from stagewise.datasets.base import BadItem, Dataset
+from stagewise.datasets.digits import Digits
+from stagewise.datasets.image_folder import ImageFolder
+from stagewise.datasets.librispeech import LibriSpeech
+from stagewise.datasets.stl10 import STL10
+from stagewise.datasets.synthetic_speech import SyntheticSpeech
 from stagewise.embedding.given_audio import GivenAudio
-from stagewise.embedding.given_files import refuse
+from stagewise.embedding.given_files import REMEDY, Report
 from stagewise.embedding.given_images import GivenImages, short_side
 from stagewise.encoding.encode import Chain
 from stagewise.errors import ConfigError, NumberError
@@ -27,6 +34,10 @@ from stagewise.windows.source import RawSource
 
 Floats = npt.NDArray[np.float32]
 Pool = Literal["mean"]
+
+# Whose items files are read as. Not their sub-classes, which may do more with what they read.
+OF_AUDIO = (AudioFolder, LibriSpeech, SyntheticSpeech)
+OF_IMAGES = (ImageFolder, STL10, Digits)
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,11 @@ class Embedding:
     stage: str
     pool: Pool | None
     chain: Chain
+
+    @property
+    def names(self) -> npt.NDArray[np.uint8]:
+        """The keys as UTF-8 bytes, one a line: an array of strings would give every one the room of the longest."""
+        return np.frombuffer("\n".join(self.keys).encode(), np.uint8)
 
     @property
     def offsets(self) -> npt.NDArray[np.int64]:
@@ -85,7 +101,7 @@ def embedding(
     paths: Sequence[str | Path],
     stage: str,
     pool: Pool | None = None,
-    note: Callable[[str], None] = lambda _: None,
+    report: Report = lambda *_, **__: None,
 ) -> Embedding:
     """Prepare the rows of files: look at all of them, and compute nothing yet.
 
@@ -95,7 +111,7 @@ def embedding(
         paths: files, and folders of them.
         stage: the topmost of the stages.
         pool: "mean" for one row an item.
-        note: told what was converted.
+        report: told how many files were looked at, and what is converted.
 
     Raises:
         ConfigError: there are no paths, or the run was trained on what no file is read as.
@@ -105,7 +121,7 @@ def embedding(
         raise ConfigError(f'pool is {pool!r}: set it to "mean", or leave it out for one row after another.')
     pipeline, facts = from_json(locked["pipeline"]), locked["input"]
     device = _device(pipeline)
-    dataset = _files(pipeline, facts, paths, note)
+    dataset = _files(pipeline, facts, paths, report)
     stages = [module.to(device) for module in encoder.stages]
     chain = Chain(RawSource(dataset), stages, device, means=dataset.grids is not None)  # type: ignore[arg-type]
     rows = chain.lengths
@@ -115,28 +131,24 @@ def embedding(
         for key, length, count in zip(dataset.keys, dataset.lengths.tolist(), rows.tolist(), strict=True)
         if not count
     ]
-    refuse(short, len(rows))
+    refuse(short, len(rows), "inputs", REMEDY)
     return Embedding(dataset.keys, np.ones_like(rows) if pool else rows, chain.channels, stage, pool, chain)
 
 
-def _files(
-    pipeline: Pipeline, facts: Mapping[str, Any], paths: Sequence[str | Path], note: Callable[[str], None]
-) -> Dataset:
-    if len(facts.get("row_shape") or ()) == 3:
-        kind = dataset_kind(pipeline)
-        return GivenImages(paths, facts, short_side(kind, pipeline.data.arguments))
-    if facts["channels"] != 1 or not facts["sample_rate"]:
-        raise ConfigError(
-            f"this run was trained on items of {facts['channels']} channels that are not audio: read them with its own "
-            f"data set ({pipeline.data.target}), and give them to run.encoder() in Python."
-        )
-    return GivenAudio(paths, facts, note)
+def _files(pipeline: Pipeline, facts: Mapping[str, Any], paths: Sequence[str | Path], report: Report) -> Dataset:
+    kind = dataset_kind(pipeline)
+    if kind in OF_AUDIO:
+        return GivenAudio(paths, facts, report)
+    if kind in OF_IMAGES:
+        return GivenImages(paths, facts, short_side(kind, pipeline.data.arguments), report)
+    raise ConfigError(
+        f"this run was trained on what {pipeline.data.target} reads, in a way of its own: read items with it, and give "
+        "them to run.encoder() in Python."
+    )
 
 
 def _device(pipeline: Pipeline) -> torch.device:
-    """Return the pipeline's device if this machine has it, else the CPU, with as many threads as it asks for."""
-    if pipeline.pipeline.threads is not None:
-        torch.set_num_threads(pipeline.pipeline.threads)
+    """Return the pipeline's device if this machine has it, else the CPU."""
     name = pipeline.pipeline.device
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")

@@ -6,40 +6,53 @@ Shape suffixes: N items.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stagewise.datasets.audio import Header, probe
+from stagewise.datasets.audio import Header, Reader, probe
 from stagewise.datasets.audio_files import AudioFiles
 from stagewise.datasets.audio_folder import SUFFIXES
+from stagewise.datasets.bad_items import remembering
+from stagewise.datasets.base import Floats
 from stagewise.datasets.scan import Rules
-from stagewise.embedding.given_files import Given
+from stagewise.embedding.given_files import Given, Report
 
 
 class GivenAudio(AudioFiles):
     """Audio files of any length, rate and number of channels.
 
+    The file that was read last stays open: to decode an OGG from its beginning for every piece would take hours.
+
     Args:
         paths: files, and folders of them.
         facts: `input` of the run's lock: sample rate and standardisation.
-        note: told what was converted.
+        report: told how many files were looked at, and what is converted.
 
     Raises:
         ConfigError: there are no paths.
         DataError: files cannot be used.
     """
 
-    def __init__(self, paths: Sequence[str | Path], facts: Mapping[str, Any], note: Callable[[str], None]) -> None:
+    def __init__(self, paths: Sequence[str | Path], facts: Mapping[str, Any], report: Report) -> None:
         given = Given.of(paths, SUFFIXES, "audio")
         rules = Rules(facts["sample_rate"], "error", resample=True, mono=True, mean=facts["mean"], std=facts["std"])
-        headers = given.probed(probe, rules.problem)
-        super().__init__(Path(), given.keys, lambda _: None, lambda _, __: {}, rules, None, 0.0)
+        with remembering():
+            headers = given.probed(probe, rules.problem, report)
+            super().__init__(Path(), given.keys, lambda _: None, lambda _, __: {}, rules, None, 0.0)
+        self._open: dict[str, Reader] = {}
         for text in _conversions(headers, rules.sample_rate):
-            note(text)
+            report("note", text=text)
 
     def _path(self, key: str) -> str:
         return key
+
+    def _samples(self, path: str, start: int, stop: int) -> Floats:
+        reader = self._open.pop(path, None) or Reader(path)  # no other thread has it now, and what fails is not kept
+        samples_TC = reader.read(start, stop)
+        self._open.clear()
+        self._open[path] = reader
+        return samples_TC
 
 
 def _conversions(headers: Sequence[Header], rate: int) -> list[str]:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from stagewise.datasets.bad_items import SHOWN, probe_all
+from stagewise.datasets.bad_items import probe_all, refuse
 from stagewise.datasets.base import BadItem
-from stagewise.datasets.found_files import find_files
+from stagewise.datasets.found_files import find_files, name_problem
 from stagewise.errors import ConfigError, DataError
 
+REMEDY = "Repair them or leave them out, then type the same command again."
+Report = Callable[..., None]
 H = TypeVar("H")
 
 
@@ -23,10 +25,12 @@ class Given:
     Attributes:
         keys: their paths, as they were named, with slashes.
         bad: those that cannot be used.
+        kind: what they are, "audio" or "image".
     """
 
     keys: list[str]
     bad: list[BadItem]
+    kind: str
 
     @classmethod
     def of(cls, paths: Sequence[str | Path], suffixes: Sequence[str], kind: str) -> Given:
@@ -42,52 +46,52 @@ class Given:
         """
         if not paths:
             raise ConfigError(f"name {kind} files, or folders of them, to embed.")
-        keys: list[str] = []
+        keys: dict[str, None] = {}
         bad: list[BadItem] = []
         for path in (os.fspath(each) for each in paths):
+            files = [path]
             if os.path.isdir(path):  # noqa: PTH112
                 try:
                     names, refused = find_files(Path(path), suffixes, kind, "the folder")
-                except DataError:
-                    why = f"it holds no {kind} files ({', '.join(suffixes)}), or a folder in it cannot be read"
-                    bad.append(BadItem(path, path, why))
+                except DataError as error:
+                    unread = error.__context__
+                    if isinstance(unread, OSError):
+                        bad.append(BadItem(path, unread.filename, unread.strerror or str(unread)))
+                    else:
+                        bad.append(BadItem(path, path, f"it holds no {kind} files ({', '.join(suffixes)})"))
                     continue
-                keys += [f"{path.rstrip('/')}/{name}" for name in names]
+                files = [f"{path.rstrip('/')}/{name}" for name in names]
                 bad += refused
-            else:
-                keys.append(path)
-        return cls(list(dict.fromkeys(keys)), bad)
+            for file in files:
+                problem = name_problem(file)
+                if problem is None:
+                    keys[file] = None
+                else:
+                    shown = ascii(file)[1:-1]
+                    bad.append(BadItem(shown, shown, problem))
+        return cls(list(keys), bad, kind)
 
-    def probed(self, probe: Callable[[str], H | str], problem: Callable[[H], str | None]) -> list[H]:
+    def probed(self, probe: Callable[[str], H | str], problem: Callable[[H], str | None], report: Report) -> list[H]:
         """Look at every file.
 
         Args:
             probe: returns what a file says of itself, or what is wrong with it.
             problem: says why a sound one cannot be used.
+            report: told how many were looked at.
 
         Raises:
             DataError: files cannot be used; names them.
         """
+
+        def tell(done: int) -> None:
+            report("look", what=f"{self.kind} files", files=done, of=len(self.keys))
+
         bad, good = list(self.bad), list[H]()
-        for key, header in zip(self.keys, probe_all(probe, self.keys), strict=True):
+        for key, header in zip(self.keys, probe_all(probe, self.keys, tell), strict=True):
             reason = header if isinstance(header, str) else problem(header)
             if reason is not None:
                 bad.append(BadItem(key, key, reason))
             elif not isinstance(header, str):
                 good.append(header)
-        refuse(bad, len(self.keys) + len(self.bad))
+        refuse(bad, len(self.keys) + len(self.bad), "inputs", REMEDY)
         return good
-
-
-def refuse(bad: Sequence[BadItem], files: int) -> None:
-    """Name the files that cannot be used.
-
-    Raises:
-        DataError: there are some.
-    """
-    if not bad:
-        return
-    lines = [f"  {ascii(item.path)[1:-1] if not item.path.isprintable() else item.path}: {item.reason}" for item in bad]
-    more = [f"  … and {len(bad) - SHOWN:,} more"] if len(bad) > SHOWN else []
-    remedy = "Repair them or leave them out, then type the same command again."
-    raise DataError("\n".join([f"{len(bad):,} of {files:,} inputs cannot be used:", *lines[:SHOWN], *more, remedy]))

@@ -14,13 +14,11 @@ import numpy as np
 
 from stagewise.datasets.base import Dataset
 from stagewise.datasets.cut import Cut
-from stagewise.datasets.digits import Digits
 from stagewise.datasets.image_files import MAX_PIXELS, SUFFIXES, TOO_MANY, Header, Pixels, probe, read_pixels, resized
 from stagewise.datasets.image_files import without_warnings as without_pillows_warnings
-from stagewise.datasets.image_folder import ImageFolder
 from stagewise.datasets.images import UNLABELLED, Images
 from stagewise.datasets.labels import ItemLabels
-from stagewise.embedding.given_files import Given
+from stagewise.embedding.given_files import Given, Report
 
 
 class GivenImages(Images):
@@ -30,13 +28,16 @@ class GivenImages(Images):
         paths: files, and folders of them.
         facts: `input` of the run's lock: channels, patches and standardisation.
         short: pixels that short sides are resized to; None leaves them.
+        report: told how many files were looked at.
 
     Raises:
         ConfigError: there are no paths.
         DataError: files cannot be used.
     """
 
-    def __init__(self, paths: Sequence[str | Path], facts: Mapping[str, Any], short: int | None) -> None:
+    def __init__(
+        self, paths: Sequence[str | Path], facts: Mapping[str, Any], short: int | None, report: Report
+    ) -> None:
         channels, side, _ = facts["row_shape"]
         cut = Cut(facts["patch"], facts["stride"], side, channels == 1, facts["mean"], facts["std"], flip=False)
         given = Given.of(paths, SUFFIXES, "image")
@@ -50,21 +51,27 @@ class GivenImages(Images):
             return None
 
         with without_pillows_warnings():
-            headers = given.probed(probe, problem)
+            headers = given.probed(probe, problem, report)
         sizes_N2 = np.array([resized(header.height, header.width, short) for header in headers], np.int64)
         unlabelled_N = np.full(len(headers), UNLABELLED, np.int8)
         classes = ItemLabels(np.full(len(headers), -1), [])
         super().__init__(given.keys, sizes_N2.reshape(-1, 2), unlabelled_N, classes, cut, b"")
         self._short = short
+        self._last: tuple[int, Pixels] | None = None
 
     def _pixels(self, image: int) -> Pixels:
-        height, width = self._sizes_N2[image].tolist()
-        return read_pixels(self.keys[image], self._cut.grayscale, self._short, (height, width))
+        """Return what was decoded last, or decode it: the pieces of a large image follow each other."""
+        last, self._last = self._last, None
+        if last is None or last[0] != image:
+            del last
+            height, width = self._sizes_N2[image].tolist()
+            last = image, read_pixels(self.keys[image], self._cut.grayscale, self._short, (height, width))
+        self._last = last
+        return last[1]
 
 
 def short_side(kind: type[Dataset], arguments: Mapping[str, Any]) -> int | None:
     """Return what a run's data set resizes the short sides of its images to, if it does."""
-    if not issubclass(kind, ImageFolder | Digits):
-        return None  # an argument `size` of another data set may mean something else
-    size: int | None = arguments.get("size", inspect.signature(kind).parameters["size"].default)
+    parameter = inspect.signature(kind).parameters.get("size")
+    size: int | None = None if parameter is None else arguments.get("size", parameter.default)
     return size

@@ -22,7 +22,7 @@ class NpzWriter:
 
     def __init__(self, path: Path, made: Embedding) -> None:
         self.archive = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
-        for name, array in (("offsets", made.offsets), ("keys", np.array(list(made.keys), np.str_))):
+        for name, array in (("offsets", made.offsets), ("keys", made.names)):
             self._whole(name, array)
         # A fixed date: the same rows give the same bytes.
         self.member = self.archive.open(zipfile.ZipInfo("z.npy"), "w", force_zip64=True)

@@ -9,11 +9,12 @@ import numpy as np
 
 from stagewise.embedding.embed import Embedding, Floats
 
-GROUP_ROWS = 2**16  # an item of more rows takes several row groups
+GROUP_BYTES = 2**25  # of z in a row group
+GROUP_ROWS = 2**16  # in it at most
 
 
 class ParquetWriter:
-    """Writes a row group an item; pooled rows, one an item, share theirs.
+    """Writes row groups of one size, whatever items their rows are of.
 
     Args:
         path: of the table.
@@ -28,6 +29,7 @@ class ParquetWriter:
         fields = [("key", pa.string()), ("row", pa.int64()), ("z", pa.list_(pa.float32(), made.channels))]
         self.schema = pa.schema([pa.field(*field, nullable=False) for field in fields])
         self.file: Any = pq.ParquetWriter(path, self.schema)
+        self.group = max(1, min(GROUP_ROWS, GROUP_BYTES // (4 * made.channels)))
         self.held: list[Floats] = []
         self.items: list[int] = []
         self.numbers: list[int] = []
@@ -36,14 +38,12 @@ class ParquetWriter:
     def add(self, item: int, rows_nC: Floats) -> None:
         """Take the next rows of an item."""
         if item != self.item:
-            if self.made.pool is None:
-                self._write()
             self.item, self.row = item, 0
         self.held.append(rows_nC)
         self.items += [item] * len(rows_nC)
         self.numbers += range(self.row, self.row + len(rows_nC))
         self.row += len(rows_nC)
-        if len(self.items) >= GROUP_ROWS:
+        if len(self.items) >= self.group:
             self._write()
 
     def close(self) -> None:

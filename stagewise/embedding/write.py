@@ -9,10 +9,9 @@ from typing import Protocol
 
 from stagewise import atomic
 from stagewise.embedding.embed import Embedding, Floats
+from stagewise.embedding.given_files import Report
 from stagewise.errors import ConfigError
 from stagewise.stopping import stoppable
-
-Report = Callable[..., None]
 
 
 class Writer(Protocol):
@@ -36,16 +35,14 @@ def check_out(out: Path) -> None:
     """See that a file can be written, before anything is computed for it.
 
     Raises:
-        ConfigError: its name has another ending, its folder is not there, or it would take the place of a folder.
+        ConfigError: its name has another ending, its folder is not there, or something is in its place.
     """
     if out.suffix not in WRITERS:
         raise ConfigError(f"--out {out}: the file's name must end in {', '.join(WRITERS)}.")
     if not out.parent.is_dir():
         raise ConfigError(f"--out {out}: there is no folder {out.parent}: make it, or name another.")
-    if out.is_dir():
+    if out.is_dir() or (out.suffix == ".zarr" and out.exists()):  # no folder takes the place of anything
         raise ConfigError(f"--out {out} is there already: delete it, or name another.")
-    if out.suffix == ".zarr" and out.exists():
-        raise ConfigError(f"--out {out} is a file, and no Zarr group can be written there: delete it, or name another.")
     if out.suffix == ".parquet":
         try:
             import_module("pyarrow")
@@ -80,6 +77,6 @@ def write(made: Embedding, out: Path, report: Report) -> None:
                     writer.add(item, rows_nC)
                     done += len(rows_nC)
                     report("encode", stage=made.stage, rows=done, of=total)
-                    stop.check("nothing is kept of what was not finished.")
+                    stop.check(None)
         finally:
             writer.close()

@@ -1,4 +1,4 @@
-"""An embedding as a Zarr v3 group: arrays z and offsets, and the keys among its attributes."""
+"""An embedding as a Zarr v3 group with the arrays z, offsets and keys."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ZarrWriter:
 
         rows = int(made.rows.sum())
         self.chunk = max(1, min(rows, CHUNK_BYTES // (4 * made.channels)))
-        group = zarr.open_group(path, mode="w", zarr_format=3, attributes={"keys": list(made.keys)})
+        group = zarr.open_group(path, mode="w", zarr_format=3)
         codecs: Any = [zarr.codecs.ZstdCodec(), zarr.codecs.Crc32cCodec()]
         self.array: Any = group.create_array(
             "z",
@@ -36,6 +36,7 @@ class ZarrWriter:
             fill_value=np.nan,
         )
         group.create_array("offsets", data=made.offsets, compressors=codecs)
+        group.create_array("keys", data=made.names, compressors=codecs)
         self.held: list[Floats] = []
         self.count = self.begin = 0
 

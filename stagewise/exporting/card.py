@@ -22,7 +22,7 @@ def model_card(settings: Mapping[str, Any], facts: Mapping[str, Any], programs: 
     lines = [
         f"# {settings['pipeline']}: {names[-1]}",
         "",
-        f"A frozen encoder, trained with stagewise {settings['stagewise']}: {' → '.join(names)}.",
+        f"A frozen encoder, made with stagewise {settings['stagewise']}: {' → '.join(names)}.",
         "",
         "License: FILL IN",
         "",
@@ -52,6 +52,9 @@ def model_card(settings: Mapping[str, Any], facts: Mapping[str, Any], programs: 
         shown = "" if loss is None else f"{loss:.3f}"
         epochs = made["train"]["epochs"]
         lines.append(f"| {stage['name']} | {network} | {objective} | {epochs} | {shown} | {bytes_text(measured)} |")
+    random = [name for name in names if not by_name[name]["train"]["epochs"] and by_name[name]["parameters"]]
+    if random:
+        lines += ["", f"**{', '.join(random)}: trained for no epoch, the weights are random.**"]
     lines += [
         "",
         f"All arguments of the networks are in config.json. The random seed was {facts['seed']}.",

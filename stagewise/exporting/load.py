@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stagewise import atomic
 from stagewise.errors import IntegrityError
-from stagewise.exporting.settings import CONFIG, REMEDY, WEIGHTS, build_encoder, read_settings
+from stagewise.exporting.settings import CONFIG, REMEDY, WEIGHTS, encoder_of, read_settings
 from stagewise.runs.frozen import FrozenEncoder
 from stagewise.training.checkpoint import read_tensors
 
@@ -19,19 +19,18 @@ def load_export(path: str | Path) -> FrozenEncoder:
 
     Raises:
         ConfigError: the folder is no export, or names classes that are not there or are no modules.
-        IntegrityError: one of its files is not what was written.
+        IntegrityError: its settings or weights are not what was written.
     """
     folder = Path(path)
     settings = read_settings(folder)
-    for name, digest in settings.files.items():
-        file = folder / name
-        if not file.is_file():
-            raise IntegrityError(f"{file} is missing. {REMEDY}")
-        if atomic.sha256_of(file) != digest:
-            raise IntegrityError(f"{file} is not what was written. {REMEDY}")
-    encoder = build_encoder(settings, str(folder / CONFIG))
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise IntegrityError(f"{weights} is missing. {REMEDY}")
+    if atomic.sha256_of(weights) != settings.files[WEIGHTS]:
+        raise IntegrityError(f"{weights} is not what was written. {REMEDY}")
+    encoder = encoder_of(settings, str(folder / CONFIG))
     try:
-        encoder.load_state_dict(read_tensors(folder / WEIGHTS))
-    except (RuntimeError, IntegrityError) as error:
-        raise IntegrityError(f"{folder / WEIGHTS} does not fit {folder / CONFIG}: {error}. {REMEDY}") from None
+        encoder.load_state_dict(read_tensors(weights))
+    except RuntimeError as error:
+        raise IntegrityError(f"{weights} does not fit {folder / CONFIG}: {error}. {REMEDY}") from None
     return encoder

@@ -103,4 +103,8 @@ def portable(encoder: FrozenEncoder) -> nn.Module:
 
 
 def _stages(encoder: FrozenEncoder) -> list[StageModule]:
-    return [stage for stage in encoder.stages if isinstance(stage, StageModule)]
+    stages = []
+    for stage in encoder.stages:
+        assert isinstance(stage, StageModule)
+        stages.append(stage)
+    return stages

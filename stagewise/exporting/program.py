@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stagewise.errors import ConfigError
+from stagewise.errors import ConfigError, Interrupted
 from stagewise.exporting.portable import portable
 from stagewise.runs.frozen import FrozenEncoder
 
-TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}  # of the largest value: a program computes in float32 throughout
+TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-2}  # of the largest value: a program computes in float32 throughout
+SMALLEST = 1e-12  # differences that are none, where all values are 0
 Compute = Callable[[Tensor], Tensor]
 
 
@@ -34,6 +35,9 @@ def write_program(encoder: FrozenEncoder, row_shape: tuple[int, ...], path: Path
 
     Returns:
         The largest difference from the encoder, or, if there is no file, a sentence that says why.
+
+    Raises:
+        Interrupted: a second signal asked to stop.
     """
     try:
         with warnings.catch_warnings():
@@ -42,7 +46,9 @@ def write_program(encoder: FrozenEncoder, row_shape: tuple[int, ...], path: Path
             program._example_inputs = None  # they would be the only thing in the file that is not plain bytes
             torch.export.save(program, path)
             found = torch.export.load(path).module()
-            return _checked(found, encoder, row_shape, path)
+            return _checked(found, encoder, row_shape)
+    except Interrupted:
+        raise
     except Exception as error:  # whatever torch.export makes of a module
         path.unlink(missing_ok=True)
         return _left_out(path, error)
@@ -63,9 +69,9 @@ def write_onnx(encoder: FrozenEncoder, row_shape: tuple[int, ...], path: Path) -
             assert made is not None
             made.save(path, external_data=False)
             session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-            return _checked(
-                lambda x: torch.from_numpy(session.run(None, {"x": x.numpy()})[0]), encoder, row_shape, path
-            )
+            return _checked(lambda x: torch.from_numpy(session.run(None, {"x": x.numpy()})[0]), encoder, row_shape)
+    except Interrupted:
+        raise
     except Exception as error:  # as above
         path.unlink(missing_ok=True)
         return _left_out(path, error)
@@ -101,11 +107,11 @@ def _example(encoder: FrozenEncoder, row_shape: tuple[int, ...]) -> tuple[Tensor
     return torch.zeros(2, channels, side + 3 * encoder.hop, side + 4 * encoder.hop), {0: free, 2: free, 3: free}
 
 
-def _checked(compute: Compute, encoder: FrozenEncoder, row_shape: tuple[int, ...], path: Path) -> float:
+def _checked(compute: Compute, encoder: FrozenEncoder, row_shape: tuple[int, ...]) -> float:
     """Return the largest difference on items of several sizes.
 
     Raises:
-        ValueError: it is too large.
+        ValueError: it is too large, or no number.
     """
     random = torch.Generator().manual_seed(0)
     low = any(stage.precision != torch.float32 for stage in encoder.stages)
@@ -120,12 +126,12 @@ def _checked(compute: Compute, encoder: FrozenEncoder, row_shape: tuple[int, ...
         wanted, found = encoder(x), compute(x)
         if wanted.shape != found.shape:
             raise ValueError(f"it gives {tuple(found.shape)} where the encoder gives {tuple(wanted.shape)}")
+        if not (wanted.isfinite().all() and found.isfinite().all()):
+            raise ValueError("it gives NaN or infinity, or the encoder does")
         most = max(most, float((wanted - found).abs().max()))
         largest = max(largest, float(wanted.abs().max()))
-    if most > TOLERANCE["bfloat16" if low else "float32"] * max(1.0, largest):
-        raise ValueError(
-            f"{path.name} differs from the encoder by {most:.2g}, where the largest value is {largest:.2g}"
-        )
+    if most > max(SMALLEST, TOLERANCE["bfloat16" if low else "float32"] * largest):
+        raise ValueError(f"it differs from the encoder by {most:.2g}, where the largest value is {largest:.2g}")
     return most
 
 

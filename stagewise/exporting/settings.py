@@ -8,22 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from stagewise import __version__, atomic, modules
-from stagewise.config import Spec, build
+from stagewise import __version__, atomic
+from stagewise.config import Spec
 from stagewise.errors import ConfigError, IntegrityError
-from stagewise.planning.build import join
-from stagewise.runs.frozen import FrozenEncoder, FrozenPatches
+from stagewise.runs.frozen import FrozenEncoder, Network, build_encoder
 
 CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
+WEIGHTS: Final = "model.safetensors"
 PROGRAM = "model.pt2"
 ONNX = "model.onnx"
-REMEDY = "Type `stagewise export` to write the folder again."
+REMEDY = "Delete the folder, and type `stagewise export RUN --out DIR` to write it again."
 
 Size = Annotated[int, Field(ge=1, lt=2**31)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -50,8 +49,8 @@ class ExportedStage(_Table):
     """A stage's network: targets and arguments, as in a pipeline file."""
 
     name: str
-    encoder: dict[str, Any] | None
-    context: dict[str, Any] | None
+    encoder: Spec | None
+    context: Spec | None
     precision: Literal["float32", "bfloat16"]
 
 
@@ -119,7 +118,9 @@ def read_settings(folder: Path) -> Settings:
     """
     path = folder / CONFIG
     if not path.is_file():
-        raise ConfigError(f"{folder} is not an export (it has no {CONFIG}): type `stagewise export --out {folder}`.")
+        raise ConfigError(
+            f"{folder} is not an export (it has no {CONFIG}): name the DIR of a `stagewise export RUN --out DIR`."
+        )
     try:
         return Settings.model_validate(atomic.read_sealed(path, REMEDY))
     except ValidationError as error:
@@ -129,7 +130,7 @@ def read_settings(folder: Path) -> Settings:
         raise IntegrityError(f"{path} is damaged ({place}{': ' if place else ''}{words}). {REMEDY}") from None
 
 
-def build_encoder(settings: Settings, name: str) -> FrozenEncoder:
+def encoder_of(settings: Settings, name: str) -> FrozenEncoder:
     """Construct the network that an export describes, with whatever weights come of it.
 
     Args:
@@ -139,20 +140,5 @@ def build_encoder(settings: Settings, name: str) -> FrozenEncoder:
     Raises:
         ConfigError: a target is no module, or its arguments are not usable.
     """
-    shape, stages = tuple(settings.input.row_shape), []
-    with torch.random.fork_rng(devices=[]):
-        for stage in settings.stages:
-            where = f"{name}: stage.{stage.name}"
-            parts: list[torch.nn.Module | None] = []
-            for kind, table in (("encoder", stage.encoder), ("context", stage.context)):
-                try:
-                    spec = None if table is None else Spec.model_validate(table)
-                except ValidationError:
-                    raise ConfigError(f"{where}.{kind} is no table with a target. {REMEDY}") from None
-                made = None if spec is None else build(spec, torch.nn.Module, modules.SHORT_NAMES, f"{where}.{kind}")
-                parts.append(made)
-            module = join(parts[0], parts[1], shape, where, getattr(torch, stage.precision))
-            shape = module.out_shape
-            stages.append(module)
-    facts = settings.input.model_dump()
-    return (FrozenPatches if len(shape) == 3 else FrozenEncoder)(stages, facts)
+    networks = [Network(each.name, each.encoder, each.context, each.precision) for each in settings.stages]
+    return build_encoder(networks, settings.input.model_dump(), name)

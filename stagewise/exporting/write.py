@@ -12,6 +12,7 @@ from stagewise.exporting.card import model_card
 from stagewise.exporting.program import check_onnx, write_onnx, write_program
 from stagewise.exporting.settings import CONFIG, ONNX, PROGRAM, WEIGHTS, settings_of
 from stagewise.runs.open import Run
+from stagewise.stopping import stoppable
 from stagewise.training.checkpoint import write_tensors
 
 
@@ -29,6 +30,7 @@ def write_export(run: Run, stage: str | None, out: Path, onnx: bool, note: Calla
         ConfigError: the stage is not there or not finished, the folder cannot be, or what --onnx needs is missing.
         IntegrityError: weights of the run are damaged.
         DiskError: the disk is full or failing.
+        Interrupted: a signal asked to stop; nothing is kept.
     """
     if out.exists() or out.is_symlink():
         raise ConfigError(f"--out {out} is there already: delete it, or name another folder.")
@@ -41,12 +43,15 @@ def write_export(run: Run, stage: str | None, out: Path, onnx: bool, note: Calla
     every = [each["name"] for each in run.locked["stages"]]
     settings = settings_of(encoder, run.locked, every[: every.index(name) + 1])
     row_shape = tuple(settings["input"]["row_shape"])
-    with atomic.publishing(out) as partial:
+    with stoppable() as stop, atomic.publishing(out) as partial:
         partial.mkdir()
         files = {WEIGHTS: write_tensors(partial / WEIGHTS, encoder.state_dict())}
+        stop.check(None)
         programs = {PROGRAM: write_program(encoder, row_shape, partial / PROGRAM)}
+        stop.check(None)
         if onnx:
             programs[ONNX] = write_onnx(encoder, row_shape, partial / ONNX)
+            stop.check(None)
         for file, found in programs.items():
             if isinstance(found, str):
                 note(found)

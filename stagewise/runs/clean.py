@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from stagewise import atomic
 from stagewise.runs.folder import RunFolder
+from stagewise.runs.record import RECORD
 
 
 def unused(run: RunFolder) -> dict[Path, int]:
@@ -18,6 +20,14 @@ def unused(run: RunFolder) -> dict[Path, int]:
             if folder.is_dir() and not folder.is_symlink() and folder.name not in used:
                 found[folder] = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
     return found
+
+
+def last_of_their_stage(run: RunFolder, folders: Sequence[Path]) -> dict[str, Path]:
+    """Return those of the folders that hold a finished stage which, as the pipeline is now, is not finished."""
+    stages = (run.locked or {}).get("stages", [])
+    missing = [stage["name"] for stage in stages if not (run.path / "stages" / stage["folder"] / RECORD).exists()]
+    finished = {path.name.split("-", 1)[1].rpartition("-")[0]: path for path in folders if (path / RECORD).exists()}
+    return {name: finished[name] for name in missing if name in finished}
 
 
 def delete(run: RunFolder, folders: list[Path]) -> None:

@@ -127,9 +127,7 @@ def find_run(path: Path | None) -> RunFolder:
     """
     if path is None:
         if not LAST.exists():
-            raise ConfigError(
-                "no run was made below this folder yet: type `stagewise run FILE`, or name one with --run."
-            )
+            raise ConfigError("no run was made below this folder yet: type `stagewise run FILE`, or name its folder.")
         path = LAST if LAST.is_dir() else Path(os.fsdecode(LAST.read_bytes().strip()))
     if not (path / LOCK_FILE).exists():
         raise ConfigError(f"{path} is not a run (it has no {LOCK_FILE}): type `stagewise run FILE`, or name another.")

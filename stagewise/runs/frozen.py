@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from stagewise.config import from_json
+from stagewise import modules
+from stagewise.config import Spec, build, from_json
 from stagewise.inputs import load_weights
 from stagewise.modules.geometry import Geometry
 from stagewise.modules.patch_stage import means
 from stagewise.modules.patches import cut_patches
 from stagewise.modules.stage_module import StageModule
-from stagewise.planning.build import build_module
+from stagewise.planning.build import join
 
 
 class FrozenEncoder(nn.Module):
@@ -72,15 +73,55 @@ class FrozenPatches(FrozenEncoder):
         return z_BDRS
 
 
-def load_encoder(locked: Mapping[str, Any], folders: Sequence[Path], name: str) -> FrozenEncoder:
-    """Build the stages of a lock file and give them their frozen weights."""
-    content = copy.deepcopy(locked["pipeline"])
-    for stage, facts in zip(content["stage"], locked["stages"], strict=True):
-        stage["train"]["precision"] = facts["precision"]  # as it was resolved where the stage was trained
-    facts = locked["input"]
-    pipeline, shape, stages = from_json(content, name), tuple(facts.get("row_shape") or [facts["channels"]]), []
-    for config, folder in zip(pipeline.stage, folders, strict=False):
-        module = build_module(pipeline, config, shape, torch.device("cpu"))
-        shape = module.out_shape
-        stages.append(load_weights(module, folder))
+@dataclass(frozen=True)
+class Network:
+    """What a stage's network is made of.
+
+    Attributes:
+        name: of the stage.
+        encoder: its class and arguments.
+        context: likewise.
+        precision: "float32" or "bfloat16", as it was resolved where the stage was trained.
+    """
+
+    name: str
+    encoder: Spec | None
+    context: Spec | None
+    precision: str
+
+
+def build_encoder(networks: Sequence[Network], facts: dict[str, Any], name: str) -> FrozenEncoder:
+    """Construct frozen stages on top of each other, with whatever weights come of it.
+
+    Args:
+        networks: lowest first.
+        facts: `input` of the run's lock.
+        name: of the file that describes them, for messages.
+
+    Raises:
+        ConfigError: a target is no module, or its arguments are not usable.
+    """
+    shape, stages = tuple(facts.get("row_shape") or [facts["channels"]]), []
+    with torch.random.fork_rng(devices=[]):
+        for network in networks:
+            where = f"{name}: stage.{network.name}"
+            encoder, context = (
+                None if spec is None else build(spec, nn.Module, modules.SHORT_NAMES, f"{where}.{part}")
+                for part, spec in (("encoder", network.encoder), ("context", network.context))
+            )
+            stages.append(join(encoder, context, shape, where, getattr(torch, network.precision)))
+            shape = stages[-1].out_shape
     return (FrozenPatches if len(shape) == 3 else FrozenEncoder)(stages, facts)
+
+
+def load_encoder(locked: Mapping[str, Any], folders: Sequence[Path], name: str) -> FrozenEncoder:
+    """Build the stages of a lock file, as many as there are folders, and give them their frozen weights."""
+    networks = [
+        Network(stage.name, stage.encoder, stage.context, facts["precision"])
+        for stage, facts in zip(from_json(locked["pipeline"], name).stage, locked["stages"], strict=True)
+    ]
+    encoder = build_encoder(networks[: len(folders)], locked["input"], name)
+    for stage, folder in zip(encoder.stages, folders, strict=True):
+        assert isinstance(stage, StageModule)
+        load_weights(stage, folder)
+    return encoder

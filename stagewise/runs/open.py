@@ -72,6 +72,16 @@ class Run:
                 stages[stage["name"]] = StageView(stage["name"], folder, record)
         self.stages: Mapping[str, StageView] = stages
 
+    def __repr__(self) -> str:
+        return f"<stagewise run {self.path}: finished {', '.join(self.stages) or 'nothing'}>"
+
+    def untrained(self, stage: str) -> list[str]:
+        """Return the finished stages up to one whose weights are random: trained for no epoch."""
+        names = [s["name"] for s in self.locked["stages"]]
+        trainable = {s["name"] for s in self.locked["stages"] if s["parameters"]}
+        below = [name for name in names[: names.index(stage) + 1] if name in self.stages and name in trainable]
+        return [name for name in below if not self.stages[name].record["train"]["epochs"]]
+
     @property
     def facts(self) -> dict[str, Any]:
         """What `stagewise inspect --json` prints."""
@@ -92,7 +102,10 @@ class Run:
         needed = names[: names.index(stage) + 1]
         missing = [name for name in needed if name not in self.stages]
         if missing:
-            raise ConfigError(f"stage {missing[0]} of {self.path} is not finished: type `stagewise run FILE` to go on.")
+            raise ConfigError(
+                f"stage {missing[0]} of {self.path} is not finished: type the command that made it again, with its "
+                f"--set, or `stagewise stage {missing[0]} --resume --run {self.path}`."
+            )
         folders = [self.stages[name].folder for name in needed]
         return load_encoder(self.locked, folders, str(self.path / LOCK_FILE))
 
@@ -126,13 +139,13 @@ class Run:
         paths: Sequence[str | Path],
         stage: str | None = None,
         pool: Pool | None = None,
-        note: Callable[[str], None] = lambda _: None,
+        report: Callable[..., None] = lambda *_, **__: None,
     ) -> Embedding:
-        """Prepare what `embed` computes, to be taken piece by piece; `note` is told what files are converted."""
+        """Prepare what `embed` computes, to be taken piece by piece; `report` is told of progress and conversions."""
         from stagewise.embedding.embed import embedding
 
         name = stage or self.top()
-        return embedding(self.encoder(name), self.locked, paths, name, pool, note)
+        return embedding(self.encoder(name), self.locked, paths, name, pool, report)
 
 
 def open_run(path: str | Path) -> Run:

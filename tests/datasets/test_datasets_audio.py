@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import soundfile
 from audio_examples import RATE, noise
 
-from stagewise.datasets.audio import Header, probe, read_samples
+from stagewise.datasets.audio import BLOCK, Header, Reader, probe, read_samples
 from stagewise.errors import DataError
 
 LENGTH = 150_000  # more than two blocks of the decoder that reads from the beginning
@@ -58,6 +59,18 @@ def test_every_slice_is_the_slice_of_the_whole(tmp_path, signal, suffix, contain
     for _ in range(12):
         start, stop = sorted(generator.choice([*edges, *generator.integers(0, header.samples, 4)], 2))
         np.testing.assert_array_equal(read_samples(path, int(start), int(stop)), whole[start:stop])
+
+
+@pytest.mark.parametrize(("suffix", "container", "subtype"), FORMATS)
+def test_a_file_held_open_gives_the_same_slices_in_any_order(tmp_path, signal, suffix, container, subtype):
+    path = write(tmp_path, signal, suffix, container, subtype)
+    whole = read_samples(path, 0, LENGTH)
+    random = np.random.default_rng(3)
+    starts = [*range(0, LENGTH, 9_000), *random.integers(0, LENGTH, 8).tolist(), 2 * BLOCK, BLOCK, BLOCK - 1]
+    with closing(Reader(path)) as reader:
+        for start in starts:
+            stop = min(LENGTH, start + int(random.integers(1, 20_000)))
+            np.testing.assert_array_equal(reader.read(start, stop), whole[start:stop])
 
 
 @pytest.mark.parametrize("mode", ["CONSTANT", "AVERAGE", "VARIABLE"])

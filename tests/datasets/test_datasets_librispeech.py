@@ -164,7 +164,7 @@ def test_download_only_if_absent_and_only_whole(speech, tmp_path, monkeypatch):
         assert list(data.keys) == KEYS
     assert calls == [(root, "dev-clean", True)]
     (root / "LibriSpeech/dev-clean/9/1/9-1-0001.flac").unlink()
-    with pytest.raises(DataError, match=r"holds 4 of the 5 utterances of dev-clean .*delete the folder"):
+    with pytest.raises(DataError, match=r"holds 4 of the 5 utterances of dev-clean: .*Delete this folder"):
         LibriSpeech(root=str(root), subset="dev-clean", download=True)
     assert len(LibriSpeech(root=str(root), subset="dev-clean")) == 4
 

@@ -7,6 +7,7 @@ import tiny_images
 from PIL import Image
 
 import stagewise
+from stagewise.datasets.audio_folder import AudioFolder
 
 RATE = 16_000
 AUDIO = tiny.TOML.replace(
@@ -17,6 +18,13 @@ IMAGES = tiny_images.TOML.replace(
     'target = "tiny_images:TinyImages"',
     'target = "image-folder"\nroot = "ROOT"\npatch = 8\nstride = 4\ncrop = 20\nsize = 24',
 )
+
+
+class Louder(AudioFolder):
+    """A data set of one's own, which does more than the one it is made of."""
+
+    def read(self, item, start, stop):
+        return 3 * super().read(item, start, stop)
 
 
 def noise(seconds, seed=0, channels=1, rate=RATE):
@@ -32,7 +40,7 @@ def audio_run(folder):
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, noise(0.2 + 0.03 * number, number), RATE, subtype="FLOAT")
     file = tiny.write_pipeline(folder, AUDIO.replace("ROOT", str(root)))
-    stagewise.run(file, run=folder / "run", set={"defaults.train.epochs": 1})
+    stagewise.run(file, run=folder / "run", set={"defaults.train.epochs": 1, "pipeline.threads": 1})
     return root
 
 

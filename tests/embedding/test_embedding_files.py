@@ -1,6 +1,7 @@
 """The files that `embed` writes, read back as anybody would; the command line."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +9,14 @@ from pathlib import Path
 import embedding_examples as examples
 import numpy as np
 import pytest
+import torch
 import zarr
+from click.testing import CliRunner
 
 import stagewise
-from stagewise.embedding.write import check_out, write
-from stagewise.errors import ConfigError, DataError
+from stagewise.cli.use import embed as embed_command
+from stagewise.embedding.write import WRITERS, check_out, write
+from stagewise.errors import ConfigError, DataError, Interrupted
 
 
 def silent(*_, **__):
@@ -42,8 +46,8 @@ def test_npz_is_read_by_numpy_without_objects(run, root, tmp_path, pool):
     out, told = tmp_path / "z.npz", []
     write(run.embedding([root], pool=pool), out, lambda kind, **facts: told.append((kind, facts)))
     with np.load(out) as archive:  # refuses objects unless asked
-        assert archive["keys"].tolist() == keys
-        assert (archive["z"].dtype, archive["keys"].dtype.kind) == (np.float32, "U")
+        assert bytes(archive["keys"]).decode().split("\n") == keys
+        assert (archive["z"].dtype, archive["offsets"].dtype) == (np.float32, np.int64)
         np.testing.assert_array_equal(archive["z"], np.concatenate(items))
         np.testing.assert_array_equal(np.diff(archive["offsets"]), [len(each) for each in items])
     assert told[-1][1]["rows"] == told[-1][1]["of"] == sum(map(len, items))
@@ -59,15 +63,18 @@ def test_zarr_is_read_by_zarr(run, root, tmp_path, monkeypatch, chunk_bytes):
     keys, items = of(run, root, None)
     write(run.embedding([root]), tmp_path / "z.zarr", silent)
     group = zarr.open_group(tmp_path / "z.zarr", mode="r")
-    assert group.attrs["keys"] == keys
+    assert bytes(group["keys"][:]).decode().split("\n") == keys
     np.testing.assert_array_equal(group["z"][:], np.concatenate(items))
     np.testing.assert_array_equal(np.diff(group["offsets"][:]), [len(each) for each in items])
     with pytest.raises(ConfigError, match="is there already"):
         check_out(tmp_path / "z.zarr")
 
 
-@pytest.mark.parametrize(("pool", "groups"), [(None, 8), ("mean", 1)])
-def test_parquet_is_read_by_pyarrow(run, root, tmp_path, pool, groups):
+@pytest.mark.parametrize(
+    ("pool", "group_bytes", "groups"), [(None, 2**25, 1), (None, 1, 8), ("mean", 2**25, 1), ("mean", 3 * 24, 3)]
+)
+def test_parquet_is_read_by_pyarrow(run, root, tmp_path, monkeypatch, pool, group_bytes, groups):
+    monkeypatch.setattr("stagewise.embedding.parquet.GROUP_BYTES", group_bytes)
     parquet = pytest.importorskip("pyarrow.parquet")
     keys, items = of(run, root, pool)
     check_out(tmp_path / "z.parquet")
@@ -86,13 +93,38 @@ def test_without_pyarrow_it_says_what_to_install(tmp_path, monkeypatch):
         check_out(tmp_path / "z.parquet")
 
 
-@pytest.mark.parametrize(("name", "words"), [("z.csv", "must end in"), ("no/z.npz", "there is no folder")])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("z.csv", "must end in"), ("no/z.npz", "there is no folder"), ("file.zarr", "there already")],
+)
 def test_a_place_that_cannot_be_is_refused_beforehand(tmp_path, name, words):
+    (tmp_path / "file.zarr").touch()
     with pytest.raises(ConfigError, match=words):
         check_out(tmp_path / name)
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".zarr"])
+def test_two_commands_do_not_mix(run, root, tmp_path):
+    """The second to end is refused; what the first wrote is whole."""
+    out, made = tmp_path / "z.npz", run.embedding([root])
+
+    def other(kind, **facts):
+        if not out.exists():
+            write(run.embedding([root], "one"), out, silent)
+
+    with pytest.raises(ConfigError, match=r"z.npz was written by somebody else meanwhile, and is left as it is"):
+        write(made, out, other)
+    with np.load(out) as archive:
+        assert archive["z"].shape == (archive["offsets"][-1], 8)
+    assert [path.name for path in tmp_path.iterdir()] == ["z.npz"]
+
+
+def test_a_signal_leaves_nothing_and_says_so(run, root, tmp_path):
+    with pytest.raises(Interrupted, match=r"stopped by SIGTERM: nothing is kept. Type .* again to begin anew\.$"):
+        write(run.embedding([root]), tmp_path / "z.npz", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
 def test_what_fails_leaves_nothing(run, root, tmp_path, suffix, monkeypatch):
     made = run.embedding([root])
 
@@ -105,6 +137,14 @@ def test_what_fails_leaves_nothing(run, root, tmp_path, suffix, monkeypatch):
     with pytest.raises(DataError, match="is gone"):
         write(made, tmp_path / f"z{suffix}", silent)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_takes_as_many_threads_as_the_run(run, root, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    done = CliRunner().invoke(embed_command, [str(run.path), str(root), "--out", str(tmp_path / "z.npz")])
+    assert (done.exit_code, asked) == (0, [1])
+    assert f"stage context of {run.path}" in done.stderr
 
 
 def stagewise_command(*arguments, cwd):
@@ -123,6 +163,7 @@ def test_the_command(run, root, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "two.npz" in done.stdout
     assert "8 items" in done.stdout
+    assert f"stage two of {run.path}" in done.stderr
     with np.load(tmp_path / "two.npz") as archive:
         assert archive["z"].shape[1] == 8
     bad = stagewise_command("embed", run.path, "none.wav", "--out", "z.npz", cwd=tmp_path)

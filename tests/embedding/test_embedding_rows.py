@@ -1,16 +1,22 @@
 """What `embed` gives are the rows of the run's own stores; long files are streamed; bad ones are named."""
 
+import errno
+import os
 import tracemalloc
 
 import embedding_examples as examples
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 import stagewise
+from stagewise.datasets import audio as audio_files
+from stagewise.embedding import given_images
 from stagewise.embedding.given_audio import GivenAudio
 from stagewise.embedding.write import write
-from stagewise.errors import ConfigError, DataError
+from stagewise.encoding import stream as streaming
+from stagewise.errors import ConfigError, DataError, NumberError
 
 
 def silent(*_, **__):
@@ -70,11 +76,12 @@ def test_other_rates_and_channels_are_converted_with_a_note(audio, tmp_path):
     soundfile.write(tmp_path / "stereo.wav", stereo, examples.RATE, subtype="FLOAT")
     soundfile.write(tmp_path / "mono.wav", stereo.astype(np.float32).mean(1), examples.RATE, subtype="FLOAT")
     soundfile.write(tmp_path / "slow.wav", examples.noise(0.5, rate=8000), 8000)
-    notes = []
-    made = audio.embedding([tmp_path], note=notes.append)
-    assert notes == [
-        "1 files of 8,000 Hz are converted to 16,000 Hz.",
-        "the channels of 1 files that have several are averaged.",
+    told = []
+    made = audio.embedding([tmp_path], report=lambda kind, **facts: told.append((kind, facts)))
+    assert told == [
+        ("look", {"what": "audio files", "files": 3, "of": 3}),
+        ("note", {"text": "1 files of 8,000 Hz are converted to 16,000 Hz."}),
+        ("note", {"text": "the channels of 1 files that have several are averaged."}),
     ]
     found = {key.rpartition("/")[2]: np.concatenate(list(made.pieces(i))) for i, key in enumerate(made.keys)}
     np.testing.assert_allclose(found["stereo.wav"], found["mono.wav"], atol=1e-5)
@@ -105,6 +112,95 @@ def test_a_long_file_is_streamed(audio, tmp_path, monkeypatch):
     assert peaks[1] < 1.1 * peaks[0]
 
 
+@pytest.mark.parametrize("suffix", ["ogg", "mp3", "flac"])
+def test_a_long_file_is_looked_at_once_and_decoded_once(audio, tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"long.{suffix}"
+    soundfile.write(path, examples.noise(30), examples.RATE)
+    whole = audio.embed([path], "one")[str(path)]
+    looks, decoded = [], []
+    header, decode = audio_files.Header, audio_files._Stream.read
+
+    def spy(self, frames, **options):
+        decoded.append(frames)
+        return decode(self, frames, **options)
+
+    monkeypatch.setattr(audio_files, "Header", lambda *facts: looks.append(1) or header(*facts))
+    monkeypatch.setattr(audio_files._Stream, "read", spy)
+    monkeypatch.setattr(streaming.stream, "__defaults__", (2**15,))
+    made = audio.embedding([path], "one")
+    pieces = list(made.pieces(0))
+    assert len(pieces) > 50
+    assert len(looks) == 1
+    assert sum(decoded) < 1.2 * len(examples.noise(30))
+    np.testing.assert_array_equal(np.concatenate(pieces), whole)
+    np.testing.assert_array_equal(np.concatenate(list(made.pieces(0))), whole)  # back to the beginning
+
+
+def test_an_image_of_many_pieces_is_decoded_once(images, monkeypatch):
+    paths = sorted((images.path.parent / "images" / "a").iterdir())[:2]
+    decoded, read = [], given_images.read_pixels
+    monkeypatch.setattr(given_images, "read_pixels", lambda path, *how: decoded.append(path) or read(path, *how))
+    data = images.embedding(paths).chain.source.dataset
+    for item in (0, 1, 0):
+        whole = data.read(item, 0, int(data.lengths[item]))
+        for start in range(0, int(data.lengths[item]) - 3, 3):
+            np.testing.assert_array_equal(data.read(item, start, start + 3), whole[:, start : start + 3])
+    assert decoded == [str(paths[item]) for item in (0, 1, 0)]
+
+
+def test_a_data_set_of_ones_own_is_refused(audio):
+    run = stagewise.open(audio.path)
+    pipeline = run.locked["pipeline"]
+    data = pipeline["data"] | {"target": "embedding_examples:Louder"}
+    run.locked = {**run.locked, "pipeline": pipeline | {"data": data}}
+    with pytest.raises(ConfigError, match="trained on what embedding_examples:Louder reads, in a way of its own: read"):
+        run.embed([run.path.parent / "audio"])
+
+
+def test_threads_are_left_as_they_are(audio):
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        audio.embed([audio.path.parent / "audio" / "a"], "one")
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_rows_that_are_no_numbers_are_refused(audio):
+    made = audio.embedding([audio.path.parent / "audio" / "a"], "one")
+    for parameter in made.chain.stages[0].parameters():
+        parameter.fill_(torch.inf)
+    with pytest.raises(NumberError, match=r"a/0.wav: stage one gives NaN or infinity. Listen to it"):
+        list(made.pieces(0))
+
+
+def test_names_that_are_no_text_are_named(audio, tmp_path):
+    sound = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    with open(os.fsencode(sound), "wb") as file:  # noqa: PTH123
+        file.write((audio.path.parent / "audio" / "a" / "0.wav").read_bytes())
+    for path in (sound, tmp_path):
+        with pytest.raises(DataError, match=r"caf.udce9.wav: its name is not UTF-8: rename it") as caught:
+            audio.embed([path])
+        str(caught.value).encode()
+    with pytest.raises(DataError, match=r"a.nb.wav: its name holds a line break"):
+        audio.embed([tmp_path / "a\nb.wav"])
+
+
+def test_a_folder_that_cannot_be_read_is_named_with_the_reason(audio, tmp_path, monkeypatch):
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scan(path)
+
+    (tmp_path / "open" / "closed").mkdir(parents=True)
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"open/closed: Permission denied"):
+        audio.embed([tmp_path / "open"])
+
+
 def test_bad_inputs_are_named_all_at_once(audio, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "damaged.wav").write_bytes(b"RIFF nothing")
@@ -132,3 +228,9 @@ def test_images_that_hold_no_patch_are_named(images, tmp_path):
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(DataError, match=r"text.png: it is not an image"):
         images.embed([tmp_path])
+    Image.new("L", (2_000_000, 2)).save(tmp_path / "line.png")
+    with pytest.raises(DataError, match=r"line.png: it has more than the 67,108,864 pixels that are decoded"):
+        images.embed([tmp_path / "line.png"])
+    Image.new("L", (30, 6)).save(tmp_path / "low.png")
+    with pytest.raises(DataError, match=r"low.png: its 6 × 30 pixels hold no patch of 8 × 8: enlarge it"):
+        given_images.GivenImages([tmp_path / "low.png"], images.locked["input"], None, silent)

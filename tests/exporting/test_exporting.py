@@ -1,8 +1,10 @@
 """An export gives the rows of the run's encoder, without the run; what is damaged or strange is refused."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import sys
 import warnings
 import zipfile
@@ -16,7 +18,7 @@ from click.testing import CliRunner
 import stagewise
 from stagewise import atomic
 from stagewise.cli.use import export as export_command
-from stagewise.errors import ConfigError, IntegrityError
+from stagewise.errors import ConfigError, IntegrityError, Interrupted
 from stagewise.exporting import write as writing
 from stagewise.exporting.write import write_export
 
@@ -80,6 +82,7 @@ def test_the_program_takes_inputs_of_any_size(kind, request):
         torch.testing.assert_close(program(x), encoder(x), rtol=0, atol=1e-5)
     written = atomic.read_sealed(out / "config.json", "")["max_difference"]["model.pt2"]
     assert 0 <= written < 1e-5
+    assert all(encoder(torch.randn(shape)).isfinite().all() for shape in shapes)
 
 
 def test_a_lower_stage_alone(finished, tmp_path):
@@ -107,18 +110,30 @@ def test_the_card_says_what_it_is(audio):
     assert re.search(r"`model.pt2`: .* largest difference ", card)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "model.pt2", "config.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_a_changed_byte_or_a_missing_file_is_refused(audio, tmp_path, name):
     shutil.copytree(audio[0], tmp_path / "copy")
     file = tmp_path / "copy" / name
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    with pytest.raises(IntegrityError, match=r"(not what was written|is damaged).*stagewise export"):
+    with pytest.raises(IntegrityError, match=r"(not what was written|is damaged).*Delete the folder, and type `stage"):
         stagewise.load(tmp_path / "copy")
     file.unlink()
-    with pytest.raises((IntegrityError, ConfigError), match="stagewise export"):
+    with pytest.raises((IntegrityError, ConfigError), match="stagewise export RUN --out DIR"):
         stagewise.load(tmp_path / "copy")
+
+
+def test_programs_may_be_taken_away(audio, tmp_path):
+    shutil.copytree(audio[0], tmp_path / "copy")
+    (tmp_path / "copy" / "model.pt2").unlink()
+    assert stagewise.load(tmp_path / "copy").channels == 6
+
+
+def test_weights_of_another_network_are_refused(audio, tmp_path):
+    out = changed(audio[0], tmp_path / "x", lambda s: s["stages"][2]["context"].update(hidden_size=7))
+    with pytest.raises(IntegrityError, match=r"(?s)model.safetensors does not fit .*config.json: .*Delete the folder"):
+        stagewise.load(out)
 
 
 def changed(folder, out, change):
@@ -143,6 +158,8 @@ def test_a_target_that_is_no_module_is_not_called(audio, tmp_path, target):
         lambda s: s["files"].pop("model.safetensors"),
         lambda s: s["files"].update({"../../secret": "0" * 64}),
         lambda s: s.update(stages=[]),
+        lambda s: s["stages"][0]["encoder"].pop("target"),
+        lambda s: s["stages"][0].update(encoder="conv1d"),
         lambda s: s.update(format=2),
         lambda s: s["input"].update(row_shape=[1, 2]),
         lambda s: s["input"].update(row_shape=[1, 8, 8]),
@@ -172,6 +189,30 @@ def test_what_fails_leaves_nothing(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(writing, "write_program", lambda *_: "model.pt2 is left out: not asked for.")
     with pytest.raises(KeyboardInterrupt):
         export(finished / "run", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_signal_leaves_nothing_and_says_so(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "write_program", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted, match=r"stopped by SIGTERM: nothing is kept. Type .* again to begin anew\.$"):
+        export(finished / "run", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("onnx", [False, True])
+def test_a_second_signal_ends_at_once(finished, tmp_path, monkeypatch, onnx):
+    """Whatever it interrupts, it is not taken for a program that cannot be written."""
+
+    def slow(*_, **__):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), number)
+
+    if onnx:
+        pytest.importorskip("onnxscript")
+        monkeypatch.setattr(writing, "write_program", lambda *_: "model.pt2 is left out: not asked for.")
+    monkeypatch.setattr(torch.onnx if onnx else torch.export, "export", slow)
+    with pytest.raises(Interrupted, match="stopped at once by a second SIGINT"):
+        export(finished / "run", tmp_path / "out", onnx=onnx)
     assert not list(tmp_path.iterdir())
 
 

@@ -104,7 +104,7 @@ def test_probes_read_the_centre_of_every_image(finished, tmp_path, monkeypatch):
 
     def spy(job, *arguments):
         chains.append(job.chain)
-        return {"value": 0.0, "interval": [0.0, 1.0]}
+        return {"value": 0.0, "interval": [0.0, 1.0], "majority": 0.0}
 
     monkeypatch.setattr(probing, "run_probe", spy)
     run(folder, {"probe.class.stages": "all", "probe.class.epochs": 1})

@@ -7,7 +7,7 @@ import tiny_images
 
 import stagewise
 from stagewise.config import load_pipeline
-from stagewise.datasets.labels import FrameTable
+from stagewise.datasets.labels import FrameTable, ItemLabels
 from stagewise.errors import ConfigError, DataError
 from stagewise.runner import make, quiet
 from stagewise.runs.folder import RunFolder
@@ -41,6 +41,32 @@ def test_a_probe_without_test_items(tmp_path):
         r"probe class: no test item has a label 'class'\. Check",
         {"data.images": 2, "data.seed": 1},
     )
+
+
+def test_a_probe_that_could_get_nothing_right(tmp_path, monkeypatch):
+    """Every test item is of a speaker that no training item is of."""
+    made = tiny.TinySpeech.__init__
+
+    def init(self, **arguments):
+        made(self, **arguments)
+        items = np.arange(len(self))
+        self.labels["speaker"] = ItemLabels(np.where(items % 2, 2, items // 2 % 2), ["ann", "bob", "cy"])
+
+    monkeypatch.setattr(tiny.TinySpeech, "__init__", init)
+    refused(tmp_path, tiny, "no training item has a label 'speaker' that a test item has: it could")
+
+
+def test_a_probe_that_is_no_better_than_the_most_frequent_class(tmp_path):
+    notes = []
+    stagewise.run(
+        tiny_images.write_pipeline(tmp_path),
+        run=tmp_path / "run",
+        set={"defaults.train.epochs": 0, "probe.class.epochs": 0},
+        report=lambda kind, **facts: notes.append(facts["text"]) if kind == "note" else None,
+    )
+    (probe,) = stagewise.open(tmp_path / "run").facts["probes"]
+    said = any("class on two is no better than always saying the most frequent class" in note for note in notes)
+    assert said == (probe["value"] <= probe["majority"])
 
 
 @pytest.mark.parametrize(
