@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 
-def printable(text: object) -> str:
-    """Replace what no terminal and no page may be sent: control characters, and bytes of a name that are no text."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text))
+
+def printable(text: object, keep: str = "") -> str:
+    """Replace what no terminal and no page may be sent: control characters, and bytes of a name that are no text.
+
+    Args:
+        text: a name or a message.
+        keep: control characters that it may hold.
+    """
+    return "".join(letter if letter.isprintable() or letter in keep else UNKNOWN for letter in str(text))
 
 
 def bytes_text(count: float) -> str:

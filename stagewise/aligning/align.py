@@ -18,11 +18,12 @@ from stagewise.aligning.pronounce import pronounce, read_dictionary
 from stagewise.aligning.transcripts import find_transcripts, split_words
 from stagewise.aligning.work import Item, align_all
 from stagewise.datasets.audio_folder import AudioFolder
+from stagewise.datasets.bad_items import probe_all
+from stagewise.datasets.kinds import find
 from stagewise.datasets.labels import HOP, SPAN, frame_count
+from stagewise.datasets.librispeech import SAMPLE_RATE, UTTERANCE
 from stagewise.errors import ConfigError, DataError, StagewiseError
 from stagewise.show import seconds_text
-from stagewise.starting.audio import SPEECH_RATE, UTTERANCE
-from stagewise.starting.look import find
 from stagewise.stopping import stoppable
 
 FORMAT = 1  # of the work that is kept; to be raised when other labels come out
@@ -62,7 +63,7 @@ def align(root: Path, file: Path, jobs: int, report: Callable[..., None]) -> lis
     if not find(root).count("audio"):
         raise DataError(f"{root} holds no audio files: name the folder that holds the speech.")
     dataset = AudioFolder(str(root), bad_items="skip", resample=True, mono=True, mean=0.0, std=1.0)
-    items, lines = _prepare(dataset)
+    items, lines = _prepare(dataset, report)
     lines += [{"key": _key(bad.key), "seconds": 0.0, "failed": bad.reason} for bad in dataset.bad]
     with _alone(file), stoppable() as stop:
         done = _kept(kept, header)
@@ -74,7 +75,7 @@ def align(root: Path, file: Path, jobs: int, report: Callable[..., None]) -> lis
             else:
                 todo.append(item)
         of, ready = _seconds(items), _seconds(items) - _seconds(todo)
-        for item, found in align_all(dataset, todo, jobs):
+        for item, found in align_all(dataset, todo, jobs, stop):
             lines.append(_line(item, found))
             atomic.append_line(kept, lines[-1])
             ready += _seconds([item])
@@ -106,15 +107,21 @@ def _versions() -> dict[str, str]:
         raise ConfigError(f"data align needs {missing.name}: type `pip install 'stagewise[align]'`.") from None
 
 
-def _prepare(dataset: AudioFolder) -> tuple[list[Item], list[Line]]:
+def _prepare(dataset: AudioFolder, report: Callable[..., None]) -> tuple[list[Item], list[Line]]:
     """Return the items that can be tried, and a line for each that cannot."""
+
+    def tell(done: int) -> None:
+        report("look", what="audio", files=done, of=len(dataset))
+
     dictionary = read_dictionary()
     texts = find_transcripts(dataset.root, dataset.keys)
     words = [NO_TRANSCRIPT if text is None else split_words(text, dictionary) for text in texts]
     said = pronounce(sorted({word for each in words if isinstance(each, list) for word in each} - dictionary))
+    hashes = probe_all(atomic.sha256_of, [dataset.root / name for name in dataset.keys], tell)
     items: dict[str, Item] = {}
     lines: list[Line] = []
-    for number, (name, each, length) in enumerate(zip(dataset.keys, words, dataset.lengths.tolist(), strict=True)):
+    lengths = dataset.lengths.tolist()
+    for number, (name, each, length, sha256) in enumerate(zip(dataset.keys, words, lengths, hashes, strict=True)):
         key, frames = _key(name), frame_count(length)
         if key in items:
             raise DataError(f"{dataset.root} holds '{key}' twice, once as {name}: name one of the folders below it.")
@@ -123,11 +130,10 @@ def _prepare(dataset: AudioFolder) -> tuple[list[Item], list[Line]]:
         )
         if problem is None:
             unknown = {word: said[word] for word in each if word not in dictionary}
-            size = (dataset.root / name).stat().st_size
-            digest = hashlib.sha256(json.dumps([name, size, length, each, unknown]).encode()).hexdigest()
+            digest = hashlib.sha256(json.dumps([sha256, each, unknown]).encode()).hexdigest()
             items[key] = Item(number, key, frames, each, unknown, digest[:16])
         else:
-            lines.append({"key": key, "seconds": round(length / SPEECH_RATE, 2), "failed": problem})
+            lines.append({"key": key, "seconds": round(length / SAMPLE_RATE, 2), "failed": problem})
     return list(items.values()), lines
 
 
@@ -140,8 +146,8 @@ def _problem(key: str, frames: int, unknown: Sequence[str], said: dict[str, str]
     if len(key.split()) > 1:
         return "a key of a label file holds no space: rename the file or its folder"
     if not frames:
-        return f"it is shorter than a label, {1000 * SPAN / SPEECH_RATE:.0f} ms"
-    if frames * HOP > LONGEST * SPEECH_RATE:
+        return f"it is shorter than a label, {1000 * SPAN / SAMPLE_RATE:.0f} ms"
+    if frames * HOP > LONGEST * SAMPLE_RATE:
         return f"it is longer than {seconds_text(LONGEST)}: cut it at pauses, and its transcript with it"
     silent = next((word for word in unknown if word not in said), None)
     return None if silent is None else f"nobody knows how '{silent}' is said: spell it in another way"
@@ -183,7 +189,7 @@ def _line(item: Item, found: Aligned | str) -> Line:
 
 
 def _seconds(items: Sequence[Item]) -> float:
-    return round(sum(item.frames for item in items) * HOP / SPEECH_RATE, 2)
+    return round(sum(item.frames for item in items) * HOP / SAMPLE_RATE, 2)
 
 
 def _encoded(line: Line) -> bytes:

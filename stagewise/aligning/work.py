@@ -8,13 +8,14 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 
 from stagewise.aligning.aligner import Aligned, Aligner
 from stagewise.datasets.base import Dataset
 from stagewise.errors import DataError, StagewiseError
-from stagewise.stopping import SIGNALS
+from stagewise.stopping import SIGNALS, Stop
 
 MISFIT = "its words cannot be found in it: is this what is said?"
 
@@ -29,7 +30,7 @@ class Item:
         frames: that want a label.
         words: that are said.
         unknown: the phones of those that are not in the dictionary.
-        digest: of everything that decides the result.
+        digest: of everything that decides the result: the file's bytes, the words, and how unknown ones are said.
     """
 
     number: int
@@ -40,11 +41,12 @@ class Item:
     digest: str
 
 
-def align_all(dataset: Dataset, items: Sequence[Item], jobs: int) -> Iterator[tuple[Item, Aligned | str]]:
+def align_all(dataset: Dataset, items: Sequence[Item], jobs: int, stop: Stop) -> Iterator[tuple[Item, Aligned | str]]:
     """Yield every item as soon as it is done, with its phones or with why there are none.
 
     Raises:
         StagewiseError: a process was killed from outside.
+        Interrupted: so it was, and a signal asked to stop.
     """
     if min(jobs, len(items)) <= 1:
         worker = _Worker(dataset)
@@ -58,10 +60,12 @@ def align_all(dataset: Dataset, items: Sequence[Item], jobs: int) -> Iterator[tu
         for item in items:
             if len(running) >= 2 * jobs:
                 yield from _finished(running)
-            running[pool.submit(_align, item)] = item
+            with _no_signals():  # a process that is started by this inherits that
+                running[pool.submit(_align, item)] = item
         while running:
             yield from _finished(running)
     except BrokenProcessPool:
+        stop.check("what is done is kept.")
         raise StagewiseError(
             "a process that aligned was ended from outside (no memory left?): type the same command again, with "
             "fewer --jobs; what is done is kept."
@@ -74,6 +78,16 @@ def _finished(running: dict[Future[Aligned | str], Item]) -> Iterator[tuple[Item
     done, _ = wait(running, return_when=FIRST_COMPLETED)
     for future in done:
         yield running.pop(future), future.result()
+
+
+@contextmanager
+def _no_signals() -> Iterator[None]:
+    """Let signals of this thread wait while the body runs: a process that imports would end with a traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Worker:

@@ -8,13 +8,15 @@ from pathlib import Path
 import click
 
 from stagewise.cli import completion
+from stagewise.cli.echo import echo
+from stagewise.cli.options import JSON
 
 
 @click.command()
 @click.argument(
     "runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path), shell_complete=completion.runs
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print tables to paste into a Markdown file.")
 def compare(runs: tuple[Path, ...], as_json: bool, as_markdown: bool) -> None:
     """Put runs beside each other, and beside what was published.
@@ -26,6 +28,7 @@ def compare(runs: tuple[Path, ...], as_json: bool, as_markdown: bool) -> None:
     stagewise compare runs/*
     stagewise compare runs/gim-0 runs/gim-1 runs/cpc --markdown
     """
+    from stagewise.cli.tables import printable_facts
     from stagewise.comparing.collect import compare_runs
     from stagewise.comparing.tables import markdown, print_sheets
     from stagewise.errors import IntegrityError
@@ -39,19 +42,19 @@ def compare(runs: tuple[Path, ...], as_json: bool, as_markdown: bool) -> None:
     empty = [path for path in named if path.is_dir() and not (path / LOCK_FILE).exists()]
     if len(empty) < len(named):
         for path in empty:
-            click.echo(f"warning: {path} is left out: nothing was run there yet.", err=True)
+            echo(f"warning: {path} is left out: nothing was run there yet.", err=True)
         named = [path for path in named if path not in empty]
     places: dict[Path, Path] = {}
     for path in named:
         places.setdefault(path.resolve(), path)
     facts = compare_runs([find_run(path) for path in places.values()])
     for warning in facts["warnings"]:
-        click.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
     if as_json:
         click.echo(json.dumps(facts, indent=1))
     elif as_markdown:
-        click.echo(markdown(facts))
+        click.echo(markdown(printable_facts(facts)))
     else:
-        print_sheets(facts)
+        print_sheets(printable_facts(facts))
     if damaged := facts["damaged"]:
         raise IntegrityError("\n".join([*damaged, f"{len(damaged)} of {len(places)} runs are left out."]))

@@ -9,6 +9,9 @@ from typing import Literal
 
 import click
 
+from stagewise.cli import options
+from stagewise.cli.echo import echo
+
 
 @click.group()
 def data() -> None:
@@ -23,7 +26,7 @@ def data() -> None:
 
 
 @data.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.JSON
 def list_(as_json: bool) -> None:
     """List the built-in data sets: their sizes and needs.
 
@@ -37,16 +40,16 @@ def list_(as_json: bool) -> None:
         click.echo(json.dumps({"format": 1, "data": sets}, indent=1))
         return
     for each in sets:
-        click.echo(f"{each['name']}: {each['what']}")
+        echo(f"{each['name']}: {each['what']}")
         for subset, size in each["sizes"].items():
-            click.echo(f"  {size_words(subset, size)}")
-        click.echo(f"  needs: {each['needs']}\n")
+            echo(f"  {size_words(subset, size)}")
+        echo(f"  needs: {each['needs']}\n")
 
 
 @data.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--kind", type=click.Choice(["audio", "images"]), help="Which files to look at; both when left out.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.kind("Which files to look at; both when left out.")
+@options.JSON
 def check(folder: Path, kind: Literal["audio", "images"] | None, as_json: bool) -> None:
     """Look at every audio file and image below FOLDER.
 
@@ -57,22 +60,25 @@ def check(folder: Path, kind: Literal["audio", "images"] | None, as_json: bool) 
     stagewise data check data/birds
     stagewise data check /photos --kind images --json
     """
+    from stagewise.cli.progress import terminal_report
+    from stagewise.datasets.kinds import find
     from stagewise.errors import DataError
     from stagewise.starting.facts import facts, words
-    from stagewise.starting.look import find, look
+    from stagewise.starting.look import look
 
     found = find(folder)
     if kind is not None and not found.count(kind):
         raise DataError(f"{folder} holds no {'audio files' if kind == 'audio' else 'images'}: leave --kind out.")
-    looked = [facts(look(found, each)) for each in ([kind] if kind else found.kinds)]
+    with terminal_report() as report:
+        looked = [facts(look(found, each, report)) for each in ([kind] if kind else found.kinds)]
     if as_json:
         click.echo(json.dumps({"format": 1, "folder": str(folder), "found": looked}, indent=1))
     else:
         for content in looked:
             head, *rest = words(content)
-            click.echo("\n".join([head, *(f"  {line}" for line in rest)]))
+            echo("\n".join([head, *(f"  {line}" for line in rest)]))
             for bad in content["bad"]:
-                click.echo(f"  bad: {bad['file']}: {bad['reason']}")
+                echo(f"  bad: {bad['file']}: {bad['reason']}")
     bad, files = (sum(count) for count in zip(*((len(c["bad"]), c["files"]) for c in looked), strict=True))
     if bad:
         raise DataError(
@@ -94,8 +100,9 @@ def fetch(name: str, subset: str | None, root: Path | None) -> None:
     """Download a data set, unless it is there.
 
     All of its files are looked at, too. An archive is checked against its published sum before it is unpacked. A
-    download that is interrupted begins anew when the command is typed again; one that is done is not repeated. The
-    archive stays beside what was unpacked from it: delete it to save room.
+    download that is interrupted begins anew when the command is typed again; one that is done is not repeated. Where
+    unpacking was interrupted, it says which folder to delete first. The archive stays beside what was unpacked from it:
+    delete it to save room.
 
     \b
     stagewise data fetch librispeech --subset train-clean-100 --root data
@@ -109,7 +116,7 @@ def fetch(name: str, subset: str | None, root: Path | None) -> None:
     place = root or Path(ROOTS[name])
     found = fetch_into(name, place, subset)
     where = f'data.target = "{name}", data.root = "{place}"' + (f', data.subset = "{subset}"' if subset else "")
-    click.echo(f"{len(found):,} items are there: {where}.")
+    echo(f"{len(found):,} items are there: {where}.")
 
 
 @data.command()
@@ -118,7 +125,7 @@ def fetch(name: str, subset: str | None, root: Path | None) -> None:
     "--out", metavar="FILE", required=True, type=click.Path(path_type=Path), help="File of phone labels to write."
 )
 @click.option("--jobs", type=click.IntRange(1), help="Processes; as many as there are cores when left out.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.JSON
 def align(root: Path, out: Path, jobs: int | None, as_json: bool) -> None:
     """Label transcribed English speech below ROOT with phones.
 
@@ -140,5 +147,5 @@ def align(root: Path, out: Path, jobs: int | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=1))
         return
-    click.echo("\n".join(words(found)))
-    click.echo(f'{out} is written: set data.phones = "{out}"; {found["items_file"]} tells of every item.')
+    echo("\n".join(words(found)))
+    echo(f'{out} is written: set data.phones = "{out}"; {found["items_file"]} tells of every item.')

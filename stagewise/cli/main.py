@@ -16,6 +16,7 @@ from stagewise import __version__
 from stagewise.cli.compare import compare
 from stagewise.cli.completion import completion
 from stagewise.cli.data import data
+from stagewise.cli.echo import echo
 from stagewise.cli.make import plan, probe, run, stage
 from stagewise.cli.read import clean, doctor, inspect, schema, verify
 from stagewise.cli.report import report
@@ -41,8 +42,9 @@ class Commands(click.Group):
         except click.Abort:
             code = 130
         except click.ClickException as error:
-            error.show()
-            code = error.exit_code
+            words = io.StringIO()
+            error.show(words)
+            code = _say(words.getvalue().rstrip(), error.exit_code, who="")
         except StagewiseError as error:
             code = _say(str(error), error.exit_code)
         except KeyboardInterrupt:
@@ -90,9 +92,9 @@ def _finish_streams() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _say(message: str, code: int) -> int:
+def _say(message: str, code: int, who: str = "stagewise: ") -> int:
     with suppress(OSError):  # with nobody to tell, the exit code still says it
-        click.echo(f"stagewise: {message}", err=True)
+        echo(f"{who}{message}", err=True)
     return code
 
 

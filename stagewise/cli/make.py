@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stagewise.cli import completion
+from stagewise.cli.options import JSON
 
 if TYPE_CHECKING:
     from stagewise.config import Pipeline
@@ -37,7 +38,6 @@ TENSORBOARD = click.option(
     type=click.Path(path_type=Path),
     help="Also write curves for `tensorboard --logdir DIR`; needs the extra tensorboard.",
 )
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.command()
@@ -134,7 +134,13 @@ def probe(name: str | None, run_folder: Path | None, as_json: bool) -> None:
     stagewise probe
     stagewise probe phones --run runs/full
     """
+    from stagewise.errors import ConfigError
+
     pipeline, folder = _of_run(run_folder)
+    if not pipeline.probe:
+        raise ConfigError(
+            f"{folder.path} has no probes: write a [[probe]] into its pipeline file, then `stagewise run`."
+        )
     _make(pipeline, folder, as_json, probe=name or "")
 
 
@@ -159,7 +165,9 @@ def _make(pipeline: Pipeline, folder: RunFolder, as_json: bool, tensorboard: Pat
     from stagewise.runs.facts import run_facts
 
     name, stages = pipeline.pipeline.name, [stage.name for stage in pipeline.stage]
-    with terminal_report(name, stages) as told, with_curves(told, tensorboard, stages) as report:
+    in_sync = pipeline.pipeline.schedule == "simultaneous" and len(stages) > 1
+    group = f"{stages[0]} to {stages[-1]}" if in_sync else ""
+    with terminal_report(name, stages, group) as told, with_curves(told, tensorboard, stages, group) as report:
         make(pipeline, folder, report, **what)
     facts = run_facts(folder)
     if as_json:
@@ -172,11 +180,16 @@ def _make(pipeline: Pipeline, folder: RunFolder, as_json: bool, tensorboard: Pat
 
 def _print_plan(pipeline: Pipeline, folder: RunFolder, as_json: bool) -> None:
     from stagewise.cli.progress import terminal_report
+    from stagewise.datasets.base import Dataset
     from stagewise.planning.facts import plan_facts
+    from stagewise.probing.run import planned_probes
     from stagewise.runner import plan_pipeline
 
     with terminal_report() as report:
-        facts = plan_facts(plan_pipeline(pipeline, folder, report))
+        made = plan_pipeline(pipeline, folder, report)
+        if isinstance(made.size, Dataset):
+            planned_probes(made)  # what `run` would refuse
+        facts = plan_facts(made)
     if as_json:
         click.echo(json.dumps(facts, indent=1))
     else:

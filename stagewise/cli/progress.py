@@ -22,14 +22,16 @@ Report = Callable[..., None]
 
 
 @contextmanager
-def terminal_report(pipeline: str = "", stages: Sequence[str] = ()) -> Iterator[Report]:
+def terminal_report(pipeline: str = "", stages: Sequence[str] = (), group: str = "") -> Iterator[Report]:
     """Return what `runner` reports to, for as long as the body runs.
 
     Args:
         pipeline: its name, for what is under way to begin with.
         stages: names of all its stages, to say which of them is under way.
+        group: name of all of them, if they are trained in sync.
     """
-    console, pace = Console(file=cast(TextIO, _Unheard(sys.stderr)), markup=False, emoji=False), _Pace(pipeline, stages)
+    console = Console(file=cast(TextIO, _Unheard(sys.stderr)), markup=False, emoji=False)
+    pace = _Pace(pipeline, stages, group)
     if not console.is_terminal:
         yield _Lines(console, pace)
         return
@@ -60,14 +62,16 @@ class _Unheard:
 class _Pace:
     """What is under way in words: how far it is, how fast it goes, and when it will be done."""
 
-    def __init__(self, pipeline: str, stages: Sequence[str]) -> None:
-        self.pipeline = f"{pipeline} › " if pipeline else ""
+    def __init__(self, pipeline: str, stages: Sequence[str], group: str = "") -> None:
+        self.pipeline, self.group = f"{pipeline} › " if pipeline else "", group
         self.stages = {name: f"{name} ({number} of {len(stages)})" for number, name in enumerate(stages, 1)}
         self.name, self.begun, self.first, self.rows = "", 0.0, 0, 0
 
     def __call__(self, kind: str, facts: dict[str, Any]) -> tuple[str, str, int, int] | None:
         """Return name, facts, done and of, for something under way."""
         stage = self.stages.get(facts.get("stage", ""))
+        if kind == "step" and self.group:  # whose steps are told by the topmost, with its loss
+            stage, facts = self.group, facts | {"loss_of": f" of {facts['stage']}"}
         found = under_way(kind, facts | {"stage": stage} if stage else facts)
         if found is None:
             return None
@@ -149,7 +153,7 @@ def under_way(kind: str, facts: dict[str, Any]) -> tuple[str, int, int, str] | N
         done = (facts["epoch"] - 1) * facts["steps"] + facts["step"]
         words = f"epoch {facts['epoch']} of {facts['epochs']} at most"
         if facts["loss"] is not None:  # a stage that is updated now and then was not yet, in this epoch
-            words += f" · loss {facts['loss']:.3f}"
+            words += f" · loss{facts.get('loss_of', '')} {facts['loss']:.3f}"
         return f"{facts['stage']} › train", done, facts["epochs"] * facts["steps"], words
     if kind == "encode":
         return f"{facts['stage']} › encode", facts["rows"], facts["of"], "rows"
@@ -159,6 +163,8 @@ def under_way(kind: str, facts: dict[str, Any]) -> tuple[str, int, int, str] | N
         return f"{facts['probe']} on {facts['stage']} › fit", facts["epoch"], facts["of"], "epochs"
     if kind == "verify":
         return f"{facts['stage']} › verify", facts["bytes"], facts["of"], "bytes"
+    if kind == "look":
+        return f"look at {facts['what']}", facts["files"], facts["of"], "files"
     if kind == "align":
         return "align", facts["seconds"], facts["of"], "seconds of speech"
     if kind == "compare":
@@ -183,7 +189,8 @@ def finished_line(kind: str, facts: dict[str, Any]) -> str | None:
         train, store = facts["record"]["train"], facts["record"]["store"]
         kept = f"{disk_text(store['bytes'])} of {store['dtype']}" if store["state"] == "written" else "recomputed"
         why = "converged" if train["converged"] else "last epoch"
-        return f"{facts['stage']} › done after {train['epochs']} epochs ({why}); store: {kept}"
+        loss = "" if train["validation_loss"] is None else f", validation loss {train['validation_loss']:.3f}"
+        return f"{facts['stage']} › done after {train['epochs']} epochs ({why}){loss}; store: {kept}"
     if kind == "probed":
         low, high = facts["interval"]
         return f"{facts['name']} on {facts['stage']}: {facts['value']:.3f} ({low:.3f} – {high:.3f})"

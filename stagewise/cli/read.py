@@ -7,14 +7,13 @@ from pathlib import Path
 
 import click
 
-from stagewise.cli import completion
-
-RUN_ARGUMENT = click.argument("run", required=False, type=click.Path(path_type=Path), shell_complete=completion.runs)
+from stagewise.cli.echo import echo
+from stagewise.cli.options import JSON, RUN_ARGUMENT
 
 
 @click.command()
 @RUN_ARGUMENT
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def inspect(run: Path | None, as_json: bool) -> None:
     """Show a run at a glance: loss, memory, store, probes.
 
@@ -72,14 +71,16 @@ def clean(run: Path | None, yes: bool) -> None:
     \b
     stagewise clean runs/full
     """
-    from stagewise.runs.clean import delete, unused
+    from stagewise.runs.clean import delete, last_of_their_stage, unused
     from stagewise.runs.folder import find_run
     from stagewise.show import disk_text
 
     folder = find_run(run)
     found = unused(folder)
     for path, size in found.items():
-        click.echo(f"{disk_text(size):>10}  {path}")
+        echo(f"{disk_text(size):>10}  {path}")
+    for name, path in last_of_their_stage(folder, list(found)).items():
+        echo(f"{path.name} is the only finished {name}: with the settings of today it is not finished yet.", err=True)
     if not found:
         click.echo("nothing to delete.")
     elif yes or click.confirm(f"delete {len(found)} folders, {disk_text(sum(found.values()))}?", err=True):
@@ -87,7 +88,7 @@ def clean(run: Path | None, yes: bool) -> None:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def doctor(as_json: bool) -> None:
     """Show what this machine offers, and the versions installed.
 
@@ -103,7 +104,7 @@ def doctor(as_json: bool) -> None:
         click.echo(json.dumps(facts, indent=1))
         return
     for key, value in facts.items():
-        click.echo(f"{key:>15}  {value}")
+        echo(f"{key:>15}  {value}")
 
 
 @click.command()

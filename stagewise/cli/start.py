@@ -9,14 +9,13 @@ from typing import Literal
 
 import click
 
-KIND = click.option(
-    "--kind", type=click.Choice(["audio", "images"]), help="Which files to take; the more frequent ones when left out."
-)
+from stagewise.cli import options
+from stagewise.cli.echo import echo
 
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@KIND
+@options.kind("Which files to take; the more frequent ones when left out.")
 @click.option(
     "--out", metavar="FILE", type=click.Path(path_type=Path), help="Pipeline file to write; NAME.toml when left out."
 )
@@ -24,7 +23,7 @@ KIND = click.option(
 def init(folder: Path, kind: Literal["audio", "images"] | None, out: Path | None, force: bool) -> None:
     """Write a pipeline file that fits a FOLDER and this machine.
 
-    FOLDER holds audio files or images. The file says why each value was chosen. Then its plan is printed, as
+    FOLDER holds audio files or images. The file says why its values were chosen. Then its plan is printed, as
     `stagewise plan` does.
 
     \b
@@ -34,9 +33,11 @@ def init(folder: Path, kind: Literal["audio", "images"] | None, out: Path | None
     from stagewise import atomic
     from stagewise.cli.progress import terminal_report
     from stagewise.cli.tables import print_plan
+    from stagewise.datasets.bad_items import remembering
+    from stagewise.datasets.kinds import find
     from stagewise.errors import ConfigError
     from stagewise.planning.facts import plan_facts
-    from stagewise.starting.look import find, look
+    from stagewise.starting.look import look
     from stagewise.starting.machine import this_machine
     from stagewise.starting.write import encoded, start
 
@@ -55,15 +56,15 @@ def init(folder: Path, kind: Literal["audio", "images"] | None, out: Path | None
         raise ConfigError(f"{folder} holds no {'audio files' if taken == 'audio' else 'images'}: leave --kind out.")
     for other in found.kinds:
         if other != taken:
-            click.echo(
+            echo(
                 f"{folder} holds {found.count('audio'):,} audio files and {found.count('images'):,} images: "
                 f"took {taken}; type --kind {other} to take the others.",
                 err=True,
             )
-    with terminal_report() as report:
-        text, plan = start(look(found, taken), this_machine(), name, file, report)
+    with terminal_report() as report, remembering():
+        text, plan = start(look(found, taken, report), this_machine(), name, file, report)
     content = encoded(text)
     file.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_bytes(file, content)
-    click.echo(f"{file} is written. Look at it, then type: stagewise run {shlex.quote(str(file))}")
+    echo(f"{file} is written. Look at it, then type: stagewise run {shlex.quote(str(file))}")
     print_plan(plan_facts(plan))

@@ -13,7 +13,7 @@ from stagewise.show import bytes_text, clock_text, disk_text, printable
 
 def print_run(facts: dict[str, Any]) -> None:
     """Print the stages and probes of a run."""
-    console, facts = _console(), _printable(facts)
+    console, facts = _console(), printable_facts(facts)
     whole = facts["end_to_end"]["predicted_peak_bytes"]
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("stage", "loss", "epochs", "time", "memory", "of e2e", "store"):
@@ -69,7 +69,7 @@ def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:
 
 def print_plan(facts: dict[str, Any]) -> None:
     """Print what would run, and what it would cost."""
-    console, facts = _console(), _printable(facts)
+    console, facts = _console(), printable_facts(facts)
     whole, data = facts["end_to_end"]["predicted_peak_bytes"], facts["data"]
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("stage", "action", "memory", "of e2e", "store", "size", "float16"):
@@ -112,12 +112,12 @@ def _console() -> Console:
     return Console(markup=False, emoji=False, highlight=False)
 
 
-def _printable(facts: Any) -> Any:
+def printable_facts(facts: Any) -> Any:
     """Make every text in facts one that a terminal may be sent."""
     if isinstance(facts, dict):
-        return {key: _printable(value) for key, value in facts.items()}
+        return {key: printable_facts(value) for key, value in facts.items()}
     if isinstance(facts, list | tuple):
-        return [_printable(value) for value in facts]
+        return [printable_facts(value) for value in facts]
     return printable(facts) if isinstance(facts, str) else facts
 
 

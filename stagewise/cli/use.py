@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from stagewise.cli import completion
+from stagewise.cli.options import RUN_ARGUMENT
 
 if TYPE_CHECKING:
     from stagewise.embedding.embed import Pool
@@ -49,6 +51,8 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
     stagewise embed talk.flac --out talk.npz
     stagewise embed runs/full birds/ --stage conv5 --pool mean --out birds.parquet
     """
+    import torch
+
     from stagewise.cli.progress import terminal_report
     from stagewise.embedding.write import check_out, write
     from stagewise.runs.folder import LOCK_FILE
@@ -56,14 +60,17 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
     check_out(out)
     named = inputs[0] if (inputs[0] / LOCK_FILE).exists() else None
     run, paths = _run(named), inputs if named is None else inputs[1:]
+    if threads := run.locked["pipeline"]["pipeline"].get("threads"):
+        torch.set_num_threads(threads)
     with terminal_report() as report:
-        made = run.embedding(paths, stage, pool, lambda text: report("note", text=text))
+        _say_which(run, stage, report)
+        made = run.embedding(paths, stage, pool, report)
         write(made, out, report)
     click.echo(f"{out}: {int(made.rows.sum()):,} rows of {made.channels} channels, {len(made.keys):,} items")
 
 
 @click.command()
-@click.argument("run", required=False, type=click.Path(path_type=Path), shell_complete=completion.runs)
+@RUN_ARGUMENT
 @STAGE
 @click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="The folder to write.")
 @click.option("--onnx", is_flag=True, help="Also write model.onnx, for programs without torch.")
@@ -81,7 +88,9 @@ def export(run: Path | None, stage: str | None, out: Path, onnx: bool) -> None:
     from stagewise.exporting.write import write_export
 
     with terminal_report() as report:
-        write_export(_run(run), stage, out, onnx, lambda text: report("note", text=text))
+        opened = _run(run)
+        _say_which(opened, stage, report)
+        write_export(opened, stage, out, onnx, lambda text: report("note", text=text))
     click.echo(out)
 
 
@@ -90,3 +99,11 @@ def _run(path: Path | None) -> Run:
     from stagewise.runs.open import open_run
 
     return open_run(find_run(path).path)
+
+
+def _say_which(run: Run, stage: str | None, report: Callable[..., None]) -> None:
+    """Name the stage and the run, which may be the last one made here, and say if its weights are random."""
+    name = stage or run.top()
+    report("note", text=f"stage {name} of {run.path}")
+    if name in run.stages and (random := run.untrained(name)):
+        report("note", text=f"warning: {', '.join(random)} was trained for no epoch: its weights are random.")

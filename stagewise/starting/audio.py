@@ -5,25 +5,27 @@ Löwe et al. 2019, section 4.2 and appendix A.2.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 
 from stagewise.datasets.bad_items import judge
-from stagewise.datasets.base import BadItem, Expected
+from stagewise.datasets.base import BadItem
+from stagewise.datasets.librispeech import SAMPLE_RATE, UTTERANCE
 from stagewise.datasets.scan import Rules
 from stagewise.errors import DataError
 from stagewise.starting.look import Recordings, folders, tells_apart
 from stagewise.starting.machine import Machine
 from stagewise.starting.recipe import Line, Recipe, skipped
 
-SPEECH_RATE = 16_000
 HOP, SPARE = 160, 480  # samples from one row of the fifth convolution to the next, and what its edges take
 WINDOWS = (128, 64, 32, 16)
+STEPS = 12
 LAYERS = ((10, 5, 2), (8, 4, 2), (4, 2, 2), (4, 2, 2), (4, 2, 1))  # kernel, stride, padding
 WIDTHS = {False: (64, 64), True: (512, 256)}  # channels and those of the context, by whether there is a GPU
-UTTERANCE = re.compile(r"(?:(.*)/)?([0-9]+)/([0-9]+)/\2-\3-[0-9]+\.flac")  # LibriSpeech's layout
-BATCH = 8
+WHY_WIDTHS = {
+    False: ("64 channels a stage, for speed: the paper's 512 want a GPU", "64 channels, the paper's are 256"),
+    True: ("512 channels a stage, as in the paper", "256 channels, as in the paper"),
+}
 PARTS = {"train", "test", "dev", "val", "valid", "validation", "eval"}
 
 
@@ -36,7 +38,6 @@ class _Layout:
     names: list[str]
     bad: list[BadItem]
     label: str | None
-    classes: int
 
 
 def audio_recipe(content: Recordings, machine: Machine) -> Recipe:
@@ -48,10 +49,10 @@ def audio_recipe(content: Recordings, machine: Machine) -> Recipe:
     layout = _librispeech(content) or _any_folder(content)
     known = dict(zip(content.names, content.headers, strict=True))
     headers = {name: known[name] for name in layout.names}
-    rate = SPEECH_RATE
+    rate = SAMPLE_RATE
     if layout.target == "audio-folder":
         rates = Counter(header.rate for header in headers.values())
-        rate = min([SPEECH_RATE, *(number for number, _ in rates.most_common(1))])
+        rate = min([SAMPLE_RATE, *(number for number, _ in rates.most_common(1))])
     rules = Rules(rate, "skip", resample=True, mono=True, mean=0, std=1)
     problems = {name: problem for name, header in headers.items() if (problem := rules.problem(header))}
     bad = [*layout.bad, *(BadItem(name, f"{content.root}/{name}", problem) for name, problem in problems.items())]
@@ -75,24 +76,18 @@ def audio_recipe(content: Recordings, machine: Machine) -> Recipe:
     window, steps = _window(samples, rate)
     objective: list[Line] = [
         ("target", "infonce", "tell the row some steps ahead from rows drawn elsewhere"),
-        ("steps", steps, ""),
-        ("negatives", 10, ""),
+        ("steps", steps, f"rows ahead that are told: {STEPS} in the paper, half a window at most"),
+        ("negatives", 10, "rows that each is told from, as in the paper"),
         ("window", window, f"rows that are scored at a time: {window * HOP / rate:.2g} s at the fifth stage"),
     ]
     return Recipe(
         data=data,
         objective=objective,
-        batch_size=BATCH,
+        batch_size=8,
         learning_rate=2e-4 if machine.gpu else 5e-4,
-        stages=_stages(*WIDTHS[machine.gpu is not None]),
+        why_rate="as in the paper" if machine.gpu else "more than the paper's 2e-4: narrow stages bear it",
+        stages=_stages(machine.gpu is not None),
         label=layout.label,
-        expected=Expected(
-            len(samples),
-            sum(samples),
-            "the files' headers",
-            classes={layout.label: layout.classes} if layout.label else {},
-        ),
-        windows=sum(-(-length // (window * HOP)) for length in samples),
         images=False,
     )
 
@@ -113,7 +108,7 @@ def _librispeech(content: Recordings) -> _Layout | None:
         ("root", str(content.root / prefix), f"there are also: {', '.join(others)}" if others else ""),
     ]
     bad = [item for item in content.bad if item.key in within]
-    return _Layout("librispeech", lines, names, bad, "speaker" if tells_apart(speakers) else None, len(speakers))
+    return _Layout("librispeech", lines, names, bad, "speaker" if tells_apart(speakers) else None)
 
 
 def _any_folder(content: Recordings) -> _Layout:
@@ -124,7 +119,7 @@ def _any_folder(content: Recordings) -> _Layout:
     if label:
         source, which = ("folder", "first") if level == 1 else ("folder:2", "second")
         lines.append(("labels", {label: source}, f"a file's class is the {which} folder that it lies in"))
-    return _Layout("audio-folder", lines, content.names, content.bad, label, len(classes))
+    return _Layout("audio-folder", lines, content.names, content.bad, label)
 
 
 def _window(samples: list[int], rate: int) -> tuple[int, int]:
@@ -133,18 +128,19 @@ def _window(samples: list[int], rate: int) -> tuple[int, int]:
     for length in (usual, longest):
         for window in WINDOWS:
             if window * HOP + SPARE <= length:
-                return window, min(12, window // 2)
+                return window, min(STEPS, window // 2)
     raise DataError(
         f"the longest file has {longest / rate:.2f} s, and training needs {(WINDOWS[-1] * HOP + SPARE) / rate:.2f} s: "
         "join the files, or name a folder of longer ones."
     )
 
 
-def _stages(width: int, context: int) -> list[list[Line]]:
+def _stages(gpu: bool) -> list[list[Line]]:
+    (width, context), (why_width, why_context) = WIDTHS[gpu], WHY_WIDTHS[gpu]
     stages: list[list[Line]] = []
     for number, (kernel, stride, padding) in enumerate(LAYERS, 1):
         channels = {"in_channels": 1 if number == 1 else width, "out_channels": width}
         layer = {"target": "conv1d", **channels, "kernel_size": kernel, "stride": stride, "padding": padding}
-        stages.append([("name", f"conv{number}", ""), ("encoder", layer, "")])
+        stages.append([("name", f"conv{number}", why_width if number == 1 else ""), ("encoder", layer, "")])
     gru = {"target": "gru", "input_size": width, "hidden_size": context}
-    return [*stages, [("name", "context", ""), ("context", gru, "")]]
+    return [*stages, [("name", "context", why_context), ("context", gru, "")]]

@@ -6,8 +6,7 @@ Löwe et al. 2019, section 4.1.
 from __future__ import annotations
 
 from stagewise.datasets.bad_items import judge
-from stagewise.datasets.base import BadItem, Expected
-from stagewise.datasets.cut import Cut
+from stagewise.datasets.base import BadItem
 from stagewise.datasets.image_files import MAX_PIXELS, resized
 from stagewise.errors import DataError
 from stagewise.starting.look import Pictures, folders, tells_apart
@@ -19,6 +18,10 @@ LARGE = 80  # from here on, the paper's patches of 16 pixels
 STEPS = 5
 # planes and blocks of the three modules, and channels of the stem, by whether there is a GPU
 WIDTHS = {False: ((8, 16, 32), (1, 1, 1), 16), True: ((64, 128, 256), (3, 4, 6), 64)}
+WHY_WIDTHS = {
+    False: "8 planes and one block, for speed; the paper's 64, and 3, 4 and 6, want a GPU",
+    True: "planes and blocks as in the paper",
+}
 TRAIN, TEST = "train", "test"
 
 
@@ -41,7 +44,6 @@ def images_recipe(content: Pictures, machine: Machine) -> Recipe:
     short = max(SMALLEST, min(LARGEST, shorts[len(shorts) // 2])) if shorts else LARGEST
     same = set(shorts) == {short}
     patch = 16 if short >= LARGE else 8
-    cut = Cut(patch=patch, stride=patch // 2, crop=4 * patch)
     sizes = {name: resized(header.height, header.width, None if same else short) for name, header in seen}
     huge = [name for name, (height, width) in sizes.items() if height * width > MAX_PIXELS]
     bad += [BadItem(name, f"{content.root}/{name}", "it is too long and narrow to be resized: cut it") for name in huge]
@@ -78,23 +80,18 @@ def images_recipe(content: Pictures, machine: Machine) -> Recipe:
         data.append(skipped(bad, len(used) + len(bad)))
     objective: list[Line] = [
         ("target", "infonce-grid", "tell the patch some rows further down from patches drawn elsewhere"),
-        ("steps", STEPS, "rows of patches further down"),
+        ("steps", STEPS, "rows of patches further down, as in the paper"),
         ("skip", 1, "the next row overlaps the one that predicts"),
-        ("negatives", 16, ""),
+        ("negatives", 16, "patches that each is told from, as in the paper"),
     ]
-    grids = [cut.grid(*sizes[name]) for name in used]
-    rows = sum(height * width for height, width in grids)
-    crop = cut.grid(cut.crop, cut.crop)
-    counted = {label: len(classes)} if label else {}
     return Recipe(
         data=data,
         objective=objective,
         batch_size=32,
         learning_rate=2e-4 if machine.gpu else 1e-3,
+        why_rate="as in the paper" if machine.gpu else "more than the paper's 2e-4: narrow stages bear it",
         stages=_stages(machine.gpu is not None),
         label=label,
-        expected=Expected(len(used), rows, "the files' headers", cut.row_shape, crop, counted),
-        windows=len(trained),
         images=True,
     )
 
@@ -106,5 +103,5 @@ def _stages(gpu: bool) -> list[list[Line]]:
         module: dict[str, object] = {"target": "resnet", "in_channels": 4 * planes[number - 2] if number > 1 else 1}
         module |= {"planes": width, "blocks": depth}
         module |= {"stride": 2} if number > 1 else {"stem": stem}
-        stages.append([("name", f"module{number}", ""), ("encoder", module, "")])
+        stages.append([("name", f"module{number}", WHY_WIDTHS[gpu] if number == 1 else ""), ("encoder", module, "")])
     return stages

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
+from stagewise.datasets.base import Dataset
 from stagewise.planning.build import BuiltStage
 from stagewise.planning.policy import forward_flops
 from stagewise.starting.machine import Machine
-from stagewise.starting.recipe import Recipe
+from stagewise.windows.draw import Windows
 
 BUDGET = 2 * 3600.0  # seconds of training, all stages together
 MOST_EPOCHS, MOST_STEPS = 1000, 20_000  # of a stage
@@ -23,6 +27,7 @@ class Pace:
         epochs: at most.
         patience: epochs without a better validation loss that end training.
         windows_per_item: of an epoch.
+        items: that are trained on.
         steps: of an epoch.
         seconds: that training all stages for all epochs, and encoding, are reckoned to take.
     """
@@ -30,29 +35,41 @@ class Pace:
     epochs: int
     patience: int
     windows_per_item: int
+    items: int
     steps: int
     seconds: float
 
 
-def pace(recipe: Recipe, built: Sequence[BuiltStage], machine: Machine) -> Pace:
-    """Choose the epochs so that training ends in about two hours, or after 20,000 steps of every stage."""
+def pace(
+    dataset: Dataset, train: npt.NDArray[np.int64], built: Sequence[BuiltStage], batch_size: int, machine: Machine
+) -> Pace:
+    """Choose the epochs so that training ends in about two hours, or after 20,000 steps of every stage.
+
+    Args:
+        dataset: all of whose items are encoded.
+        train: those that are trained on.
+        built: the stages.
+        batch_size: of their training.
+        machine: that trains them.
+    """
     forward = [forward_flops(stage) for stage in built]
     window = sum(3 * (flops + _objective(stage)) for flops, stage in zip(forward, built, strict=True)) / machine.rate
-    items, windows = recipe.expected.items, recipe.windows
-    per_item, epoch = 1, windows
-    if not recipe.images:
-        # Not "cover": the lowest stage's windows are 32 times shorter than the fifth's, and it would take as many more.
-        affordable = min(BUDGET / window, MOST_STEPS * recipe.batch_size) / FEWEST_EPOCHS
-        per_item = max(1, int(min(windows, affordable) / items))
-        epoch = items * per_item
-    steps = max(1, epoch // recipe.batch_size)
+    per_item, items, top = 1, max(1, len(train)), built[-1]
+    if top.grid is None:
+        cover = Windows(train, dataset.lengths, top.geometry, top.rows, "cover").counts
+        items = max(1, int((cover > 0).sum()))
+        # Not all: the lowest stage's windows are 32 times shorter than the fifth's, and it would take as many more.
+        affordable = min(BUDGET / window, MOST_STEPS * batch_size) / FEWEST_EPOCHS
+        per_item = max(1, int(min(cover.sum(), affordable) / items))
+    epoch = items * per_item
+    steps = max(1, epoch // batch_size)
     epochs = max(1, min(MOST_EPOCHS, MOST_STEPS // steps, int(BUDGET / (epoch * window))))
-    mean = recipe.expected.samples // items
-    encoding = sum(
-        flops * items * stage.geometry.rows(mean) / stage.rows for flops, stage in zip(forward, built, strict=True)
+    mean = int(dataset.lengths.mean())
+    encoding = len(dataset.lengths) * sum(
+        flops * stage.geometry.rows(mean) / stage.rows for flops, stage in zip(forward, built, strict=True)
     )
     seconds = epochs * epoch * window + encoding / machine.rate
-    return Pace(epochs, max(1, min(10, epochs // 3)), per_item, steps, seconds)
+    return Pace(epochs, max(1, min(10, epochs // 3)), per_item, items, steps, seconds)
 
 
 def _objective(stage: BuiltStage) -> float:

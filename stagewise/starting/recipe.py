@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stagewise.datasets.base import BadItem, Expected
+from stagewise.datasets.base import BadItem
 
 Line = tuple[str, object, str]  # key, value, why
 
@@ -20,10 +20,9 @@ class Recipe:
         objective: lines of the objective's defaults.
         batch_size: items of a step.
         learning_rate: of Adam.
+        why_rate: why it is that.
         stages: lines of every stage.
         label: what probes predict, None without labels.
-        expected: the size of the data set that the data table describes.
-        windows: training windows that cover the data set once.
         images: whether items are images.
     """
 
@@ -31,10 +30,9 @@ class Recipe:
     objective: list[Line]
     batch_size: int
     learning_rate: float
+    why_rate: str
     stages: list[list[Line]]
     label: str | None
-    expected: Expected
-    windows: int
     images: bool
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from stagewise.config.load import load_text
 from stagewise.errors import ConfigError
-from stagewise.planning.build import Input, build_stages, device_of
-from stagewise.planning.plan import Plan
-from stagewise.runner import Report, plan_pipeline, quiet
+from stagewise.planning.build import Input, build_dataset, build_stages, device_of
+from stagewise.planning.plan import Plan, make_plan
+from stagewise.runner import Report, quiet
 from stagewise.runs.folder import RunFolder
 from stagewise.show import bytes_text
 from stagewise.starting.audio import audio_recipe
@@ -20,9 +20,10 @@ from stagewise.starting.look import Pictures, Recordings
 from stagewise.starting.machine import Machine
 from stagewise.starting.pace import Pace, pace
 from stagewise.starting.recipe import Line, Recipe, comment, table
+from stagewise.train_stages import held_out
 
 SHARE = {False: 0.5, True: 0.8}  # of the memory that training may take, by whether it is a GPU's
-FIRST_GUESS = Pace(1, 1, 1, 1, 0.0)
+FIRST_GUESS = Pace(1, 1, 1, 1, 1, 0.0)
 
 
 def start(
@@ -46,19 +47,23 @@ def start(
     """
     recipe = audio_recipe(content, machine) if isinstance(content, Recordings) else images_recipe(content, machine)
 
-    def text(chosen: Pace, limit: int | None = None) -> str:
-        return _text(recipe, chosen, content, machine, name, file, limit)
+    rough = load_text(_text(recipe, FIRST_GUESS, content, machine, name, file), str(file))
+    dataset, device = build_dataset(rough), device_of(rough)
+    for item in dataset.bad:
+        report("note", text=f"left out {item.path}: {item.reason}")
+    train, _ = held_out(dataset.pool(), rough.data.validation, rough.pipeline.seed)
+    chosen = pace(dataset, train, build_stages(rough, Input.of(dataset), device), recipe.batch_size, machine)
 
-    rough = load_text(text(FIRST_GUESS), str(file))
-    built = build_stages(rough, Input.of(recipe.expected), device_of(rough))
-    chosen = pace(recipe, built, machine)
-    run = RunFolder(Path("runs") / name)
-    written = text(chosen)
-    plan = plan_pipeline(load_text(written, str(file)), run, report)
+    def planned(limit: int | None = None) -> tuple[str, Plan]:
+        text = _text(recipe, chosen, content, machine, name, file, limit)
+        pipeline = load_text(text, str(file))
+        built = build_stages(pipeline, Input.of(dataset), device)
+        return text, make_plan(pipeline, RunFolder(Path("runs") / name), built, device, dataset)
+
+    written, plan = planned()
     limit = int(machine.memory * SHARE[machine.gpu is not None])
     if max(stage.forecast.bytes.peak for stage in plan.stages) > limit:
-        written = text(chosen, limit)
-        plan = plan_pipeline(load_text(written, str(file)), run)
+        return planned(limit)
     return written, plan
 
 
@@ -83,7 +88,7 @@ def _text(
     machine: Machine,
     name: str,
     file: Path,
-    limit: int | None,
+    limit: int | None = None,
 ) -> str:
     typed = shlex.quote(str(file))
     settings: list[Line] = [("name", name, "")]
@@ -100,7 +105,7 @@ def _text(
         "\n".join(f"# {comment(line)}".rstrip() for line in head) + "\nformat = 1",
         f"[pipeline]\n{table(settings)}",
         f"[data]\n{table(recipe.data)}",
-        f"{_reasons(recipe, chosen)}\n[defaults.train]\n{table(_train(recipe, chosen))}",
+        f"{_reasons(recipe, chosen, len(content.names))}\n[defaults.train]\n{table(_train(recipe, chosen))}",
         f"[defaults.objective]\n{table(recipe.objective)}",
         *(f"[[stage]]\n{table(lines)}" for lines in recipe.stages),
     ]
@@ -110,6 +115,8 @@ def _text(
             ("stages", "all", ""),
             ("labels", recipe.label, ""),
             ("pool", "mean", ""),
+            ("epochs", 200, "few items make few steps: enough for a linear reader of them to converge"),
+            ("optimizer", {"target": "torch.optim:Adam", "lr": 0.01}, ""),
         ]
         parts.append(f"[[probe]]\n{table(probe)}")
     return "\n\n".join(parts) + "\n"
@@ -119,18 +126,19 @@ def _train(recipe: Recipe, chosen: Pace) -> list[Line]:
     lines: list[Line] = [
         ("epochs", chosen.epochs, "at most: training ends at convergence"),
         ("patience", chosen.patience, "epochs without a better validation loss that end it"),
-        ("batch_size", recipe.batch_size, ""),
+        ("batch_size", recipe.batch_size, "windows of a step, as in the paper"),
     ]
     if not recipe.images:
         lines.append(("windows_per_item", chosen.windows_per_item, "windows of a file and epoch"))
-    return [*lines, ("optimizer", {"target": "torch.optim:Adam", "lr": recipe.learning_rate}, "")]
+    return [*lines, ("optimizer", {"target": "torch.optim:Adam", "lr": recipe.learning_rate}, recipe.why_rate)]
 
 
-def _reasons(recipe: Recipe, chosen: Pace) -> str:
+def _reasons(recipe: Recipe, chosen: Pace, files: int) -> str:
     """Say why there are so many epochs."""
-    what = f"{recipe.windows:,} images, one crop of each," if recipe.images else f"{recipe.expected.items:,} files"
+    what = "images are for training, one crop of each an epoch" if recipe.images else "files are for training"
     told = (
-        f"{what} make {chosen.steps:,} steps an epoch. So many epochs of all {len(recipe.stages)} stages, and the "
+        f"{chosen.items:,} of {files:,} {what}; the others tell when to stop, and test probes. An epoch has "
+        f"{chosen.steps:,} step{'s' * (chosen.steps > 1)}. So many epochs of all {len(recipe.stages)} stages, and the "
         f"encoding, are reckoned at {_about(chosen.seconds)} on this machine, give or take a factor of three. The aim "
         "is two hours at most, and at most 20,000 steps of a stage; more is likely to do better."
     )

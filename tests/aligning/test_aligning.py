@@ -11,6 +11,7 @@ import pytest
 import soundfile
 import tiny
 from click.testing import CliRunner
+from small_files import png
 
 import stagewise
 from stagewise import atomic
@@ -150,6 +151,40 @@ def test_what_changed_is_aligned_again_and_another_version_begins_anew(spoken, m
     with pytest.raises(DataError, match="none of the 4 items can be aligned"):
         align(root, file, 1, silent)
     assert len(aligned) == 5
+
+
+def test_a_file_that_is_replaced_by_one_of_the_same_length_is_aligned_again(spoken, tmp_path, monkeypatch):
+    samples, _ = soundfile.read(spoken / "1/1/1-1-0000.flac")
+    for name in "ab":
+        soundfile.write(tmp_path / f"{name}.wav", samples, 16_000)
+        (tmp_path / f"{name}.txt").write_text(TEXTS["1-1-0000"])
+    file, aligned = tmp_path / "phones.txt", []
+    monkeypatch.setattr(Aligner, "align", lambda *a, real=Aligner.align: aligned.append("") or real(*a))
+    align(tmp_path, file, 1, silent)
+    soundfile.write(tmp_path / "b.wav", 0.5 * samples, 16_000)
+    (tmp_path / "a.wav").touch()
+    told = []
+    align(tmp_path, file, 1, lambda kind, **facts: told.append((kind, facts)))
+    assert len(aligned) == 3
+    assert told[0] == ("look", {"what": "audio", "files": 2, "of": 2})
+
+
+def test_folders_that_cannot_be_labelled_are_refused(spoken, tmp_path):
+    for part in ("first", "second"):
+        shutil.copytree(spoken / "1", tmp_path / part / "1")
+    with pytest.raises(DataError, match=r"holds '1-1-0000' twice, once as second/1/1/1-1-0000.flac: name one of the"):
+        align(tmp_path, tmp_path / "phones.txt", 1, silent)
+    png(tmp_path / "images" / "a.png", 8, 8)
+    with pytest.raises(DataError, match=r"images holds no audio files: name the folder that holds the speech"):
+        align(tmp_path / "images", tmp_path / "phones.txt", 1, silent)
+
+
+def test_a_word_that_espeak_says_in_strange_sounds_is_named(spoken, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "pronounce", lambda _: {})
+    failed = {
+        line["key"]: line["failed"] for line in align(spoken, tmp_path / "phones.txt", 1, silent) if "failed" in line
+    }
+    assert failed == {"2-1-0001": "nobody knows how 'zorblatt' is said: spell it in another way"}
 
 
 def test_what_cannot_be_aligned_is_told_with_reasons(spoken, tmp_path):

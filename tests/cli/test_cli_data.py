@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 
 import pytest
@@ -9,9 +10,11 @@ from click.testing import CliRunner
 from small_files import png, wav
 from test_cli import stagewise
 
+from stagewise.cli import progress
 from stagewise.cli.data import data
+from stagewise.cli.main import main
 from stagewise.cli.start import init
-from stagewise.datasets import SHORT_NAMES, librispeech
+from stagewise.datasets import SHORT_NAMES, audio, librispeech, scan
 from stagewise.errors import ConfigError, DataError, DiskFull
 from stagewise.starting import built_in
 
@@ -41,6 +44,10 @@ def test_init_writes_a_file_prints_its_plan_and_the_file_runs(here):
     ran = stagewise("run", "my-birds.toml", "--set", "defaults.train.epochs=1", "--json", cwd=here, check=0)
     facts = json.loads(ran.stdout)
     assert facts["state"] == "complete"
+    text = (here / "my-birds.toml").read_text()
+    trained, steps = re.search(r"(\d+) of 8 files are for training.*An epoch has (\d+) step", text, re.DOTALL).groups()
+    assert int(trained) == 5
+    assert {stage["train"]["steps"] for stage in facts["stages"]} == {int(steps)}
     assert {probe["labels"] for probe in facts["probes"]} == {"class"}
 
 
@@ -56,6 +63,40 @@ def test_init_says_which_kind_it_took_and_how_to_choose(here):
     done = call(init, "in", "--kind", "audio", "--out", "deep/sound.toml")
     assert done.exit_code == 0, done.output
     assert 'name = "sound"' in (here / "deep" / "sound.toml").read_text()
+
+
+@pytest.mark.parametrize("kind", ["audio", "images"])
+def test_init_says_why_its_values_were_chosen(here, kind):
+    for number in range(4):
+        wav(here / "in" / f"{number}.wav", 2.0) if kind == "audio" else png(here / "in" / f"{number}.png", 96, 96)
+    assert call(init, "in").exit_code == 0
+    lines = (here / "in.toml").read_text().splitlines()
+    first = 'name = "conv1"' if kind == "audio" else 'name = "module1"'
+    for value in ("epochs =", "patience =", "batch_size =", "optimizer =", "steps =", "negatives =", first):
+        (line,) = (line for line in lines if line.startswith(value))
+        assert re.search(r" # \w+", line), line
+        assert len(line) <= 120
+
+
+def test_init_looks_at_every_file_once_and_tells_of_progress(here, monkeypatch):
+    looked, probe = [], audio.probe
+
+    def counted(path):
+        looked.append(path)
+        return probe(path)
+
+    for module in (audio, scan):
+        monkeypatch.setattr(module, "probe", counted)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", -1.0)
+    for number in range(70):
+        wav(here / "in" / f"{number}.wav", 0.3)
+    done = call(init, "in")
+    assert done.exit_code == 0, done.output
+    assert sorted(looked) == sorted(f"in/{number}.wav" for number in range(70))
+    assert [int(count) for count in re.findall(r"look at audio: (\d+) of 70 files", done.stderr)] == [64, 70]
+    done = call(data, "check", "in")
+    assert "look at audio: 70 of 70 files" in done.stderr
+    assert len(looked) == 140
 
 
 def test_init_never_overwrites_and_leaves_nothing_behind_when_it_fails(here):
@@ -92,6 +133,19 @@ def test_check_counts_and_names_what_is_bad(here):
     assert stagewise("data", "check", "in", cwd=here, check=1).stderr.startswith("stagewise: 1 of 4 files cannot")
 
 
+@pytest.mark.parametrize(
+    "command", ["data check in", "data align in --out x", "init in", "init {bad}", "init in {bad}"]
+)
+def test_control_characters_of_names_reach_no_terminal(here, command):
+    wav(here / "in" / "a.wav", 0.4)
+    bad = "in/bad\x1b[2J\x07.wav"
+    (here / bad).write_bytes(b"no sound")
+    done = CliRunner().invoke(main, command.format(bad=bad).split())
+    assert done.exit_code
+    assert "\N{REPLACEMENT CHARACTER}.wav" in done.output
+    assert not {"\x1b", "\x07"} & set(done.output)
+
+
 def test_list_names_every_built_in_data_set(here):
     words = call(data, "list").output
     sets = json.loads(call(data, "list", "--json").output)["data"]
@@ -119,6 +173,42 @@ def test_fetch_downloads_through_the_data_set_and_only_once(here, monkeypatch):
         assert "2 items are there" in done.output
         assert 'data.root = "data"' in done.output
     assert calls == ["dev-clean"]
+
+
+@pytest.mark.parametrize(
+    ("unpacked", "words"),
+    [
+        (None, "cannot download LibriSpeech dev-clean to data (no route to host): type the same command again, or"),
+        (0, "data/LibriSpeech/dev-clean holds no utterances: was it interrupted while it was unpacked? Delete this"),
+        (1, "data/LibriSpeech/dev-clean holds 1 of the 2 utterances of dev-clean: was it interrupted while it was"),
+    ],
+)
+def test_fetch_that_was_interrupted_says_what_to_type_for_it(here, monkeypatch, unpacked, words):
+    def download(root, url, download):
+        if unpacked is None:
+            raise OSError("no route to host")
+        if not (place := here / "data/LibriSpeech" / url).exists():
+            place.mkdir(parents=True)
+            for number in range(unpacked):
+                wav(place / f"1/2/1-2-000{number}.flac", 0.1)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("torchaudio.datasets.LIBRISPEECH", download)
+    monkeypatch.setitem(librispeech.SUBSETS, "dev-clean", (2, 0.1, 1))
+    call(data, "fetch", "librispeech", "--subset", "dev-clean")
+    said = str(call(data, "fetch", "librispeech", "--subset", "dev-clean").exception)
+    assert said.startswith(words)
+    assert "data." not in said  # it has no keys of a pipeline file
+
+
+def test_fetch_of_images_that_fails_has_words_of_its_own_too(here, monkeypatch):
+    def unplugged(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", unplugged)
+    said = str(call(data, "fetch", "stl10").exception)
+    assert "cannot provide STL-10 in data/stl10 (no route to host): type the same command again" in said
+    assert "data." not in said
 
 
 def test_fetch_refuses_what_cannot_be(here, monkeypatch):

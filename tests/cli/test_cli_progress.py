@@ -66,6 +66,7 @@ def test_what_was_done_before_a_resume_is_no_speed(clock):
         ("probe", {"probe": "x", "stage": "one", "items": 3, "of": 8}, "x on one (1 of 3) › read: 3 of 8 items"),
         ("fit", {"probe": "x", "stage": "one", "epoch": 3, "of": 8}, "x on one (1 of 3) › fit: 3 of 8 epochs"),
         ("verify", {"stage": "one", "bytes": 3000, "of": 8000}, "one (1 of 3) › verify: 3.00 kB of 8.00 kB"),
+        ("look", {"what": "audio", "files": 300, "of": 8000}, "look at audio: 300 of 8,000 files"),
         ("encode", {"stage": "[red]\x1b[31m", "rows": 3, "of": 8}, "[red]\N{REPLACEMENT CHARACTER}[31m › encode: 3 of"),
     ],
 )
@@ -78,6 +79,15 @@ def test_everything_that_takes_long_is_told(clock, kind, facts, words):
 def test_a_stage_that_was_not_updated_yet_in_an_epoch_has_no_loss(clock):
     (found,) = lines(clock, [("note", {"text": "x"}), *steps(2, first=5, loss=None)], 70)[1:]
     assert found == "birds › two (2 of 3) › train: epoch 2 of 4 at most · 3.00 MiB"
+
+
+def test_stages_in_sync_are_told_together(clock):
+    text = io.StringIO()
+    pace = progress._Pace("birds", ["one", "two", "three"], "one to three")
+    report = progress._Lines(Console(file=text, width=200), pace)
+    clock[0] += 70
+    report("step", **STEP | {"stage": "three", "epoch": 1, "step": 1})
+    assert text.getvalue() == "birds › one to three › train: epoch 1 of 4 at most · loss of three 2.250 · 3.00 MiB\n"
 
 
 def test_words_of_files_are_printed_as_they_are(clock):

@@ -54,6 +54,7 @@ def folder(tmp_path_factory):
         ("stagewise inspect run --json <&- >&- 2>&-", 0, ""),
         ("stagewise inspect nowhere 2>&-", 2, ""),
         ("stagewise inspect nowhere 2>/dev/full", 2, ""),
+        ("stagewise inspct 2>/dev/full", 2, ""),
         ("stagewise inspect run --json >/dev/full", 1, "the output cannot be written"),
         ("stagewise inspect run >/dev/full", 1, "the output cannot be written"),
         ("PYTHONIOENCODING=ascii stagewise inspect run", 0, ""),
@@ -139,6 +140,18 @@ def test_compare_shows_whole_runs_beside_a_damaged_one(folder, tmp_path):
     assert str(tmp_path / "second") in words
     assert f"{path} is not what was written" in words
     assert "1 of 2 runs are left out" in words
+
+
+def test_compare_sends_no_control_characters_of_names(folder, tmp_path):
+    run, empty = tmp_path / "run\x1b[2J", tmp_path / "empty\x1b[2J"
+    shutil.copytree(folder / "run", run)
+    empty.mkdir()
+    for how in ((), ("--markdown",)):
+        code, words = stagewise("compare", run, empty, *how)
+        assert code == 0
+        assert "warning: " in words
+        assert words.count("\N{REPLACEMENT CHARACTER}") == 2
+        assert "\x1b" not in words
 
 
 def test_the_last_run_may_be_called_last(folder, tmp_path, monkeypatch):

@@ -57,6 +57,22 @@ def test_a_run_with_curves_is_the_run_without(tmp_path, monkeypatch):
     assert [step for step, _ in curves(tmp_path / "deep/curves/probe-phones")["accuracy"]] == [3]
 
 
+def test_stages_in_sync_have_one_pace_and_one_peak(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tensorboard, "SECONDS", 0.0)
+    tiny.write_pipeline(tmp_path, tiny.TOML.replace('"tiny"\n', '"tiny"\nschedule = "simultaneous"\n', 1))
+    assert call(run_command, "tiny.toml", "--tensorboard", "curves").exit_code == 0
+    steps = stagewise.open("runs/tiny").facts["stages"][0]["train"]["steps"]
+    pace = curves(tmp_path / "curves" / "one to context")
+    assert pace.keys() == {"rows_per_second", "peak_bytes"}
+    assert [step for step, _ in pace["rows_per_second"]] == list(range(1, steps + 1))
+    for name in STAGES:
+        found = curves(tmp_path / "curves" / name)
+        assert "validation_loss" in found
+        assert not found.keys() & pace.keys()
+
+
 def test_a_resumed_stage_goes_on_and_has_no_point_twice(tmp_path):
     pytest.importorskip("tensorboard")
     step = {"stage": "two", "epochs": 9, "steps": 3, "rows": 8, "peak_bytes": 0}
@@ -85,10 +101,30 @@ def test_a_place_that_fails_is_said_once_and_ends_nothing():
         raise OSError(28, "No space left on device")
 
     heard = []
-    report = tensorboard._Curves(fails, STAGES, lambda kind, **facts: heard.append(facts.get("text", kind)))
+    report = tensorboard._Curves(fails, STAGES, "", lambda kind, **facts: heard.append(facts.get("text", kind)))
     for epoch in (1, 2):
         report("epoch", stage="one", epoch=epoch, epochs=2, steps=epoch, loss=1.0)
     assert heard == ["epoch", "TensorBoard gets no more points: No space left on device.", "epoch"]
+
+
+def test_a_disk_that_gets_full_is_said_and_no_thread_dies(tmp_path):
+    pytest.importorskip("tensorboard")
+    code = """if True:
+        import resource
+        from pathlib import Path
+        from stagewise.cli.tensorboard import with_curves
+        heard = []
+        with with_curves(lambda kind, **facts: heard.append(facts.get("text")), Path("curves"), ["one"]) as report:
+            for epoch in range(1, 100):
+                if epoch == 9:
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+                report("epoch", stage="one", epoch=epoch, epochs=100, steps=epoch, loss=1.0)
+        print([text for text in heard if text])
+    """
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "['TensorBoard gets no more points: File too large.']\n"
+    assert len(curves(tmp_path / "curves/one")["loss"]) >= 9
 
 
 def test_a_file_is_no_folder_for_curves(tmp_path):

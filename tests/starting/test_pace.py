@@ -2,31 +2,38 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from stagewise.modules.geometry import Geometry
 from stagewise.starting import pace as module
 from stagewise.starting.machine import Machine
 from stagewise.starting.pace import BUDGET, MOST_STEPS, pace
 
 MACHINE = Machine(None, 1 << 30, 10**9, 2)
+ROWS = 49  # of a window
+
+
+def chosen_for(monkeypatch, lengths, train, images=False, flops=1e6):
+    """The pace of three stages, and what a window costs."""
+    monkeypatch.setattr(module, "forward_flops", lambda stage: flops)
+    parts = SimpleNamespace(z_channels=4, c_channels=4)
+    stage = SimpleNamespace(
+        rows=ROWS, grid=(7, 7) if images else None, objective=object(), module=parts, geometry=Geometry()
+    )
+    dataset = SimpleNamespace(lengths=np.array(lengths))
+    return pace(dataset, np.array(train), [stage] * 3, 8, MACHINE), 9 * (flops + ROWS * 16) / MACHINE.rate
 
 
 @pytest.mark.parametrize("images", [False, True])
-@pytest.mark.parametrize("items", [1, 50, 3000, 1_000_000])
+@pytest.mark.parametrize("items", [1, 50, 3000, 300_000])
 @pytest.mark.parametrize("windows_each", [1, 7, 4000])
 @pytest.mark.parametrize("flops", [1e6, 1e9])
 def test_time_and_steps_stay_below_what_is_sensible(monkeypatch, images, items, windows_each, flops):
-    monkeypatch.setattr(module, "forward_flops", lambda stage: flops)
     windows = items if images else items * windows_each
-    recipe = SimpleNamespace(
-        images=images, batch_size=8, windows=windows, expected=SimpleNamespace(items=items, samples=49 * windows)
-    )
-    geometry = SimpleNamespace(rows=lambda samples: samples)
-    module_ = SimpleNamespace(z_channels=4, c_channels=4)
-    stage = SimpleNamespace(rows=49, objective=object(), module=module_, geometry=geometry)
-    chosen = pace(recipe, [stage] * 3, MACHINE)
-    each = 9 * (flops + 49 * 16 / 1) / MACHINE.rate  # three passes of three stages
+    chosen, each = chosen_for(monkeypatch, [ROWS * windows_each] * items, range(items), images, flops)
     epoch = items * chosen.windows_per_item
+    assert chosen.items == items
     assert chosen.epochs == 1 or chosen.epochs * epoch * each <= BUDGET * 1.01
     assert chosen.epochs * chosen.steps <= max(MOST_STEPS, chosen.steps)
     assert 1 <= chosen.patience <= max(1, chosen.epochs)
@@ -34,3 +41,11 @@ def test_time_and_steps_stay_below_what_is_sensible(monkeypatch, images, items, 
     if chosen.windows_per_item > 1:
         assert chosen.epochs >= 9
     assert chosen.seconds >= chosen.epochs * epoch * each * 0.99
+
+
+def test_only_items_that_are_trained_on_make_steps(monkeypatch):
+    lengths = [ROWS] * 60 + [ROWS - 1] * 20 + [ROWS] * 20
+    whole, _ = chosen_for(monkeypatch, lengths, range(100))
+    some, _ = chosen_for(monkeypatch, lengths, range(80))
+    assert (whole.items, whole.steps) == (80, 10)
+    assert (some.items, some.steps) == (60, 7)  # twenty are too short for a window

@@ -8,12 +8,13 @@ import pytest
 from small_files import png, wav
 
 from stagewise.config import load_pipeline
+from stagewise.datasets.kinds import find
 from stagewise.errors import ConfigError, DataError
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
 from stagewise.starting.audio import audio_recipe
 from stagewise.starting.images import images_recipe
-from stagewise.starting.look import find, look, tells_apart
+from stagewise.starting.look import look, tells_apart
 from stagewise.starting.machine import Machine, this_machine
 from stagewise.starting.recipe import comment, toml
 from stagewise.starting.write import encoded, start
@@ -28,6 +29,7 @@ def made(folder: Path, kind, machine=CPU):
     text, plan = start(look(find(folder), kind), machine, "made", file)
     file.write_bytes(encoded(text))
     again = plan_pipeline(load_pipeline(file), RunFolder(folder.parent / "runs"))
+    assert again.size.fingerprint() == plan.size.fingerprint()
     assert [s.action for s in again.stages] == ["train"] * len(again.stages)
     assert [s.forecast for s in again.stages] == [s.forecast for s in plan.stages]
     assert not (folder.parent / "runs").exists()
@@ -86,7 +88,7 @@ def test_real_librispeech():
     content = look(find(Path(shared) / "librispeech-sample"), "audio")
     recipe = audio_recipe(content, GPU)
     assert [value for _, value, _ in recipe.data] == ["librispeech", str(Path(shared) / "librispeech-sample")]
-    assert (recipe.label, recipe.expected.items, recipe.expected.classes) == ("speaker", 92, {"speaker": 10})
+    assert recipe.label == "speaker"
     assert recipe.stages[0][1][1]["out_channels"] == 512
 
 
@@ -96,7 +98,7 @@ def test_images_of_one_size_in_folders_of_classes(tmp_path):
     content, plan = made(tmp_path / "in", "images")
     assert "size" not in content["data"]
     assert (content["data"]["patch"], content["data"]["crop"]) == (16, 64)
-    assert content["probe"][0] == {"name": "class", "stages": "all", "labels": "class", "pool": "mean"}
+    assert content["probe"][0].items() >= {"name": "class", "stages": "all", "labels": "class", "pool": "mean"}.items()
     assert plan.size.crop == (7, 7)
 
 
@@ -118,7 +120,6 @@ def test_images_of_other_sizes_are_resized_and_their_patches_suit(tmp_path, size
     if len(sizes) > 1:
         _, plan = made(tmp_path / "in", "images")
         assert len(plan.size.pool()) == 5  # a fifth is for testing
-        assert recipe.expected.samples == plan.size.lengths.sum()
 
 
 def test_folders_of_training_and_test_images(tmp_path):
