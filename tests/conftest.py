@@ -1,13 +1,18 @@
 """For all tests: helpers of this folder can be imported, tiny tensors are computed in one thread, one run is shared."""
 
 import os
-import signal
 
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, too: tests send it, and processes inherit it
 # Before torch is imported; its threads would spend their time waiting for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import signal
+
 import pytest
+from hypothesis import settings
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, too: tests send it, and processes inherit it
+settings.register_profile("any machine", deadline=None)  # how long an example takes is no matter of right or wrong
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,10 @@ def load_pipeline(path: Path, sets: Overrides = ()) -> Pipeline:
             content = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file{_neighbour(path)}") from None
+    except IsADirectoryError:
+        raise ConfigError(
+            f"{path} is a folder, no pipeline file: type `stagewise init {path}` to have one made for what is in it."
+        ) from None
     except (OSError, ValueError) as error:
         words = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"{shown(str(path))} cannot be read as a pipeline file: {words}") from None

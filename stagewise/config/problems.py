@@ -82,7 +82,8 @@ def _in_words(path: KeyPath, details: ErrorDetails) -> str:
         return f"is missing: {_description(path)}"
     if kind == "extra_forbidden":
         known = _table_at(path[:-1]).model_fields
-        return "unknown key" + (did_you_mean(path[-1], known) or f"; there are: {listed(known)}")
+        meant = did_you_mean(path[-1], known) or _elsewhere(str(path[-1]), value)
+        return "unknown key" + (meant or f"; there are: {listed(known)}")
     if kind == "value_error":
         return str(context["error"])
     if kind == "literal_error":
@@ -99,6 +100,21 @@ def _in_words(path: KeyPath, details: ErrorDetails) -> str:
     if kind == "string_too_short":
         return f"is empty: {_description(path)}"
     return f"{_NEEDS[kind]}, not {shown(value)}" if kind in _NEEDS else details["msg"]
+
+
+def _elsewhere(name: str, value: object) -> str:
+    """Name the defaults that hold such a key: `epochs` or `train.epochs` is what people type first."""
+    table = PipelineFile.model_fields["defaults"].annotation
+    assert isinstance(table, type)
+    assert issubclass(table, BaseModel)
+    inner = list(value) if isinstance(value, dict) and value else [None]
+    if name in table.model_fields:
+        return f" (did you mean {shown('.'.join(filter(None, ['defaults', name, inner[0]])))}?)"
+    for field in ("train", "objective", "store"):
+        model = next(models_in(table.model_fields[field].annotation))
+        if name in model.model_fields:
+            return f" (did you mean {shown(f'defaults.{field}.{name}')}?)"
+    return ""
 
 
 def _description(path: KeyPath) -> str:

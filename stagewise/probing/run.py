@@ -98,8 +98,14 @@ def _check_labelled(probe: Probe, dataset: Dataset) -> None:
     where = f"probe {probe.name}"
     remedy = "Check data.splits and the labels (images lie in one folder per class), or leave the probe out."
     check_classes(dataset, probe.labels, where, remedy)
-    if not some_classes(dataset, probe.labels, dataset.split("test")):
+    tested = some_classes(dataset, probe.labels, dataset.split("test"))
+    if not tested:
         raise DataError(f"{where}: no test item has a label '{probe.labels}'. {remedy}")
+    if probe.pool is not None and not tested & some_classes(dataset, probe.labels, dataset.split("train")):
+        raise DataError(
+            f"{where}: no training item has a label '{probe.labels}' that a test item has: it could get nothing "
+            f"right. {remedy}"
+        )
 
 
 def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Callable[..., None]) -> None:
@@ -151,3 +157,9 @@ def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Cal
     )
     plan.run.event("probe done", name=probe.name, stage=planned.stage, value=result["value"])
     report("probed", **result)
+    if result["value"] <= result["majority"]:
+        report(
+            "note",
+            text=f"{probe.name} on {planned.stage} is no better than always saying the most frequent class "
+            f"({result['majority']:.3f}): train the stage for longer, or the probe (its epochs, its lr).",
+        )

@@ -13,6 +13,7 @@ SECTIONS = {
     "profiles": "Where a step's time goes",
     "reading": "Windows out of a store",
     "encoding": "Encoding a data set into a store",
+    "embed": "Files that are embedded",
     "whole_runs": "Whole runs",
     "quality": "Stores of real, trained activations",
 }

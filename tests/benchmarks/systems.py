@@ -65,7 +65,8 @@ def settings(table: str, data: Path, epochs: int) -> dict[str, object]:
     train |= {"defaults.train.optimizer.lr": 1e-3, "defaults.train.batch_size": 32 if table == "images" else 8}
     if table == "images":
         return train | GRID | {
-            "data.target": "image-folder", "data.root": data / "train", "data.test": data / "test"
+            "data.target": "image-folder", "data.root": data / "train", "data.test": data / "test",
+            "probe.object.epochs": 300, "probe.object.optimizer.lr": 1e-2,  # few images: to convergence
         }  # fmt: skip
     return train | {
         "data.root": data, "data.splits.train": data / "train.txt", "data.splits.test": data / "test.txt",

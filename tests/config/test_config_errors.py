@@ -254,7 +254,7 @@ def test_a_missing_file_suggests_its_neighbour(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read as a pipeline file: Is a directory"):
+    with pytest.raises(ConfigError, match="is a folder, no pipeline file: type `stagewise init .*` to have one made"):
         load_pipeline(tmp_path)
     with pytest.raises(ConfigError, match="cannot be read as a pipeline file: embedded null byte"):
         load_pipeline(Path("a\0b"))
@@ -280,3 +280,19 @@ def test_no_text_of_the_largest_size_takes_long(piece: str) -> None:
     with pytest.raises(ConfigError):
         load_text(piece * (300_000 // len(piece)), "x.toml")
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("epochs=2", "defaults.train.epochs"),
+        ("train.epochs=2", "defaults.train.epochs"),
+        ("window=64", "defaults.objective.window"),
+        ("write=true", "defaults.store.write"),
+    ],
+)
+def test_a_key_that_stages_have_is_found_among_the_defaults(tmp_path: Path, typed: str, meant: str) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(MINIMAL)
+    with pytest.raises(ConfigError, match=rf"unknown key \(did you mean \"{meant}\"\?\)"):
+        load_pipeline(path, [typed])

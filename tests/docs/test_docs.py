@@ -23,8 +23,7 @@ LEVELS = [
     ["stagewise", "stagewise.__main__"],
     ["stagewise.cli"],
     ["stagewise.reporting"],
-    ["stagewise.aligning"],
-    ["stagewise.verify_data", "stagewise.starting"],
+    ["stagewise.verify_data", "stagewise.starting", "stagewise.aligning"],
     ["stagewise.runner", "stagewise.comparing"],
     [
         "stagewise.runs.open",

@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import tiny_images
 from click.testing import CliRunner
+from PIL import Image
 
+import stagewise
 from stagewise.cli.main import main
 
 REPO = Path(__file__).parents[2]
@@ -32,9 +35,25 @@ def recordings(folder):
     (folder / "new.wav").write_bytes((folder / "recordings/ann/0.wav").read_bytes())
 
 
+def photographs(folder):
+    """An encoder of images, exported, and a photograph beside it."""
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 30, 40, 3), np.uint8)
+    for number, image in enumerate(pixels):
+        path = folder / "images" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    Image.fromarray(pixels[0]).save(folder / "new.jpg")
+    target = f'target = "image-folder"\nroot = "{folder / "images"}"\npatch = 8\nstride = 4\ncrop = 20'
+    text = tiny_images.TOML.replace('target = "tiny_images:TinyImages"', target)
+    run = stagewise.run(tiny_images.write_pipeline(folder, text), run=folder / "run")
+    assert run["state"] == "complete"
+    assert CliRunner().invoke(main, ["export", str(folder / "run"), "--out", str(folder / "encoder")]).exit_code == 0
+
+
 def carry_out(kind, name, text, environment):
-    """Do with a block what a reader does with it."""
-    if name is not None:
+    """Do with a block what a reader does with it, in the folder or with the file of its name."""
+    home = Path(name) if name and Path(name).is_dir() else None
+    if name is not None and home is None:
         Path(name).write_text(text)
     if kind == "console":
         for line in text.splitlines():
@@ -43,8 +62,8 @@ def carry_out(kind, name, text, environment):
             result = CliRunner().invoke(main, words)
             assert result.exit_code == 0, (line, result.output)
     elif kind == "python":
-        program = [name] if name else ["-c", text]
-        done = subprocess.run([sys.executable, *program], capture_output=True, text=True, env=environment)
+        program = [name] if name and home is None else ["-c", text]
+        done = subprocess.run([sys.executable, *program], capture_output=True, text=True, env=environment, cwd=home)
         assert done.returncode == 0, (text, done.stderr)
     else:
         assert (kind, tomllib.loads(text)["format"]) == ("toml", 1)
@@ -56,6 +75,7 @@ def test_every_block_of_the_guide_runs(pages, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", str(tmp_path), *sys.path])  # as `python -m` and PYTHONPATH have it
     recordings(tmp_path)
+    photographs(tmp_path / "photographs")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPO), str(tmp_path)])}
     for page in pages:
         blocks = BLOCK.findall((GUIDE / page).read_text())
