@@ -7,6 +7,7 @@ without zarr-python.
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,19 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 
-from stagewise.atomic import disk_errors, fsync_file, fsync_folder
+from stagewise.atomic import PARTIAL, disk_errors, fsync_file, fsync_folder, publish
 from stagewise.stores.layout import FILL, FORMAT, STORE, StoreSpec
 from stagewise.stores.quantise import Scaling
 
 
 def create_group(folder: Path, spec: StoreSpec, fingerprint: str, scaling: Scaling | None) -> None:
-    """Create `store.zarr` in `folder`: everything but the shards of `z`.
+    """Create `store.zarr` in `folder`, whole or not at all: everything but the shards of `z`.
 
     Raises:
         DiskError: the disk is full, read-only or failing.
     """
-    store, layout = folder / STORE, spec.layout
+    # A name of its own: after an error zarr-python's threads may go on writing for a moment.
+    store, layout = folder / f"{STORE}.{secrets.token_hex(4)}{PARTIAL}", spec.layout
     packed = spec.compress == "zstd"
     about = {
         "format": FORMAT,
@@ -35,7 +37,7 @@ def create_group(folder: Path, spec: StoreSpec, fingerprint: str, scaling: Scali
         "dtype": spec.dtype,
         "fingerprint": fingerprint,
     }
-    with disk_errors(store):
+    with disk_errors(folder / STORE):
         group = zarr.create_group(str(store), zarr_format=3, attributes={"stagewise": about})
         group.create_array(
             "z",
@@ -58,7 +60,7 @@ def create_group(folder: Path, spec: StoreSpec, fingerprint: str, scaling: Scali
             for name in names:
                 fsync_file(Path(place, name))
             fsync_folder(Path(place))
-        fsync_folder(folder)
+        publish(store, folder / STORE)
 
 
 def _small_array(group: zarr.Group, name: str, values: npt.NDArray[Any], fill_value: float) -> None:
