@@ -154,7 +154,7 @@ def _identity(path: Path) -> tuple[int, ...] | None:
         status = path.lstat()
     except FileNotFoundError:
         return None
-    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
+    return status.st_dev, status.st_ino, status.st_size
 
 
 def fsync_file(path: Path) -> None:

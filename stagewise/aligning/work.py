@@ -60,8 +60,7 @@ def align_all(dataset: Dataset, items: Sequence[Item], jobs: int, stop: Stop) ->
         for item in items:
             if len(running) >= 2 * jobs:
                 yield from _finished(running)
-            with _no_signals():  # a process that is started by this inherits that
-                running[pool.submit(_align, item)] = item
+            running[_submit(pool, item)] = item
         while running:
             yield from _finished(running)
     except BrokenProcessPool:
@@ -72,6 +71,16 @@ def align_all(dataset: Dataset, items: Sequence[Item], jobs: int, stop: Stop) ->
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, item: Item) -> Future[Aligned | str]:
+    try:
+        with _no_signals():  # a process that is started by this inherits that
+            return pool.submit(_align, item)
+    except OSError as error:
+        if error.errno is None:  # "handle is closed": the pool broke while another process was to be started
+            raise BrokenProcessPool from error
+        raise
 
 
 def _finished(running: dict[Future[Aligned | str], Item]) -> Iterator[tuple[Item, Aligned | str]]:

@@ -28,10 +28,11 @@ def aligned(folder, number, stop=None):
     def send():
         told = set()
         while not over.is_set() and len(told) < 2:
-            for child in set(psutil.Process().children()) - before - told:
-                if BEGINS in " ".join(child.cmdline()):
+            new = {p for p in set(psutil.Process().children()) - before - told if BEGINS in " ".join(p.cmdline())}
+            if number != signal.SIGKILL or len(new) == 2:  # Python's pool breaks in two while it still starts processes
+                for child in new:
                     child.send_signal(number)
-                    told.add(child)
+                told |= new
             time.sleep(0.005)
 
     sender = threading.Thread(target=send)
