@@ -6,6 +6,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -25,6 +26,15 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     stagewise.run(tiny.write_pipeline(folder), run=folder / "run")
     return folder
+
+
+@pytest.fixture
+def shared():
+    """The folder of real data."""
+    folder = os.environ.get("STAGEWISE_TEST_DATA")
+    if not folder:
+        pytest.skip("real data is not kept in the repository: STAGEWISE_TEST_DATA names a folder that has it")
+    return Path(folder)
 
 
 @pytest.fixture

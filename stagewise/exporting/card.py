@@ -13,7 +13,7 @@ def model_card(settings: Mapping[str, Any], facts: Mapping[str, Any], programs: 
 
     Args:
         settings: config.json.
-        facts: what `inspect --json` says of the run.
+        facts: what `inspect --json` says of the run, its objectives and seed, and stages of random weights.
         programs: by file, the largest difference from the encoder, or why it is not there.
     """
     names = [stage["name"] for stage in settings["stages"]]
@@ -52,9 +52,8 @@ def model_card(settings: Mapping[str, Any], facts: Mapping[str, Any], programs: 
         shown = "" if loss is None else f"{loss:.3f}"
         epochs = made["train"]["epochs"]
         lines.append(f"| {stage['name']} | {network} | {objective} | {epochs} | {shown} | {bytes_text(measured)} |")
-    random = [name for name in names if not by_name[name]["train"]["epochs"] and by_name[name]["parameters"]]
-    if random:
-        lines += ["", f"**{', '.join(random)}: trained for no epoch, the weights are random.**"]
+    if facts["untrained"]:
+        lines += ["", f"**{', '.join(facts['untrained'])}: trained for no epoch, the weights are random.**"]
     lines += [
         "",
         f"All arguments of the networks are in config.json. The random seed was {facts['seed']}.",

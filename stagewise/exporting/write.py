@@ -59,12 +59,13 @@ def write_export(run: Run, stage: str | None, out: Path, onnx: bool, note: Calla
                 files[file] = atomic.sha256_of(partial / file)
         differences = {file: found for file, found in programs.items() if not isinstance(found, str)}
         settings |= {"max_difference": differences, "files": files}
-        card = model_card(settings, _facts(run), programs)
+        card = model_card(settings, _facts(run, name), programs)
         atomic.write_bytes(partial / "README.md", card.encode())
         atomic.write_sealed(partial / CONFIG, settings)
 
 
-def _facts(run: Run) -> dict[str, Any]:
+def _facts(run: Run, stage: str) -> dict[str, Any]:
     pipeline = run.locked["pipeline"]
     objectives = {table["name"]: table["objective"]["target"] for table in pipeline["stage"]}
-    return {**run.facts, "objectives": objectives, "seed": pipeline["pipeline"]["seed"]}
+    seed, untrained = pipeline["pipeline"]["seed"], run.untrained(stage)
+    return {**run.facts, "objectives": objectives, "seed": seed, "untrained": untrained}

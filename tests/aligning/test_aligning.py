@@ -1,10 +1,8 @@
 """Phone labels of speech whose words are known: written, read back, and the same after any kill."""
 
 import json
-import os
 import shutil
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -279,11 +277,9 @@ def test_progress_counts_seconds_of_speech():
     assert under_way("align", {"seconds": 12, "of": 60}) == ("align", 12, 60, "seconds of speech")
 
 
-def test_real_speech(tmp_path):
+def test_real_speech(tmp_path, shared):
     """The labels there were made with the same tools, and pronunciations by hand for the words that were unknown."""
-    if not (shared := os.environ.get("STAGEWISE_TEST_DATA")):
-        pytest.skip("real speech is not kept in the repository: STAGEWISE_TEST_DATA names a folder that has it")
-    root = Path(shared) / "librispeech-sample"
+    root = shared / "librispeech-sample"
     shutil.copytree(root / "3331", tmp_path / "in" / "3331", ignore=shutil.ignore_patterns("*[3-9].flac"))
     align(tmp_path / "in", tmp_path / "phones.txt", 1, silent)
     ours, theirs = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,12 +26,3 @@ def speech(tmp_path: Path) -> Make:
         return root
 
     return make
-
-
-@pytest.fixture
-def shared() -> Path:
-    """The folder of real data."""
-    folder = os.environ.get("STAGEWISE_TEST_DATA")
-    if not folder:
-        pytest.skip("real speech is not kept in the repository: STAGEWISE_TEST_DATA names a folder that has it")
-    return Path(folder)

@@ -1,6 +1,5 @@
 """A folder becomes a pipeline file that loads and is planned as it stands."""
 
-import os
 import tomllib
 from pathlib import Path
 
@@ -82,12 +81,10 @@ def test_the_layout_of_librispeech_below_its_folders(tmp_path):
     assert len(plan.size) == 4
 
 
-def test_real_librispeech():
-    if not (shared := os.environ.get("STAGEWISE_TEST_DATA")):
-        pytest.skip("STAGEWISE_TEST_DATA names a folder of real speech")
-    content = look(find(Path(shared) / "librispeech-sample"), "audio")
+def test_real_librispeech(shared):
+    content = look(find(shared / "librispeech-sample"), "audio")
     recipe = audio_recipe(content, GPU)
-    assert [value for _, value, _ in recipe.data] == ["librispeech", str(Path(shared) / "librispeech-sample")]
+    assert [value for _, value, _ in recipe.data] == ["librispeech", str(shared / "librispeech-sample")]
     assert recipe.label == "speaker"
     assert recipe.stages[0][1][1]["out_channels"] == 512
 

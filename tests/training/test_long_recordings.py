@@ -1,7 +1,6 @@
 """An hour trains and encodes in the memory of ten seconds, and its rows are those of one whole pass."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -53,11 +52,11 @@ context = { target = "gru", input_size = 16, hidden_size = 8 }
 """
 
 
-def write_speech(path: Path, seconds: int) -> None:
+def write_speech(path: Path, seconds: int, shared: Path) -> None:
     """Real speech over and over, as long as asked."""
     import soundfile
 
-    files = sorted(Path(os.environ["STAGEWISE_TEST_DATA"], "librispeech-sample").rglob("*.flac"))
+    files = sorted((shared / "librispeech-sample").rglob("*.flac"))
     path.parent.mkdir(parents=True)
     with soundfile.SoundFile(path, "w", 16000, 1) as out:
         left = seconds * 16000
@@ -69,12 +68,11 @@ def write_speech(path: Path, seconds: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("STAGEWISE_TEST_DATA" not in os.environ, reason="real speech is not kept in the repository")
-def test_an_hour_takes_no_more_memory_than_ten_seconds(tmp_path):
+def test_an_hour_takes_no_more_memory_than_ten_seconds(tmp_path, shared):
     (tmp_path / "long.toml").write_text(TOML)
     found = {}
     for name, seconds in (("short", 10), ("long", 3600)):
-        write_speech(tmp_path / name / "speech.flac", seconds)
+        write_speech(tmp_path / name / "speech.flac", seconds, shared)
         done = subprocess.run(
             [sys.executable, "-c", CHILD, str(tmp_path), name], capture_output=True, text=True, timeout=280
         )
