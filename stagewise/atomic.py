@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -56,9 +58,11 @@ def read_json(path: Path, remedy: str) -> Any:
         IntegrityError: the file is missing or is not JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_bytes(path))
     except FileNotFoundError:
         raise IntegrityError(f"{path} is missing. {remedy}") from None
+    except OSError as error:
+        raise IntegrityError(f"{path} cannot be read ({error.strerror}). {remedy}") from None
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{path} is damaged ({error}). {remedy}") from None
 
@@ -105,7 +109,7 @@ def read_lines(path: Path) -> list[Any]:
     if not path.exists():
         return []
     lines = []
-    for line in path.read_bytes().split(b"\n")[:-1]:
+    for line in read_bytes(path).split(b"\n")[:-1]:
         with suppress(ValueError):
             lines.append(json.loads(line))
     return lines
@@ -197,9 +201,29 @@ def _delete(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
+def open_file(path: Path) -> io.BufferedReader:
+    """Open a file to read it; a device or a pipe under its name, which might never end, is refused.
+
+    Raises:
+        OSError: it is not there, cannot be read, or is no file.
+    """
+    # A pipe that nobody writes to would not even open.
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a file", str(path))
+    return file
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file whole, as `open_file` opens it."""
+    with open_file(path) as file:
+        return file.read()
+
+
 def sha256_of(path: Path) -> str:
-    """Hash a file in bounded memory."""
-    with path.open("rb") as file:
+    """Hash a file in bounded memory, as `open_file` opens it."""
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -70,7 +70,7 @@ def _adopt(older: Path, stage: StagePlan) -> dict[str, Any] | None:
     assert stage.fingerprint is not None
     assert stage.identity is not None
     for name in COVERED[:2]:
-        atomic.write_bytes(stage.folder / name, (older / name).read_bytes())
+        atomic.write_bytes(stage.folder / name, atomic.read_bytes(older / name))
     name = RECORD if (older / RECORD).exists() else TRAINED
     record = atomic.read_sealed(older / name, "")
     facts = {key: record.get(key) for key in KEPT}

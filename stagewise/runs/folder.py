@@ -128,7 +128,7 @@ def find_run(path: Path | None) -> RunFolder:
     if path is None:
         if not LAST.exists():
             raise ConfigError("no run was made below this folder yet: type `stagewise run FILE`, or name its folder.")
-        path = LAST if LAST.is_dir() else Path(os.fsdecode(LAST.read_bytes().strip()))
+        path = LAST if LAST.is_dir() else Path(os.fsdecode(atomic.read_bytes(LAST).strip()))
     if not (path / LOCK_FILE).exists():
         raise ConfigError(f"{path} is not a run (it has no {LOCK_FILE}): type `stagewise run FILE`, or name another.")
     return RunFolder(path)
@@ -149,7 +149,7 @@ def pipeline_of(run: RunFolder) -> Pipeline:
 
 def _who(holder: Path) -> str:
     try:
-        facts = json.loads(holder.read_bytes())
+        facts = json.loads(atomic.read_bytes(holder))
         return f"pid {facts['pid']} on host {facts['host']} since {facts['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

@@ -52,7 +52,7 @@ def read_trained(folder: Path, fingerprint: str | None = None) -> dict[str, Any]
     try:
         content = checked(Trained, atomic.read_sealed(folder / TRAINED, ""), folder / TRAINED, "")
         whole = all(atomic.sha256_of(folder / name) == digest for name, digest in content["files"].items())
-    except (IntegrityError, FileNotFoundError):
+    except (IntegrityError, OSError):
         return None
     return content if whole and fingerprint in (None, content.get("fingerprint")) else None
 

@@ -1,4 +1,4 @@
-"""Read every byte of a run again: weights, metrics, stores, probes."""
+"""Read every byte of a run again: its data's record, weights, metrics, stores, probes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from stagewise.errors import IntegrityError
+from stagewise.runs.data_record import read_data
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.probe_record import RESULT, probe_problem
 from stagewise.runs.record import read_record
@@ -21,6 +22,10 @@ def verify_run(run: RunFolder, report: Callable[..., None]) -> tuple[list[str], 
         locked = run.locked or {}
     except IntegrityError as error:
         return [str(error)], files
+    try:
+        files += read_data(run) is not None
+    except IntegrityError as error:
+        problems.append(str(error))
     for stage in locked["stages"]:
         folder = run.path / "stages" / str(stage["folder"])
         try:

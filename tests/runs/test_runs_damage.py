@@ -36,6 +36,7 @@ def flip(path, at=-9):
 @pytest.mark.parametrize(
     "pattern",
     [
+        "data.json",
         "stages/1-one-*/encoder.safetensors",
         "stages/2-two-*/metrics.jsonl",
         "stages/2-two-*/store.manifest.json",
@@ -52,6 +53,29 @@ def test_verify_names_every_damaged_file(run, pattern):
     assert len(problems) == 1
     assert path.name in problems[0] or str(path) in problems[0]
     assert "stagewise" in problems[0] or "Delete" in problems[0]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "data.json",
+        "stages/1-one-*/stage.json",
+        "stages/1-one-*/encoder.safetensors",
+        "stages/2-two-*/store.manifest.json",
+        "stages/2-two-*/store.zarr/z/c/0/0",
+        "probes/phones-*/probe.json",
+        "probes/phones-*/probe.safetensors",
+    ],
+)
+@pytest.mark.timeout(60)
+def test_a_pipe_or_a_device_in_place_of_a_file_is_named(run, pattern):
+    path = one(run, pattern)
+    for put in (lambda: os.mkfifo(path), lambda: path.symlink_to("/dev/zero")):
+        path.unlink()
+        put()
+        problems, _ = verify_run(run, quiet)
+        assert len(problems) == 1
+        assert path.name in problems[0]
 
 
 @pytest.mark.parametrize(
