@@ -6,8 +6,6 @@ without zarr-python.
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, TransposeCodec, ZstdCodec
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
 
-from stagewise.atomic import PARTIAL, disk_errors, fsync_file, fsync_folder, publish
+from stagewise.atomic import publishing
 from stagewise.stores.layout import FILL, FORMAT, STORE, StoreSpec
 from stagewise.stores.quantise import Scaling
 
@@ -27,9 +27,9 @@ def create_group(folder: Path, spec: StoreSpec, fingerprint: str, scaling: Scali
     Raises:
         DiskError: the disk is full, read-only or failing.
     """
-    # A name of its own: after an error zarr-python's threads may go on writing for a moment.
-    store, layout = folder / f"{STORE}.{secrets.token_hex(4)}{PARTIAL}", spec.layout
-    packed = spec.compress == "zstd"
+    # In memory first: after an error zarr-python's threads may go on writing for a moment.
+    files: dict[str, Buffer] = {}
+    layout, packed = spec.layout, spec.compress == "zstd"
     about = {
         "format": FORMAT,
         "items": spec.items,
@@ -37,30 +37,28 @@ def create_group(folder: Path, spec: StoreSpec, fingerprint: str, scaling: Scali
         "dtype": spec.dtype,
         "fingerprint": fingerprint,
     }
-    with disk_errors(folder / STORE):
-        group = zarr.create_group(str(store), zarr_format=3, attributes={"stagewise": about})
-        group.create_array(
-            "z",
-            shape=(spec.rows, *spec.row_shape),
-            dtype=spec.dtype,
-            chunks=(layout.chunk_rows, *spec.row_shape),
-            shards=(layout.shard_rows, *spec.row_shape),
-            filters=(TransposeCodec(order=(*range(1, len(spec.row_shape) + 1), 0)),) if packed else (),
-            serializer=BytesCodec(endian="little"),
-            compressors=(*((ZstdCodec(level=1),) if packed else ()), Crc32cCodec()),
-            fill_value=FILL[spec.dtype],
-        )
-        # A fill value that no value equals: zarr-python leaves out a chunk that is all fill value.
-        _small_array(group, "offsets", spec.offsets, -1)
-        if scaling is not None:
-            _small_array(group, "scale", scaling.scale_C, np.nan)
-            _small_array(group, "offset", scaling.offset_C, np.nan)
-        (store / "z" / "c").mkdir(exist_ok=True)
-        for place, _, names in os.walk(store):
-            for name in names:
-                fsync_file(Path(place, name))
-            fsync_folder(Path(place))
-        publish(store, folder / STORE)
+    group = zarr.create_group(MemoryStore(files), zarr_format=3, attributes={"stagewise": about})
+    group.create_array(
+        "z",
+        shape=(spec.rows, *spec.row_shape),
+        dtype=spec.dtype,
+        chunks=(layout.chunk_rows, *spec.row_shape),
+        shards=(layout.shard_rows, *spec.row_shape),
+        filters=(TransposeCodec(order=(*range(1, len(spec.row_shape) + 1), 0)),) if packed else (),
+        serializer=BytesCodec(endian="little"),
+        compressors=(*((ZstdCodec(level=1),) if packed else ()), Crc32cCodec()),
+        fill_value=FILL[spec.dtype],
+    )
+    # A fill value that no value equals: zarr-python leaves out a chunk that is all fill value.
+    _small_array(group, "offsets", spec.offsets, -1)
+    if scaling is not None:
+        _small_array(group, "scale", scaling.scale_C, np.nan)
+        _small_array(group, "offset", scaling.offset_C, np.nan)
+    with publishing(folder / STORE) as store:
+        (store / "z" / "c").mkdir(parents=True)
+        for name, content in files.items():
+            (store / name).parent.mkdir(parents=True, exist_ok=True)
+            (store / name).write_bytes(content.to_bytes())
 
 
 def _small_array(group: zarr.Group, name: str, values: npt.NDArray[Any], fill_value: float) -> None:
