@@ -4,7 +4,8 @@ import stagewise
 run = stagewise.open("runs/quickstart")     # read only
 encoder = run.encoder("context")            # a frozen torch.nn.Module
 stagewise.run("pipelines/quickstart.toml")  # what the command does
-stagewise.load("encoder")                   # the frozen torch.nn.Module that `stagewise export` wrote
+encoder = stagewise.load("encoder")         # the frozen torch.nn.Module that `stagewise export` wrote
+rows = encoder.embed("talk.flac")           # float32 (rows, channels): what `stagewise embed` writes
 """
 
 from __future__ import annotations

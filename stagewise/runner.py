@@ -21,6 +21,7 @@ from stagewise.runs.data_record import write_data
 from stagewise.runs.facts import run_facts
 from stagewise.runs.folder import LOCK_FILE, RunFolder
 from stagewise.runs.record import RECORD, TRAINED, commit, mark_dropped, read_record, read_trained
+from stagewise.show import counted, seconds_text
 from stagewise.stage import carry_out
 from stagewise.stopping import Stop, stoppable
 from stagewise.stores import remove_store, verify_store
@@ -93,13 +94,25 @@ def make(
             # Nothing is deleted for a pipeline that could not be run.
             planned_probes(plan_pipeline(pipeline, RunFolder(run.path / "nowhere"), report, need_data=True))
         if fresh:
+            lost = [record for folder in (run.path / "stages").glob("*") if (record := _finished(folder))]
             for name in ("stages", "probes", LOCK_FILE, "events.jsonl"):
                 atomic.remove(run.path / name)
+            if lost:
+                names = ", ".join(record["name"] for record in sorted(lost, key=lambda record: record["index"]))
+                seconds = seconds_text(sum(record["train"]["seconds"] for record in lost))
+                report("note", text=f"deleted {counted(len(lost), 'finished stage')} ({names}): {seconds} of training")
         if only is not None and anew:
             _start_anew(pipeline, run, only, report)
         plan = plan_pipeline(pipeline, run, report, need_data=True)
         stop.check("nothing was begun yet.")
         _carry_out(plan, stop, report, until, only, probe)
+
+
+def _finished(folder: Path) -> dict[str, Any] | None:
+    try:
+        return read_record(folder, with_store=False)
+    except IntegrityError:
+        return None  # it would have been made again
 
 
 def plan_pipeline(pipeline: Pipeline, run: RunFolder, report: Report = quiet, need_data: bool = False) -> Plan:
@@ -114,7 +127,7 @@ def plan_pipeline(pipeline: Pipeline, run: RunFolder, report: Report = quiet, ne
         if not need_data and not kind.is_there(**pipeline.data.arguments):
             size = kind.expected(**pipeline.data.arguments)
     if size is None:
-        size = build_dataset(pipeline)
+        size = build_dataset(pipeline, report=report)
         for item in size.bad:
             report("note", text=f"left out {item.path}: {item.reason}")
     return make_plan(pipeline, run, build_stages(pipeline, Input.of(size), device), device, size)

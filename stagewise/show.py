@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def printable(text: object, keep: str = "") -> str:
@@ -16,13 +17,16 @@ def printable(text: object, keep: str = "") -> str:
 
 
 def bytes_text(count: float) -> str:
-    """Write bytes of memory with a binary unit and three significant digits: 1.10 TiB."""
-    return _scaled(count, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
+    """Write bytes with a binary unit and three significant digits: 1.10 TiB."""
+    power = 0
+    while count >= 999.5 and power < len(UNITS) - 1:
+        count, power = count / 1024, power + 1
+    return f"{_three(count) if power else f'{count:.0f}'} {UNITS[power]}"
 
 
-def disk_text(count: float) -> str:
-    """Write bytes on a disk with a decimal unit, as disks are sold, and three significant digits: 1.19 TB."""
-    return _scaled(count, 1000, ("B", "kB", "MB", "GB", "TB"))
+def counted(count: int, one: str, several: str = "") -> str:
+    """Write how many there are: 1 file, 2,000 files; 1 class, 2 classes."""
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
 
 
 def seconds_text(seconds: float) -> str:
@@ -46,10 +50,3 @@ def clock_text(seconds: float) -> str:
 
 def _three(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
-
-
-def _scaled(count: float, base: int, units: tuple[str, ...]) -> str:
-    power = 0
-    while count >= 999.5 and power < len(units) - 1:
-        count, power = count / base, power + 1
-    return f"{_three(count) if power else f'{count:.0f}'} {units[power]}"

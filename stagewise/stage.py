@@ -17,7 +17,7 @@ from stagewise.planning.actions import adoptable
 from stagewise.planning.plan import Plan
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.runs.record import COVERED, RECORD, TRAINED, mark_trained, read_trained
-from stagewise.show import disk_text
+from stagewise.show import bytes_text
 from stagewise.stopping import Stop
 from stagewise.stores import finished
 from stagewise.stores.files import list_files
@@ -86,7 +86,7 @@ def _encode(stage: StagePlan, chain: Chain, stop: Stop, report: Callable[..., No
         if missing := _missing_bytes(stage):
             report(
                 "note",
-                text=f"stage {stage.name}: its store needs up to {disk_text(missing)} more than the disk has left.",
+                text=f"stage {stage.name}: its store needs up to {bytes_text(missing)} more than the disk has left.",
             )
         try:
             encoded = encode(
@@ -102,7 +102,7 @@ def _encode(stage: StagePlan, chain: Chain, stop: Stop, report: Callable[..., No
             raise NumberError(f"stage {stage.name}: {error}") from None
         except DiskFull as error:
             missing = _missing_bytes(stage)
-            more = f" The rest of this store needs up to {disk_text(missing)} more." if missing else ""
+            more = f" The rest of this store needs up to {bytes_text(missing)} more." if missing else ""
             raise DiskFull(f"{error}{more}") from error
     else:  # a kill came between the manifest and the record
         encoded = Encoded(manifest, 0.0, 0.0)

@@ -10,17 +10,17 @@ import numpy.typing as npt
 
 from stagewise.datasets.base import Dataset
 from stagewise.datasets.images import Images
-from stagewise.errors import DataError
 from stagewise.inputs import input_of
 from stagewise.modules.geometry import Geometry
 from stagewise.objectives.base import Supervised
 from stagewise.planning.build import make_trainee
-from stagewise.planning.check import too_short
+from stagewise.planning.check import too_short, too_small
 from stagewise.planning.plan import Plan
 from stagewise.planning.stage_plan import StagePlan
+from stagewise.planning.trained_on import held_out, trainable
 from stagewise.planning.weights import weights_below
 from stagewise.runs.record import mark_trained
-from stagewise.seeds import derive_seed
+from stagewise.show import counted
 from stagewise.stopping import Stop
 from stagewise.training.job import VALIDATION_WINDOWS, Job, Member, Progress
 from stagewise.training.train import Training
@@ -56,10 +56,11 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
         stage.built.objective.to(plan.device)
         geometry += stage.built.module.geometry
         members.append(_member(plan, stage, geometry, top.forecast.pieces))
-    items = _items(plan.size, members)
+    items = trainable(plan.size, [stage.built for stage in stages])
     unlabelled = len(plan.size.pool()) - len(items)
     if unlabelled > 0:
-        report("note", text=f"stage {top.name}: {unlabelled} items without the label that is needed are left out.")
+        without = counted(unlabelled, "item is", "items are")
+        report("note", text=f"stage {top.name}: {without} left out, without the label that is needed.")
     train, validation = held_out(items, plan.pipeline.data.validation, seed)
     train = (train[:, None] + np.arange(plan.size.views)).ravel()  # a mirror image is no new image to be tested on
     windows = _windows(plan.size, source, top, geometry, train, config.windows_per_item)
@@ -94,13 +95,6 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
         mark_trained(stage.folder, stage.fingerprint, stage.identity, facts)
 
 
-def held_out(items: Ints, fraction: float, seed: int) -> tuple[Ints, Ints]:
-    """Split the training items: those that are trained on, and those that tell when to stop."""
-    count = min(len(items) - 1, max(1, round(fraction * len(items)))) if fraction > 0 and len(items) else 0
-    order = np.random.Generator(np.random.Philox(derive_seed(seed, "validation"))).permutation(items)
-    return np.sort(order[count:]), np.sort(order[:count])
-
-
 def _member(plan: Plan, stage: StagePlan, geometry: Geometry, pieces: int) -> Member:
     assert isinstance(plan.size, Dataset)
     assert stage.folder is not None
@@ -110,17 +104,6 @@ def _member(plan: Plan, stage: StagePlan, geometry: Geometry, pieces: int) -> Me
     trainee = make_trainee(plan.pipeline, stage.built, pieces)
     every = stage.built.config.train.every
     return Member(stage.name, stage.folder, trainee, geometry, stage.built.rows, every, classes)
-
-
-def _items(dataset: Dataset, members: list[Member]) -> Ints:
-    """Return what may be trained on: labelled items if any objective needs labels, else all that there are."""
-    if not any(member.classes for member in members):
-        return dataset.pool()
-    items = dataset.split("train")
-    for member in members:
-        if member.classes:
-            items = member.classes.known(items)
-    return items
 
 
 def _windows(
@@ -145,18 +128,13 @@ def _too_short(dataset: Dataset, windows: Windows | Crops, top: StagePlan, geome
     if config.train.epochs and not windows.steps(config.train.batch_size):
         if isinstance(windows, Crops):
             assert isinstance(dataset, Images)
-            (R, S), most = windows.grid, int(windows.grids[windows.items].min(1).max(initial=1))
-            raise DataError(
-                f"stage {top.name}: no training image holds a crop of {R} × {S} patches. Lower it, for example with "
-                f"`--set data.crop={dataset.patch + (most - 1) * dataset.stride}`, or set data.size to enlarge the "
-                "images."
-            )
+            raise too_small(top, dataset, windows.items)
         raise too_short(top, geometry, max(windows.lengths[windows.items], default=0))
     if short:
         report(
             "note",
-            text=f"stage {top.name}: {short} of {items} training items are too short for a window "
-            f"of {windows.rows} rows; they are encoded but not trained on.",
+            text=f"stage {top.name}: too short for a window of {windows.rows} rows, and encoded but not trained on: "
+            f"{short} of {counted(items, 'training item')}.",
         )
     return short
 

@@ -5,7 +5,9 @@ import os
 # Before torch is imported; its threads would spend their time waiting for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import gc
 import signal
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,13 @@ from hypothesis import settings
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, too: tests send it, and processes inherit it
 settings.register_profile("any machine", deadline=None)  # how long an example takes is no matter of right or wrong
 settings.load_profile("any machine")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_garbage():
+    """What was imported lives to the end; to look at it again in every run takes longer than what some runs train."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -54,14 +63,34 @@ def jobs(monkeypatch):
     return seen
 
 
-@pytest.fixture(scope="module")
-def no_forecast():
-    """What a step will take is no matter to some tests, and to find it out takes longer than all the rest."""
+@contextmanager
+def _without_peaks():
+    """What a step takes of memory is no matter to most tests: to forecast and to measure it takes longer than to train.
+
+    A forecast follows every operator of a step, a measurement parses what torch's profiler saw.
+    """
+    from stagewise.memory.measure import Peak
     from stagewise.memory.tracker import Bytes
     from stagewise.planning import plan
     from stagewise.planning.memory import Forecast
+    from stagewise.training import train
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "within_limit", lambda *_: Forecast(Bytes(0, {}), 1))
-        patch.setattr(plan, "forecast", lambda *_: Bytes(0, {}))
+        patch.setattr(plan, "within_limit", lambda *_: Forecast(Bytes(1, {}), 1))
+        patch.setattr(plan, "forecast", lambda *_: Bytes(1, {}))
+        patch.setattr(train, "measured", lambda *_: nullcontext(Peak(1)))
+        yield
+
+
+@pytest.fixture(scope="module")
+def no_peaks():
+    """No peak of memory is forecast or measured in the runs of a whole file."""
+    with _without_peaks():
+        yield
+
+
+@pytest.fixture
+def no_peaks_here():
+    """Nor in those of one test."""
+    with _without_peaks():
         yield

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stagewise import atomic
-from stagewise.errors import ConfigError, DiskError, IntegrityError
+from stagewise.errors import ConfigError, DiskError
 
 
 @pytest.mark.parametrize("blocks", [b"one two", [b"one", memoryview(b" two")], iter([b"one ", b"", b"two"])])
@@ -127,36 +127,6 @@ def test_other_troubles_are_not_hidden(tmp_path):
         atomic.write_bytes(tmp_path / "nowhere" / "x", b"")
     with pytest.raises(DiskError, match="of another"), atomic.disk_errors(tmp_path):
         raise DiskError("of another")
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"nul\x00", b"[" * 100_000])
-def test_damaged_json(tmp_path, content):
-    (tmp_path / "x.json").write_bytes(content)
-    with pytest.raises(IntegrityError) as raised:
-        atomic.read_json(tmp_path / "x.json", "Type `stagewise run` again.")
-    assert str(raised.value).startswith(f"{tmp_path / 'x.json'} is damaged (")
-    assert str(raised.value).endswith("). Type `stagewise run` again.")
-
-
-def put_device(path):
-    path.symlink_to("/dev/zero")
-
-
-@pytest.mark.timeout(20)
-@pytest.mark.parametrize("put", [put_device, os.mkfifo, os.mkdir])
-def test_what_is_no_file_is_not_read(tmp_path, put):
-    put(path := tmp_path / "x.json")
-    for read in (atomic.open_file, atomic.read_bytes, atomic.sha256_of, atomic.read_lines):
-        with pytest.raises(OSError, match=r"x\.json"):
-            read(path)
-    with pytest.raises(IntegrityError, match=r"x\.json cannot be read \((not a file|Is a directory)\)\. Delete it\."):
-        atomic.read_json(path, "Delete it.")
-
-
-def test_missing_json(tmp_path):
-    with pytest.raises(IntegrityError) as raised:
-        atomic.read_json(tmp_path / "x.json", "Delete it.")
-    assert str(raised.value) == f"{tmp_path / 'x.json'} is missing. Delete it."
 
 
 def test_lines_are_appended(tmp_path):

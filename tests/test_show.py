@@ -2,15 +2,27 @@
 
 import pytest
 
-from stagewise.show import bytes_text, clock_text, disk_text, printable, seconds_text
+from stagewise.show import bytes_text, clock_text, counted, printable, seconds_text
 
 
 @pytest.mark.parametrize(
-    ("count", "memory", "disk"),
-    [(0, "0 B", "0 B"), (999, "999 B", "999 B"), (1024, "1.00 KiB", "1.02 kB"), (1.19e12, "1.08 TiB", "1.19 TB")],
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1024, "1.00 KiB"),
+        (999 << 10, "999 KiB"),
+        (1000 << 10, "0.98 MiB"),
+        (1.19e12, "1.08 TiB"),
+    ],
 )
-def test_bytes(count, memory, disk):
-    assert (bytes_text(count), disk_text(count)) == (memory, disk)
+def test_bytes(count, text):
+    assert bytes_text(count) == text
+
+
+def test_one_of_a_thing_is_not_several():
+    assert [counted(count, "file") for count in (0, 1, 2000)] == ["0 files", "1 file", "2,000 files"]
+    assert [counted(count, "file is", "files are") for count in (1, 2)] == ["1 file is", "2 files are"]
 
 
 def test_times():

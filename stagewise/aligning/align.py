@@ -23,7 +23,7 @@ from stagewise.datasets.kinds import find
 from stagewise.datasets.labels import HOP, SPAN, frame_count
 from stagewise.datasets.librispeech import SAMPLE_RATE, UTTERANCE
 from stagewise.errors import ConfigError, DataError, StagewiseError
-from stagewise.show import seconds_text
+from stagewise.show import counted, seconds_text
 from stagewise.stopping import stoppable
 
 FORMAT = 1  # of the work that is kept; to be raised when other labels come out
@@ -83,7 +83,7 @@ def align(root: Path, file: Path, jobs: int, report: Callable[..., None]) -> lis
             stop.check(f"{kept} keeps what is done.")
         lines.sort(key=lambda line: str(line["key"]))
         if not any("phones" in line for line in lines):
-            raise DataError(f"none of the {len(lines):,} items can be aligned. {_first_failure(lines)}")
+            raise DataError(f"none of {counted(len(lines), 'item')} can be aligned. {_first_failure(lines)}")
         atomic.write_bytes(kept, (_encoded(line) for line in [header, *lines]))
         atomic.write_bytes(file, (_labels(line) for line in lines if "phones" in line))
     return lines

@@ -10,7 +10,7 @@ import numpy as np
 
 from stagewise.aligning.align import NO_TRANSCRIPT, Line, items_file, runs
 from stagewise.aligning.aligner import NUMBER, PHONES, SILENCE
-from stagewise.show import seconds_text
+from stagewise.show import counted, seconds_text
 
 FAR = 5.0  # median deviations below the median from which a score is doubtful: no right transcript, every wrong one
 SHOWN = 5
@@ -54,7 +54,7 @@ def words(found: dict[str, Any]) -> list[str]:
     """Say in a few lines what `facts` found."""
     score, unknown, phone = found["score"], found["unknown_words"], found["median_phone_seconds"]
     lines = [
-        f"{found['aligned']:,} of {found['items']:,} items aligned, {seconds_text(found['seconds'])}",
+        f"{found['aligned']:,} of {counted(found['items'], 'item')} aligned, {seconds_text(found['seconds'])}",
         f"  score   {score['median']:.2f} (90 % from {score['5%']:.2f} to {score['95%']:.2f}): nats a frame, 0 at best",
         f"  silence {found['silence']:.1%}",
     ]
@@ -68,13 +68,13 @@ def words(found: dict[str, Any]) -> list[str]:
         lines.append(f"  doubtful {_some(named)}: far below the others, perhaps not what is said")
     if found["without_transcript"]:
         lines.append(
-            f"  {found['without_transcript']:,} items have no transcript: NAME.txt beside them, or a line `NAME text` "
-            "of a .trans.txt there"
+            f"  {counted(found['without_transcript'], 'item')} without a transcript: NAME.txt beside it, or a line "
+            "`NAME text` of a .trans.txt there"
         )
     others = [each for each in found["failed"] if each["reason"] != NO_TRANSCRIPT]
     lines += [f"  failed  {each['key']}: {each['reason']}" for each in others[:SHOWN]]
     if len(others) > SHOWN:
-        lines.append(f"  failed  {len(others) - SHOWN:,} others")
+        lines.append(f"  failed  {counted(len(others) - SHOWN, 'other')}")
     return lines
 
 

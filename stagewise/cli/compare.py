@@ -10,6 +10,7 @@ import click
 from stagewise.cli import completion
 from stagewise.cli.echo import echo
 from stagewise.cli.options import JSON
+from stagewise.show import counted
 
 
 @click.command()
@@ -57,4 +58,4 @@ def compare(runs: tuple[Path, ...], as_json: bool, as_markdown: bool) -> None:
     else:
         print_sheets(printable_facts(facts))
     if damaged := facts["damaged"]:
-        raise IntegrityError("\n".join([*damaged, f"{len(damaged)} of {len(places)} runs are left out."]))
+        raise IntegrityError("\n".join([*damaged, f"left out: {len(damaged)} of {counted(len(places), 'run')}."]))

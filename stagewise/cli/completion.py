@@ -28,14 +28,17 @@ def completion(shell: str) -> None:
     \b
     stagewise completion bash >> ~/.bashrc
     stagewise completion zsh >> ~/.zshrc
-    stagewise completion fish > ~/.config/fish/completions/stagewise.fish
+    stagewise completion fish >> ~/.config/fish/config.fish
     """
-    from click.shell_completion import get_completion_class
+    from click.shell_completion import BashComplete
 
-    made = get_completion_class(shell)
-    assert made is not None
-    script = made(click.get_current_context().find_root().command, {}, "stagewise", "_STAGEWISE_COMPLETE").source()
-    if shell == "bash":  # which ends every completion with a space, also a key that goes on
+    from stagewise.cli.shells import FISH, ZSH
+
+    command = click.get_current_context().find_root().command
+    script = {"zsh": ZSH, "fish": FISH}.get(shell)
+    if script is None:
+        script = BashComplete(command, {}, "stagewise", "_STAGEWISE_COMPLETE").source()
+        # It ends every completion with a space, also a key that goes on.
         script = script.replace(
             "    return 0\n", '    [[ "${COMPREPLY[0]-}" == *[.=] ]] && compopt -o nospace\n    return 0\n'
         )

@@ -11,6 +11,7 @@ import click
 
 from stagewise.cli import options
 from stagewise.cli.echo import echo
+from stagewise.show import counted
 
 
 @click.group()
@@ -82,8 +83,8 @@ def check(folder: Path, kind: Literal["audio", "images"] | None, as_json: bool) 
     bad, files = (sum(count) for count in zip(*((len(c["bad"]), c["files"]) for c in looked), strict=True))
     if bad:
         raise DataError(
-            f"{bad:,} of {files:,} files cannot be used: repair them or take them away; up to 1 % of them are left "
-            'out with data.bad_items = "skip".'
+            f"{bad:,} of {counted(files, 'file')} cannot be used: repair them or take them away; up to 1 % of them are "
+            'left out with data.bad_items = "skip".'
         )
 
 
@@ -116,7 +117,7 @@ def fetch(name: str, subset: str | None, root: Path | None) -> None:
     place = root or Path(ROOTS[name])
     found = fetch_into(name, place, subset)
     where = f'data.target = "{name}", data.root = "{place}"' + (f', data.subset = "{subset}"' if subset else "")
-    echo(f"{len(found):,} items are there: {where}.")
+    echo(f"{counted(len(found), 'item is', 'items are')} there: {where}.")
 
 
 @data.command()

@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -24,6 +25,11 @@ from stagewise.cli.start import init
 from stagewise.cli.use import embed, export
 from stagewise.errors import StagewiseError
 
+MEANT = {
+    "train": "run", "fit": "run", "resume": "run", "predict": "embed", "encode": "embed", "features": "embed",
+    "validate": "plan", "check": "plan", "show": "inspect", "status": "inspect", "ls": "inspect", "eval": "probe",
+    "new": "init", "convert": "export",
+}  # fmt: skip
 TOO_MANY_FILES = "too many open files: type `ulimit -n 4096`, then the same command again."
 
 
@@ -65,6 +71,16 @@ class Commands(click.Group):
             code = _say(TOO_MANY_FILES if "Too many open files" in str(error) else _unforeseen(error), 1)
         _finish_streams()
         sys.exit(code if isinstance(code, int) else 0)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is named first; for a word of other programs and for a slip, say which one it is."""
+        word = args[0]
+        meant = MEANT.get(word) or next(iter(get_close_matches(word, self.commands, 1)), "")
+        if meant and word not in self.commands and not word.startswith("-"):
+            ctx.fail(f"No such command {word!r}: type `stagewise {meant}`.")
+        return super().resolve_command(ctx, args)
 
 
 def _prepare_streams() -> None:

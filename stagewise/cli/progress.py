@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from stagewise.show import bytes_text, disk_text, printable, seconds_text
+from stagewise.show import bytes_text, counted, printable, seconds_text
 
 QUIET_SECONDS = 60.0  # between lines where there is no terminal
 SURE_SECONDS = 1.0  # before a speed is told
@@ -95,7 +95,7 @@ class _Pace:
 
 
 def _amount(count: float, unit: str) -> str:
-    return disk_text(count) if unit == "bytes" else f"{count:,.0f} {unit}"
+    return bytes_text(count) if unit == "bytes" else f"{count:,.0f} {unit}"
 
 
 class _Lines:
@@ -187,10 +187,10 @@ def finished_line(kind: str, facts: dict[str, Any]) -> str | None:
         return f"{words} ({seconds_text(facts['seconds'])})"
     if kind == "done":
         train, store = facts["record"]["train"], facts["record"]["store"]
-        kept = f"{disk_text(store['bytes'])} of {store['dtype']}" if store["state"] == "written" else "recomputed"
+        kept = f"{bytes_text(store['bytes'])} of {store['dtype']}" if store["state"] == "written" else "recomputed"
         why = "converged" if train["converged"] else "last epoch"
         loss = "" if train["validation_loss"] is None else f", validation loss {train['validation_loss']:.3f}"
-        return f"{facts['stage']} › done after {train['epochs']} epochs ({why}){loss}; store: {kept}"
+        return f"{facts['stage']} › done after {counted(train['epochs'], 'epoch')} ({why}){loss}; store: {kept}"
     if kind == "probed":
         low, high = facts["interval"]
         return f"{facts['name']} on {facts['stage']}: {facts['value']:.3f} ({low:.3f} – {high:.3f})"

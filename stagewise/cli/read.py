@@ -9,6 +9,7 @@ import click
 
 from stagewise.cli.echo import echo
 from stagewise.cli.options import JSON, RUN_ARGUMENT
+from stagewise.show import bytes_text, counted
 
 
 @click.command()
@@ -54,10 +55,13 @@ def verify(run: Path | None, data: bool) -> None:
 
             other = verify_data(pipeline_of(folder), folder, report)
     if problems:
-        raise IntegrityError("\n".join([*problems, f"{len(problems)} of {files} files are not what was written."]))
+        raise IntegrityError(
+            "\n".join([*problems, f"not what was written: {len(problems)} of {counted(files, 'file')}."])
+        )
     if other:
-        raise IntegrityError("\n".join([*other, f"{len(other)} items are not those that the run was made of."]))
-    click.echo(f"{files} files are what was written{', and the data is what the run was made of' if data else ''}.")
+        raise IntegrityError("\n".join([*other, f"not what the run was made of: {counted(len(other), 'item')}."]))
+    also = ", and the data is what the run was made of" if data else ""
+    click.echo(f"{counted(files, 'file is', 'files are')} what was written{also}.")
 
 
 @click.command()
@@ -73,17 +77,16 @@ def clean(run: Path | None, yes: bool) -> None:
     """
     from stagewise.runs.clean import delete, last_of_their_stage, unused
     from stagewise.runs.folder import find_run
-    from stagewise.show import disk_text
 
     folder = find_run(run)
     found = unused(folder)
     for path, size in found.items():
-        echo(f"{disk_text(size):>10}  {path}")
+        echo(f"{bytes_text(size):>10}  {path}")
     for name, path in last_of_their_stage(folder, list(found)).items():
         echo(f"{path.name} is the only finished {name}: with the settings of today it is not finished yet.", err=True)
     if not found:
         click.echo("nothing to delete.")
-    elif yes or click.confirm(f"delete {len(found)} folders, {disk_text(sum(found.values()))}?", err=True):
+    elif yes or click.confirm(f"delete {counted(len(found), 'folder')}, {bytes_text(sum(found.values()))}?", err=True):
         delete(folder, list(found))
 
 

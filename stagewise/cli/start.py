@@ -11,6 +11,7 @@ import click
 
 from stagewise.cli import options
 from stagewise.cli.echo import echo
+from stagewise.show import counted
 
 
 @click.command()
@@ -57,8 +58,8 @@ def init(folder: Path, kind: Literal["audio", "images"] | None, out: Path | None
     for other in found.kinds:
         if other != taken:
             echo(
-                f"{folder} holds {found.count('audio'):,} audio files and {found.count('images'):,} images: "
-                f"took {taken}; type --kind {other} to take the others.",
+                f"{folder} holds {counted(found.count('audio'), 'audio file')} and "
+                f"{counted(found.count('images'), 'image')}: took {taken}; type --kind {other} to take the others.",
                 err=True,
             )
     with terminal_report() as report, remembering():

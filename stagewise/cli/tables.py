@@ -8,7 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from stagewise.show import bytes_text, clock_text, disk_text, printable
+from stagewise.runs.folder import in_use
+from stagewise.show import bytes_text, clock_text, counted, printable
 
 
 def print_run(facts: dict[str, Any]) -> None:
@@ -31,7 +32,8 @@ def print_run(facts: dict[str, Any]) -> None:
             f"{peak / whole:.2f}" if whole else "",
             _store(stage["store"]),
         )
-    _print_table(console, f"{facts['run']}: {facts['state']}", table)
+    busy = f", {in_use(facts['in_use'])}" if facts["in_use"] else ""
+    _print_table(console, f"{facts['run']}: {facts['state']}{busy}", table)
     console.print(
         "loss: validation, before → after training. epochs: + is not converged yet. memory: peak of a training "
         f"step. e2e: the same network trained end to end would take {bytes_text(whole)} (predicted).",
@@ -42,8 +44,8 @@ def print_run(facts: dict[str, Any]) -> None:
             console.print(f"warning: {stage['name']}: {warning}", style="yellow")
     if skipped := (facts["data"] or {}).get("skipped"):
         console.print(
-            f"warning: {len(skipped):,} files were left out, such as {skipped[0]['key']} ({skipped[0]['reason']}); "
-            "data.json lists them all.",
+            f"warning: {counted(len(skipped), 'file was', 'files were')} left out, such as {skipped[0]['key']} "
+            f"({skipped[0]['reason']}); data.json lists all.",
             style="yellow",
         )
     if facts["probes"]:
@@ -83,8 +85,8 @@ def print_plan(facts: dict[str, Any]) -> None:
             bytes_text(memory["predicted_peak_bytes"]) + pieces,
             f"{memory['predicted_peak_bytes'] / whole:.2f}" if whole else "",
             store["dtype"] if store["state"] == "written" else store["state"],
-            disk_text(store["predicted_bytes"]),
-            disk_text(store["float16_bytes"]),
+            bytes_text(store["predicted_bytes"]),
+            bytes_text(store["float16_bytes"]),
         )
     _print_table(console, f"plan for {facts['run']}", table)
     for stage in facts["stages"]:
@@ -95,13 +97,13 @@ def print_plan(facts: dict[str, Any]) -> None:
         )
     wanted = sum(s["store"]["predicted_bytes"] for s in facts["stages"] if s["store"]["state"] == "written")
     console.print(
-        f"data: {data['items']:,} items, {data['samples']:,} samples ({data['source']}). "
-        f"stores: {disk_text(wanted)} of {disk_text(facts['disk_free_bytes'])} free. "
+        f"data: {counted(data['items'], 'item')}, {data['samples']:,} samples ({data['source']}). "
+        f"stores: {bytes_text(wanted)} of {bytes_text(facts['disk_free_bytes'])} free. "
         f"end to end, a training step would take {bytes_text(whole)}.",
     )
     if wanted > facts["disk_free_bytes"]:
         console.print(
-            f"warning: the stores need {disk_text(wanted - facts['disk_free_bytes'])} more than is free. Make room, "
+            f"warning: the stores need {bytes_text(wanted - facts['disk_free_bytes'])} more than is free. Make room, "
             'set defaults.store.dtype = "int8", or store.write = "auto" for the stages to be computed again instead.',
             style="yellow",
         )
@@ -144,4 +146,4 @@ def _losses(train: dict[str, Any]) -> str:
 def _store(store: dict[str, Any]) -> str:
     if store["state"] != "written":
         return str(store["state"])
-    return disk_text(store["bytes"]) if store["bytes"] else "to be written"
+    return bytes_text(store["bytes"]) if store["bytes"] else "to be written"

@@ -10,6 +10,7 @@ import click
 
 from stagewise.cli import completion
 from stagewise.cli.options import RUN_ARGUMENT
+from stagewise.show import counted
 
 if TYPE_CHECKING:
     from stagewise.embedding.embed import Pool
@@ -45,11 +46,12 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
     """Write the representation of any audio or image files.
 
     INPUT is a file of any length, or a folder of files. They pass the frozen stages of RUN; of the last run made here
-    when left out.
+    when left out. .npz and .zarr get arrays: z (rows, channels), offsets and keys; the rows of file i are
+    z[offsets[i]:offsets[i + 1]]. .parquet gets a line for every row; it needs the extra `parquet`.
 
     \b
     stagewise embed talk.flac --out talk.npz
-    stagewise embed runs/full birds/ --stage conv5 --pool mean --out birds.parquet
+    stagewise embed runs/quickstart talks --stage conv3 --pool mean --out z.npz
     """
     import torch
 
@@ -66,23 +68,30 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
         _say_which(run, stage, report)
         made = run.embedding(paths, stage, pool, report)
         write(made, out, report)
-    click.echo(f"{out}: {int(made.rows.sum()):,} rows of {made.channels} channels, {len(made.keys):,} items")
+    rows = f"{counted(int(made.rows.sum()), 'row')} of {counted(made.channels, 'channel')}"
+    click.echo(f"{out}: {rows}, {counted(len(made.keys), 'item')}")
 
 
 @click.command()
 @RUN_ARGUMENT
 @STAGE
-@click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="The folder to write.")
-@click.option("--onnx", is_flag=True, help="Also write model.onnx, for programs without torch.")
+@click.option(
+    "--out",
+    metavar="DIR",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The folder to write, which must not be there.",
+)
+@click.option("--onnx", is_flag=True, help="Also write model.onnx, for programs without torch; needs the extra `onnx`.")
 def export(run: Path | None, stage: str | None, out: Path, onnx: bool) -> None:
     """Write a run's frozen stages to a folder that needs no run.
 
-    It holds weights, settings and a model card. `stagewise.load("DIR")` gives the same torch module as
-    `run.encoder(STAGE)`.
+    It holds weights, settings, a program for torch.export and a model card. `stagewise.load("DIR")` gives the same
+    torch module as `run.encoder(STAGE)`; its `embed("talk.flac")` gives what `stagewise embed` writes.
 
     \b
     stagewise export --out encoder
-    stagewise export runs/full --stage conv5 --out encoder --onnx
+    stagewise export runs/quickstart --stage conv3 --out conv3 --onnx
     """
     from stagewise.cli.progress import terminal_report
     from stagewise.exporting.write import write_export

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -40,14 +41,14 @@ def compare_runs(folders: Sequence[RunFolder]) -> dict[str, Any]:
     probes = {probe: found for probe, found in probes.items() if found}
     for probe, found in probes.items():
         warnings.extend(_unlike(probe, found))
-    named = dict(zip(_names(rows), rows, strict=True))
+    named = list(zip(_names(rows), rows, strict=True))
     return {
         "format": 1,
         "columns": [_column(probe, found) for probe, found in probes.items()],
-        "rows": [_row(name, row, list(probes)) for name, row in named.items()],
+        "rows": [_row(name, row, list(probes)) for name, row in named],
         "runs": [
             {"name": name, "run": run.path, "seed": run.seed, "state": run.facts["state"], "data": run.data}
-            for name, row in named.items()
+            for name, row in named
             for run in row
         ],
         "warnings": warnings,
@@ -60,13 +61,25 @@ def _found(runs: Sequence[Compared], probe: str) -> Found:
 
 
 def _names(rows: Sequence[Row]) -> list[str]:
-    """Name each row as tables show it, every name once."""
-    names: list[str] = []
+    """Name each row as tables show it; rows of one system by the places of their first runs, too."""
+    places: dict[str, list[tuple[str, ...]]] = {}
     for row in rows:
-        known = SYSTEMS.get(row[0].system)
-        before = sum(other[0].system == row[0].system for other in rows[: len(names)])
-        names.append((known.name if known else row[0].system) + (f" ({before + 1})" if before else ""))
+        places.setdefault(row[0].system, []).append(Path(row[0].path).resolve().parts)
+    apart = {system: iter(_apart(paths)) for system, paths in places.items()}
+    names = []
+    for system in (row[0].system for row in rows):
+        name = SYSTEMS[system].name if system in SYSTEMS else system
+        names.append(name if len(places[system]) == 1 else f"{name} ({next(apart[system])})")
     return names
+
+
+def _apart(paths: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Yield of each path as many of its last parts as tell it from the others, without those at which all end."""
+    while len({parts[-1] for parts in paths}) == 1 and min(map(len, paths)) > 1:
+        paths = [parts[:-1] for parts in paths]
+    for own in paths:
+        alone = (n for n in range(1, len(own)) if sum(parts[-n:] == own[-n:] for parts in paths) == 1)
+        yield "/".join(own[-next(alone, len(own)) :])
 
 
 def _column(probe: str, found: Found) -> dict[str, Any]:
@@ -119,6 +132,7 @@ def _row(name: str, row: Row, probes: Sequence[str]) -> dict[str, Any]:
         "runs": [run.path for run in row],
         "published": published,
         "measured": {probe: _measured(probe, found) for probe in probes if (found := _found(row, probe))},
+        "losses": list(_losses(row)),
         "memory": _memory(row),
     }
 
@@ -136,6 +150,20 @@ def _measured(probe: str, found: Found) -> dict[str, Any]:
         "stage": found[0][0].tops[probe],
         "chance": fmean(result["majority"] for _, result in found),
     }
+
+
+def _losses(row: Row) -> Iterator[dict[str, Any]]:
+    """Yield the final loss of every finished stage: on the validation items, or without any on those of training."""
+    for stages in zip(*(run.facts["stages"] for run in row), strict=True):
+        trains = [stage["train"] for stage in stages if stage["state"] == "complete"]
+        if values := [train["validation_loss"] for train in trains if train["validation_loss"] is not None]:
+            yield {
+                "stage": stages[0]["name"],
+                "loss": fmean(values),
+                "spread": half_width(values) if len(values) > 1 else None,
+                "items": "training" if trains[0]["initial_loss"] is None else "validation",
+                "seeds": len(values),
+            }
 
 
 def _memory(row: Row) -> dict[str, Any]:

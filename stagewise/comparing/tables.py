@@ -14,7 +14,8 @@ from stagewise.comparing.published import MEMORY_SOURCE, MEMORY_TASK, TASKS
 from stagewise.show import bytes_text
 
 NONE = "–"
-NAMES = ("system", "stage", "largest stage", "run", "data", "state")  # columns of words: to the left, and may wrap
+# Columns of words: to the left, and may wrap.
+NAMES = ("system", "stage", "largest stage", "run", "data", "state", "items")
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,16 @@ def sheets(facts: dict[str, Any]) -> Iterator[Sheet]:
     """Yield the tables of what `compare_runs` returned."""
     for column in facts["columns"]:
         yield _probe(column, facts["rows"])
+    if not facts["columns"] and any(row["losses"] for row in facts["rows"]):
+        yield _losses(facts["rows"])
     yield _memory(facts["rows"])
     runs = [(run["name"], run["run"], str(run["seed"]), run["state"], run["data"]) for run in facts["runs"]]
     note = (
         "ours: 95 % intervals, ± over several seeds, (…) over the test items of one. chance: always saying the most "
         "frequent class. data: target and fingerprint."
         if facts["columns"]
+        else "These runs have no probes."
+        if all(run["state"] == "complete" for run in facts["runs"])
         else "No probe on the topmost stage it reads is finished yet: type `stagewise run FILE` to go on."
     )
     yield Sheet("runs", ("system", "run", "seed", "state", "data"), runs, note)
@@ -61,6 +66,17 @@ def _probe(column: dict[str, Any], rows: list[dict[str, Any]]) -> Sheet:
         lines,
         note,
     )
+
+
+def _losses(rows: list[dict[str, Any]]) -> Sheet:
+    lines = []
+    for row in rows:
+        for loss in row["losses"]:
+            sure = "" if loss["spread"] is None else f" ± {loss['spread']:.3f}"
+            value = f"{loss['loss']:.3f}{sure}"
+            lines.append((row["name"], loss["stage"], value, loss["items"], str(loss["seeds"])))
+    note = "after training, ± over several seeds (95 %). Losses of other objectives, windows or data are no comparison."
+    return Sheet("final loss", ("system", "stage", "loss", "items", "seeds"), lines, note)
 
 
 def _memory(rows: list[dict[str, Any]]) -> Sheet:

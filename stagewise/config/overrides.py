@@ -14,6 +14,7 @@ from stagewise.config.keys import KEY, KeyPath, find_item, split_key
 from stagewise.config.problems import Report
 from stagewise.config.source import Source
 from stagewise.config.wording import did_you_mean, listed, shown
+from stagewise.show import counted
 
 Overrides = Sequence[str] | Mapping[str, object]  # "KEY=VALUE" as typed, or {KEY: value} from Python
 
@@ -88,6 +89,6 @@ def _step(node: object, part: str, path: KeyPath, parts: tuple[str, ...]) -> str
     index = find_item(node, part)
     if index is None:
         names = [item["name"] for item in node if isinstance(item, dict) and isinstance(item.get("name"), str)]
-        known = f"there are: {listed(names)}" if names else f"it has {len(node)} items"
+        known = f"there are: {listed(names)}" if names else f"it has {counted(len(node), 'item')}"
         raise ValueError(f"no {holder} is called {shown(part)}{did_you_mean(part, names)}; {known}")
     return index

@@ -15,6 +15,7 @@ from stagewise.datasets.labels import ItemLabels, read_alignment
 from stagewise.datasets.scan import Rules
 from stagewise.datasets.textfiles import read_lines
 from stagewise.errors import ConfigError, DataError
+from stagewise.show import counted
 
 SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
 
@@ -110,7 +111,7 @@ def _read_table(root: Path, name: str, path: Path, keys: Sequence[str]) -> ItemL
     known: set[int] = set()
     for number, row in numbered_rows:
         if len(row) != len(header):
-            raise DataError(f"{path}:{number}: {len(row)} columns where the first line has {len(header)}.")
+            raise DataError(f"{path}:{number}: {counted(len(row), 'column')} where the first line has {len(header)}.")
         item, where = items.get(row[file_column]), f"{path}:{number}: {row[file_column]}"
         refuse_ambiguous(item, where)
         if item in known:

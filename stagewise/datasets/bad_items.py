@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from stagewise.datasets.base import BadItem
 from stagewise.errors import ConfigError, DataError
+from stagewise.show import counted
 
 MAX_SKIPPED = 0.01  # more bad items than this are an error even with bad_items = "skip"
 SHOWN = 10
@@ -21,6 +22,7 @@ P = TypeVar("P", str, Path)
 T = TypeVar("T")
 
 _known: dict[tuple[object, object], Any] | None = None  # what was found of a file, while that is to be remembered
+_told: Callable[..., None] | None = None  # who is told how many files were looked at
 
 
 def check_policy(policy: str) -> None:
@@ -69,6 +71,27 @@ def remembering() -> Iterator[None]:
         _known = None
 
 
+@contextmanager
+def telling(report: Callable[..., None]) -> Iterator[None]:
+    """Tell of progress while data sets look at their files in the body."""
+    global _told
+    before, _told = _told, report
+    try:
+        yield
+    finally:
+        _told = before
+
+
+def looked_at(kind: str, of: int) -> Callable[[int], None]:
+    """Return what `probe_all` tells how many files of a kind are done, if anybody wants to know."""
+
+    def tell(done: int) -> None:
+        if _told is not None:
+            _told("look", what=kind, files=done, of=of)
+
+    return tell
+
+
 def judge(bad: Sequence[BadItem], files: int, kind: str, policy: Policy) -> None:
     """Refuse bad files, unless they may be skipped and are few.
 
@@ -88,7 +111,7 @@ def judge(bad: Sequence[BadItem], files: int, kind: str, policy: Policy) -> None
         if policy == "error"
         else f'That is more than the {MAX_SKIPPED:.0%} that data.bad_items = "skip" leaves out: repair them.'
     )
-    refuse(bad, files, f"{kind} files", remedy)
+    refuse(bad, files, f"{kind} file", remedy)
 
 
 def refuse(bad: Sequence[BadItem], files: int, kind: str, remedy: str) -> None:
@@ -97,7 +120,7 @@ def refuse(bad: Sequence[BadItem], files: int, kind: str, remedy: str) -> None:
     Args:
         bad: the bad files.
         files: how many files there are, with the bad ones.
-        kind: what they are called.
+        kind: what one is called.
         remedy: what to do.
 
     Raises:
@@ -108,4 +131,4 @@ def refuse(bad: Sequence[BadItem], files: int, kind: str, remedy: str) -> None:
     lines = [f"  {item.path}: {item.reason}" for item in bad[:SHOWN]]
     if len(bad) > SHOWN:
         lines.append(f"  … and {len(bad) - SHOWN:,} more")
-    raise DataError("\n".join([f"{len(bad):,} of {files:,} {kind} cannot be used:", *lines, remedy]))
+    raise DataError("\n".join([f"{len(bad):,} of {counted(files, kind)} cannot be used:", *lines, remedy]))

@@ -41,10 +41,11 @@ def find_files(root: Path, suffixes: Sequence[str], kind: str, key: str) -> tupl
             continue
         visited.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        within = Path(os.path.relpath(folder, root)).as_posix()  # once a folder: it asks the system where we are
         for file in files:
             if file.startswith(".") or not file.lower().endswith(tuple(suffixes)):
                 continue
-            name = os.path.relpath(os.path.join(folder, file), root).replace(os.sep, "/")  # noqa: PTH118
+            name = file if within == "." else f"{within}/{file}"
             problem = name_problem(name)
             if problem is None:
                 names.append(name)

@@ -21,6 +21,7 @@ from stagewise.datasets.images import TEST, TRAIN, UNLABELLED, Images
 from stagewise.datasets.labels import ItemLabels
 from stagewise.datasets.splits import hash_split, read_split_lists
 from stagewise.errors import ConfigError, DataError
+from stagewise.show import counted
 
 PARTS = {"": TRAIN, "test": TEST, "unlabelled": UNLABELLED}
 
@@ -151,5 +152,5 @@ def _refuse_strange(classes: ItemLabels, parts_N: npt.NDArray[np.int8], test: st
     if strange:
         raise DataError(
             f"{test} has images of the class '{classes.names[strange[0]]}', of which data.root has none "
-            f"({len(strange)} such classes): give both folders the same sub-folders."
+            f"({counted(len(strange), 'such class', 'such classes')}): give both folders the same sub-folders."
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stagewise.datasets.bad_items import Policy, judge, probe_all
+from stagewise.datasets.bad_items import Policy, judge, looked_at, probe_all
 from stagewise.datasets.base import BadItem, Ints
 from stagewise.datasets.cut import Cut
 from stagewise.datasets.image_files import MAX_PIXELS, TOO_MANY, probe, resized, without_warnings
@@ -52,7 +52,7 @@ def scan_images(
     bad = list(refused)
     good: list[tuple[int, int, int, int]] = []
     with without_warnings():
-        for item, header in enumerate(probe_all(probe, paths)):
+        for item, header in enumerate(probe_all(probe, paths, looked_at("images", len(paths)))):
             if isinstance(header, str):
                 bad.append(BadItem(keys[item], paths[item], header))
                 continue

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from stagewise.datasets.textfiles import read_lines
 from stagewise.errors import DataError
+from stagewise.show import counted
 
 HOP = 160  # samples from one published label to the next
 SPAN = 400  # samples that one published label covers
@@ -145,7 +146,7 @@ def _parse(path: Path, items: Mapping[str, int], lengths: npt.NDArray[np.int64])
         expected = frame_count(int(lengths[item]))
         if len(classes_F) != expected:
             raise DataError(
-                f"{where} has {len(classes_F)} labels; its {lengths[item]:,} samples need {expected} "
+                f"{where} has {counted(len(classes_F), 'label')}; its {lengths[item]:,} samples need {expected} "
                 f"(1 + (samples - {SPAN}) // {HOP}): set data.phones to the labels of this audio."
             )
         if len(classes_F) and not 0 <= classes_F.min() <= classes_F.max() <= MAX_CLASS:

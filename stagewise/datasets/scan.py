@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stagewise.datasets.audio import Header, probe
-from stagewise.datasets.bad_items import Policy, check_policy, judge, probe_all
+from stagewise.datasets.bad_items import Policy, check_policy, judge, looked_at, probe_all
 from stagewise.datasets.base import BadItem, Ints
 from stagewise.datasets.resample import can_resample
 from stagewise.errors import ConfigError
@@ -88,7 +88,7 @@ def scan(keys: Sequence[str], paths: Sequence[str], rules: Rules, refused: Seque
     """
     bad = list(refused)
     good: list[tuple[int, int, int, int]] = []
-    for item, header in enumerate(probe_all(probe, paths)):
+    for item, header in enumerate(probe_all(probe, paths, looked_at("audio", len(paths)))):
         problem = header if isinstance(header, str) else rules.problem(header)
         if problem is not None:
             bad.append(BadItem(keys[item], paths[item], problem))

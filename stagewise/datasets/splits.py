@@ -15,6 +15,7 @@ import numpy.typing as npt
 from stagewise.datasets.found_files import refuse_ambiguous
 from stagewise.datasets.textfiles import read_lines
 from stagewise.errors import ConfigError, DataError
+from stagewise.show import counted
 
 Find = Callable[[str], int | None]
 
@@ -48,7 +49,7 @@ def read_split_lists(splits: Mapping[str, str], find: Find) -> dict[str, set[int
                     raise DataError(f"{path}:{number}: {key} is also in the train list: delete one of the two.")
         if missing:
             raise DataError(
-                f"{missing[0]} is not in the data set ({len(missing):,} of the list's keys are not): "
+                f"{missing[0]} is not in the data set ({counted(len(missing), 'such key')} in the list): "
                 f"set data.root to the folder that holds them, or correct data.splits.{name}."
             )
         if not found:

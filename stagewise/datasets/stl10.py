@@ -36,7 +36,7 @@ class STL10(Images):
 
     Args:
         root: the folder that holds, or will hold, `stl10_binary`.
-        download: download it (2.6 GB) if it is not there.
+        download: download it (2.46 GiB) if it is not there.
         patch: pixels of a patch's side; 0 makes one row of an image, its crop.
         stride: pixels from one patch to the next.
         crop: pixels of a training crop's side.
@@ -164,7 +164,7 @@ def _provide(root: Path, download: bool) -> None:
     if problems:
         raise DataError(
             f"STL-10 is not there: {problems[0]}. Type --set data.root=FOLDER to name the folder that holds "
-            "stl10_binary, or --set data.download=true to download it (2.6 GB)."
+            "stl10_binary, or --set data.download=true to download it (2.46 GiB)."
         )
 
 

@@ -12,32 +12,19 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from stagewise.config import Pipeline, from_json
-from stagewise.datasets.audio_folder import AudioFolder
 from stagewise.datasets.bad_items import refuse
 from stagewise.datasets.base import BadItem, Dataset
-from stagewise.datasets.digits import Digits
-from stagewise.datasets.image_folder import ImageFolder
-from stagewise.datasets.librispeech import LibriSpeech
-from stagewise.datasets.stl10 import STL10
-from stagewise.datasets.synthetic_speech import SyntheticSpeech
 from stagewise.embedding.given_audio import GivenAudio
 from stagewise.embedding.given_files import REMEDY, Report
-from stagewise.embedding.given_images import GivenImages, short_side
+from stagewise.embedding.given_images import GivenImages
 from stagewise.encoding.encode import Chain
 from stagewise.errors import ConfigError, NumberError
-from stagewise.planning.build import dataset_kind
 from stagewise.runs.frozen import FrozenEncoder
 from stagewise.windows.source import RawSource
 
 Floats = npt.NDArray[np.float32]
 Pool = Literal["mean"]
-
-# Whose items files are read as. Not their sub-classes, which may do more with what they read.
-OF_AUDIO = (AudioFolder, LibriSpeech, SyntheticSpeech)
-OF_IMAGES = (ImageFolder, STL10, Digits)
 
 
 @dataclass(frozen=True)
@@ -85,6 +72,11 @@ class Embedding:
             total_C, count = total_C + piece_nC.sum(axis=0, dtype=np.float64), count + len(piece_nC)
         yield (total_C / count).astype(np.float32)[None]
 
+    def whole(self, item: int) -> Floats:
+        """Return the rows of an item, float32 (rows, C), or (C,) where they are pooled; raises what `pieces` does."""
+        rows_nC = np.concatenate(list(self.pieces(item)))
+        return rows_nC if self.pool is None else rows_nC[0]
+
     def _checked(self, item: int) -> Iterator[Floats]:
         for piece_nC in self.chain.rows(item):
             if not np.isfinite(piece_nC).all():
@@ -97,19 +89,15 @@ class Embedding:
 
 def embedding(
     encoder: FrozenEncoder,
-    locked: Mapping[str, Any],
     paths: Sequence[str | Path],
-    stage: str,
     pool: Pool | None = None,
     report: Report = lambda *_, **__: None,
 ) -> Embedding:
     """Prepare the rows of files: look at all of them, and compute nothing yet.
 
     Args:
-        encoder: the frozen stages.
-        locked: what the run's `pipeline.lock.json` says.
+        encoder: the frozen stages, on the device to compute on.
         paths: files, and folders of them.
-        stage: the topmost of the stages.
         pool: "mean" for one row an item.
         report: told how many files were looked at, and what is converted.
 
@@ -119,11 +107,9 @@ def embedding(
     """
     if pool not in (None, "mean"):
         raise ConfigError(f'pool is {pool!r}: set it to "mean", or leave it out for one row after another.')
-    pipeline, facts = from_json(locked["pipeline"]), locked["input"]
-    device = _device(pipeline)
-    dataset = _files(pipeline, facts, paths, report)
-    stages = [module.to(device) for module in encoder.stages]
-    chain = Chain(RawSource(dataset), stages, device, means=dataset.grids is not None)  # type: ignore[arg-type]
+    dataset, stage = _files(encoder.facts, paths, report), encoder.name
+    stages: Any = list(encoder.stages)
+    chain = Chain(RawSource(dataset), stages, encoder.device, means=dataset.grids is not None)
     rows = chain.lengths
     field = chain.geometry.receptive_field
     short = [
@@ -131,25 +117,17 @@ def embedding(
         for key, length, count in zip(dataset.keys, dataset.lengths.tolist(), rows.tolist(), strict=True)
         if not count
     ]
-    refuse(short, len(rows), "inputs", REMEDY)
+    refuse(short, len(rows), "input", REMEDY)
     return Embedding(dataset.keys, np.ones_like(rows) if pool else rows, chain.channels, stage, pool, chain)
 
 
-def _files(pipeline: Pipeline, facts: Mapping[str, Any], paths: Sequence[str | Path], report: Report) -> Dataset:
-    kind = dataset_kind(pipeline)
-    if kind in OF_AUDIO:
+def _files(facts: Mapping[str, Any], paths: Sequence[str | Path], report: Report) -> Dataset:
+    reads = facts["reads"]
+    if reads["kind"] == "audio":
         return GivenAudio(paths, facts, report)
-    if kind in OF_IMAGES:
-        return GivenImages(paths, facts, short_side(kind, pipeline.data.arguments), report)
+    if reads["kind"] == "image":
+        return GivenImages(paths, facts, reads["short_side"], report)
     raise ConfigError(
-        f"this run was trained on what {pipeline.data.target} reads, in a way of its own: read items with it, and give "
-        "them to run.encoder() in Python."
+        f"this run was trained on what {reads['target']} reads, in a way of its own: read items with it, and give "
+        "them to the encoder in Python."
     )
-
-
-def _device(pipeline: Pipeline) -> torch.device:
-    """Return the pipeline's device if this machine has it, else the CPU."""
-    name = pipeline.pipeline.device
-    if name == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda" if name == "auto" else name)

@@ -17,6 +17,7 @@ from stagewise.datasets.bad_items import remembering
 from stagewise.datasets.base import Floats
 from stagewise.datasets.scan import Rules
 from stagewise.embedding.given_files import Given, Report
+from stagewise.show import counted
 
 
 class GivenAudio(AudioFiles):
@@ -57,7 +58,10 @@ class GivenAudio(AudioFiles):
 
 def _conversions(headers: Sequence[Header], rate: int) -> list[str]:
     rates = Counter(header.rate for header in headers if header.rate != rate)
-    texts = [f"{count:,} files of {other:,} Hz are converted to {rate:,} Hz." for other, count in sorted(rates.items())]
+    texts = [
+        f"{counted(count, 'file is', 'files are')} converted from {other:,} to {rate:,} Hz."
+        for other, count in sorted(rates.items())
+    ]
     if several := sum(header.channels > 1 for header in headers):
-        texts.append(f"the channels of {several:,} files that have several are averaged.")
+        texts.append(f"the channels of {counted(several, 'file')} with several are averaged.")
     return texts

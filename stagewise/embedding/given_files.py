@@ -93,5 +93,5 @@ class Given:
                 bad.append(BadItem(key, key, reason))
             elif not isinstance(header, str):
                 good.append(header)
-        refuse(bad, len(self.keys) + len(self.bad), "inputs", REMEDY)
+        refuse(bad, len(self.keys) + len(self.bad), "input", REMEDY)
         return good

@@ -5,14 +5,12 @@ Shape suffixes: N images.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stagewise.datasets.base import Dataset
 from stagewise.datasets.cut import Cut
 from stagewise.datasets.image_files import MAX_PIXELS, SUFFIXES, TOO_MANY, Header, Pixels, probe, read_pixels, resized
 from stagewise.datasets.image_files import without_warnings as without_pillows_warnings
@@ -68,10 +66,3 @@ class GivenImages(Images):
             last = image, read_pixels(self.keys[image], self._cut.grayscale, self._short, (height, width))
         self._last = last
         return last[1]
-
-
-def short_side(kind: type[Dataset], arguments: Mapping[str, Any]) -> int | None:
-    """Return what a run's data set resizes the short sides of its images to, if it does."""
-    parameter = inspect.signature(kind).parameters.get("size")
-    size: int | None = None if parameter is None else arguments.get("size", parameter.default)
-    return size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stagewise.show import bytes_text
+from stagewise.show import bytes_text, counted
 
 
 def model_card(settings: Mapping[str, Any], facts: Mapping[str, Any], programs: Mapping[str, float | str]) -> str:
@@ -29,10 +29,11 @@ def model_card(settings: Mapping[str, Any], facts: Mapping[str, Any], programs: 
         "```python",
         "import stagewise",
         'encoder = stagewise.load("PATH OF THIS FOLDER")  # a frozen torch.nn.Module',
+        *_embedded(given),
         "```",
         "",
-        f"Input: float32 {_shape(given, images)}, standardised as (input - {given['mean']}) / {given['std']}. "
-        f"Output: {_output(given, out, images)}.",
+        f"Input of `encoder(x)`: float32 {_shape(given, images)}, standardised as "
+        f"(input - {given['mean']}) / {given['std']}. Output: {_output(given, out, images)}.",
         "",
         "## Data",
         "",
@@ -74,6 +75,11 @@ def model_card(settings: Mapping[str, Any], facts: Mapping[str, Any], programs: 
     return "\n".join(lines) + "\n"
 
 
+def _embedded(given: Mapping[str, Any]) -> list[str]:
+    file = {"audio": "talk.flac", "image": "photograph.jpg"}.get(given["reads"]["kind"])
+    return [f'rows = encoder.embed("{file}")  # float32 (rows, channels)'] if file else []
+
+
 def _shape(given: Mapping[str, Any], images: bool) -> str:
     if images:
         return f"(B, {given['channels']}, height, width) in [0, 1]"
@@ -97,7 +103,7 @@ def _data(data: Mapping[str, Any] | None, images: bool) -> str:
     if data is None:
         return "What it was trained on is not recorded."
     rows = "patches" if images else "samples"
-    return f"{data['items']:,} items, {data['samples']:,} {rows}; fingerprint `{data['fingerprint'][:16]}`."
+    return f"{counted(data['items'], 'item')}, {data['samples']:,} {rows}; fingerprint `{data['fingerprint'][:16]}`."
 
 
 def _probes(probes: list[Mapping[str, Any]]) -> list[str]:

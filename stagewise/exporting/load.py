@@ -14,8 +14,8 @@ from stagewise.training.checkpoint import read_tensors
 def load_export(path: str | Path) -> FrozenEncoder:
     """Return the frozen module that `stagewise export` wrote to a folder: the same as `run.encoder(stage)`.
 
-    x (B, C, T) or (B, C, H, W), standardised with `.mean` and `.std`, → representation. Classes of your own are
-    imported by name, from what is installed or on PYTHONPATH.
+    `encoder.embed("talk.flac")` gives the rows of a file; `encoder(x)` takes x (B, C, T) or (B, C, H, W), standardised
+    with `.mean` and `.std`. Classes of your own are imported by name, from what is installed or on PYTHONPATH.
 
     Raises:
         ConfigError: the folder is no export, or names classes that are not there or are no modules.

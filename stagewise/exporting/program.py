@@ -8,8 +8,11 @@ Legend: B items, C channels, T samples, H × W pixels.
 
 from __future__ import annotations
 
+import io
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from torch import Tensor
 from stagewise.errors import ConfigError, Interrupted
 from stagewise.exporting.portable import portable
 from stagewise.runs.frozen import FrozenEncoder
+from stagewise.show import printable
 
 TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-2}  # of the largest value: a program computes in float32 throughout
 SMALLEST = 1e-12  # differences that are none, where all values are 0
@@ -40,8 +44,7 @@ def write_program(encoder: FrozenEncoder, row_shape: tuple[int, ...], path: Path
         Interrupted: a second signal asked to stop.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what it does inside; what comes out is compared
+        with _quiet():
             program = _traced(encoder, row_shape)
             program._example_inputs = None  # they would be the only thing in the file that is not plain bytes
             torch.export.save(program, path)
@@ -59,8 +62,7 @@ def write_onnx(encoder: FrozenEncoder, row_shape: tuple[int, ...], path: Path) -
     try:
         import onnxruntime
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             x, sizes = _example(encoder, row_shape)
             names: dict[str, Any] = {"input_names": ["x"], "output_names": ["z"]}
             made = torch.onnx.export(
@@ -91,6 +93,19 @@ def check_onnx() -> None:
         raise ConfigError(
             f"--onnx needs {error.name}: type `pip install 'stagewise[onnx]'`, or leave --onnx out."
         ) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let torch keep to itself what it says and draws of what it does inside: what comes out is compared."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _traced(encoder: FrozenEncoder, row_shape: tuple[int, ...]) -> Any:
@@ -136,5 +151,8 @@ def _checked(compute: Compute, encoder: FrozenEncoder, row_shape: tuple[int, ...
 
 
 def _left_out(path: Path, error: Exception) -> str:
-    words = str(error).strip().split("\n", 1)[0][:300] or type(error).__name__
-    return f"{path.name} is left out: {words.rstrip('.')}."
+    reason: BaseException = error
+    while reason.__cause__ is not None:  # torch wraps it in coloured words that say which of its own steps failed
+        reason = reason.__cause__
+    words = str(reason).strip().split("\n", 1)[0][:300] or type(reason).__name__
+    return f"{path.name} is left out: {printable(words).rstrip('.')}."

@@ -33,6 +33,14 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
+class Reads(_Table):
+    """How files become an input; `kind` is None where the run's data set read them in a way of its own."""
+
+    target: str
+    kind: Literal["audio", "image"] | None
+    short_side: Size | None
+
+
 class Input(_Table):
     """What the encoder takes: x = (input - mean) / std."""
 
@@ -43,6 +51,7 @@ class Input(_Table):
     std: Numbers
     patch: Annotated[int, Field(ge=0)] | None = None
     stride: Size | None = None
+    reads: Reads
 
 
 class ExportedStage(_Table):
@@ -71,6 +80,10 @@ class Settings(_Table):
             raise ValueError("input: its row_shape is neither that of samples nor that of patches")
         if self.input.patch is not None and self.input.stride is None:
             raise ValueError("input: no stride")
+        if self.input.reads.kind not in (None, "image" if len(shape) == 3 else "audio"):
+            raise ValueError("input: its files are of another kind than its row_shape")
+        if self.input.reads.kind == "audio" and not self.input.sample_rate:
+            raise ValueError("input: no sample_rate")
         return self
 
 
@@ -82,7 +95,7 @@ def settings_of(encoder: FrozenEncoder, locked: Mapping[str, Any], stages: Seque
         locked: what the run's `pipeline.lock.json` says.
         stages: their names.
     """
-    facts = locked["input"]
+    facts = encoder.facts
     tables = {table["name"]: table for table in locked["pipeline"]["stage"]}
     precisions = {stage["name"]: stage["precision"] for stage in locked["stages"]}
     return {

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from stagewise.objectives.base import Objective, Score, check_count, linear_maps
+from stagewise.show import counted
 
 Grads = tuple[Tensor | None, Tensor | None, Tensor | None]
 
@@ -54,7 +55,7 @@ class GridInfoNCE(Objective):
         B, _, H, W = z_BCHW.shape
         if self.skip + self.steps >= H:
             raise ValueError(
-                f"a grid of {H} rows is too short to predict {self.steps} steps after {self.skip} skipped: "
+                f"a grid of {H} rows is too short to predict {counted(self.steps, 'step')} after {self.skip} skipped: "
                 f"it needs at least {self.skip + self.steps + 1} rows"
             )
         # Row after row, all images side by side: every target of a step lies equally far behind its position.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from stagewise.objectives.base import Score, Supervised
 from stagewise.objectives.cross_entropy import UNKNOWN, cross_entropy, one_class_each
+from stagewise.show import counted
 
 PREDICTING = 4096  # numbers of an image that the classifier sees at most, as in the paper's experiments
 
@@ -48,7 +49,8 @@ class PredSim(Supervised):
         if not 0 <= weight <= 1:
             raise ValueError(f"weight must be between 0 and 1, not {weight}")
         if classes < 2:
-            raise ValueError(f"label {labels!r} has {classes} classes: similarity needs at least two to tell apart")
+            few = counted(classes, "class", "classes")
+            raise ValueError(f"label {labels!r} has {few}: similarity needs at least two to tell apart")
         self.labels, self.weight, self.classes = labels, weight, classes
         self.cells = max(1, math.isqrt(PREDICTING // c_channels))
         self.conv = nn.Conv2d(c_channels, c_channels, 3, padding=1, bias=False)

@@ -15,6 +15,7 @@ from torch import nn
 
 from stagewise import datasets, modules, objectives
 from stagewise.config import Pipeline, Spec, Stage, build, resolve
+from stagewise.datasets.bad_items import telling
 from stagewise.datasets.base import Dataset, Expected
 from stagewise.errors import ConfigError, DataError
 from stagewise.modules.geometry import Geometry
@@ -94,9 +95,15 @@ def device_of(pipeline: Pipeline) -> torch.device:
     return torch.device(name)
 
 
-def build_dataset(pipeline: Pipeline, spec: Spec | None = None, where: str = "data") -> Dataset:
-    """Construct the pipeline's data set, or the one of a probe."""
-    return build(spec or pipeline.data, Dataset, datasets.SHORT_NAMES, pipeline.where(where))
+def build_dataset(
+    pipeline: Pipeline,
+    spec: Spec | None = None,
+    where: str = "data",
+    report: Callable[..., None] = lambda *_, **__: None,
+) -> Dataset:
+    """Construct the pipeline's data set, or the one of a probe, and tell how many of its files were looked at."""
+    with telling(report):
+        return build(spec or pipeline.data, Dataset, datasets.SHORT_NAMES, pipeline.where(where))
 
 
 def dataset_kind(pipeline: Pipeline) -> type[Dataset]:

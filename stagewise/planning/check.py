@@ -9,10 +9,12 @@ import numpy.typing as npt
 
 from stagewise.config import Pipeline
 from stagewise.datasets.base import Dataset, Expected
+from stagewise.datasets.images import Images
 from stagewise.errors import ConfigError, DataError
 from stagewise.modules.geometry import Geometry
 from stagewise.objectives.base import Supervised
 from stagewise.planning.stage_plan import StagePlan
+from stagewise.planning.trained_on import held_out, trainable
 
 SHARED = ("epochs", "batch_size", "patience", "windows_per_item", "checkpoint")  # by stages in sync
 
@@ -26,8 +28,8 @@ def check_stages(pipeline: Pipeline, stages: Sequence[StagePlan], size: Dataset 
     """
     for stage in stages:
         _check_kind(pipeline, stage, size)
-        if isinstance(size, Dataset) and size.grids is None:
-            _check_length(stages, stage, size)
+        if isinstance(size, Dataset):
+            _check_fit(pipeline, stages, stage, size)
         if len(stage.together) > 1:
             _check_in_sync(pipeline, stage, stages[stage.together[-1]])
         elif stage.built.config.train.every != 1 and pipeline.pipeline.schedule == "iterative":
@@ -88,17 +90,23 @@ def some_classes(dataset: Dataset, label: str, items: npt.NDArray[np.int64]) -> 
     return found
 
 
-def _check_length(stages: Sequence[StagePlan], stage: StagePlan, size: Dataset) -> None:
-    """Refuse recordings of which none is long enough for a window, before those below are trained in vain."""
+def _check_fit(pipeline: Pipeline, stages: Sequence[StagePlan], stage: StagePlan, size: Dataset) -> None:
+    """Refuse items of which none that is trained on holds a window, before the stages below are trained in vain."""
     first, top = stages[stage.together[0]], stages[stage.together[-1]]
     if stage is not top or stage.record is not None or not stage.built.config.train.epochs:
+        return
+    built = [stages[position].built for position in stage.together]
+    items, _ = held_out(trainable(size, built), pipeline.data.validation, pipeline.pipeline.seed)
+    if isinstance(size, Images):
+        if not (size.grids[items] >= size.crop).all(1).any():
+            raise too_small(stage, size, items)
         return
     below, geometry = Geometry(), Geometry()
     for other in stages[: top.index]:
         geometry += other.built.module.geometry
         if other.index < first.index and other.store_state == "written":
             below, geometry = other.built.geometry, Geometry()
-    longest = below.rows(int(size.lengths[size.pool()].max(initial=0)))
+    longest = below.rows(int(size.lengths[items].max(initial=0)))
     if not geometry.window_starts(longest, stage.built.rows):
         raise too_short(stage, geometry, longest)
 
@@ -110,6 +118,15 @@ def too_short(stage: StagePlan, geometry: Geometry, longest: int) -> DataError:
         f"stage {stage.name}: no training item is long enough for a window of {rows} rows, which takes "
         f"{geometry.window_span(rows)} rows of its input (the longest item has {longest}). Lower it, for example with "
         f"`--set stage.{stage.name}.objective.window={max(2, rows // 2)}`."
+    )
+
+
+def too_small(stage: StagePlan, size: Images, items: npt.NDArray[np.int64]) -> DataError:
+    """Say that no image of some is large enough for a crop."""
+    (R, S), most = size.crop, int(size.grids[items].min(1).max(initial=1))
+    return DataError(
+        f"stage {stage.name}: no training image holds a crop of {R} × {S} patches. Lower it, for example with "
+        f"`--set data.crop={size.patch + (most - 1) * size.stride}`, or set data.size to enlarge the images."
     )
 
 

@@ -17,7 +17,7 @@ from stagewise.errors import ConfigError
 from stagewise.memory.predict import fake_copy
 from stagewise.modules.stage_module import StageModule
 from stagewise.planning.build import BuiltStage
-from stagewise.show import disk_text
+from stagewise.show import bytes_text
 
 # What zstd leaves of an int8 store: 0.18 to 0.76 for trained convolutions on real speech, all of it for a GRU.
 ZSTD_SHARE = 0.76
@@ -79,7 +79,7 @@ def decide(pipeline: Pipeline, built: Sequence[BuiltStage], rows: Sequence[int],
         elif _fits(size, left, built[index]):
             write(index, "it fits on the disk")
         else:
-            why = f"{disk_text(size)} do not fit into the {disk_text(max(0, left))} of disk that are left"
+            why = f"{bytes_text(size)} do not fit into the {bytes_text(max(0, left))} of disk that are left"
             policies[index] = Policy(False, "none", why)
     for index, stage in enumerate(built[:-1]):
         if stage.module.recurrent and not policies[index].write:
@@ -108,15 +108,24 @@ def _shares(built: Sequence[BuiltStage]) -> list[float]:
     A step counts as three times its forward pass. The top has no stage above: its share is infinite.
     """
     flops = [forward_flops(stage) for stage in built]
-    windows = [stage.rows for stage in built]
-    shares = []
-    for index, above in enumerate(built[1:]):
-        cost, rows = 0.0, above.module.geometry.window_span(windows[index + 1])
-        for below in range(index, -1, -1):
-            cost += flops[below] * rows / windows[below]
-            rows = built[below].module.geometry.window_span(rows)
-        shares.append(cost / max(1.0, 3 * flops[index + 1]))
-    return [*shares, math.inf]
+    costs = [recomputing(built, flops, index, 0) for index in range(1, len(built))]
+    return [*(cost / max(1.0, 3 * above) for cost, above in zip(costs, flops[1:], strict=True)), math.inf]
+
+
+def recomputing(built: Sequence[BuiltStage], flops: Sequence[float], index: int, lowest: int) -> float:
+    """Count the multiply-adds of computing the rows below a stage's training window again, from stage `lowest` up.
+
+    Args:
+        built: the stages.
+        flops: of one training window of each, forward.
+        index: the stage.
+        lowest: the first stage that is computed again; nothing is where this is the stage itself.
+    """
+    cost, rows = 0.0, built[index].module.geometry.window_span(built[index].rows)
+    for below in range(index - 1, lowest - 1, -1):
+        cost += flops[below] * rows / built[below].rows
+        rows = built[below].module.geometry.window_span(rows)
+    return cost
 
 
 def _fits(size: int, left: int, stage: BuiltStage) -> Literal["none", "zstd"] | None:

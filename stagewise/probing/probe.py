@@ -96,6 +96,14 @@ def _fit(job: ProbeJob, folder: Path, stop: Stop, report: Callable[..., None]) -
     )
 
 
+def no_rows(probe: Probe, part: str, stage: str) -> DataError:
+    """Say that there is nothing to train or to test on."""
+    return DataError(
+        f"probe {probe.name}: no {part} item has a label '{probe.labels}' and a row of stage {stage}. Check "
+        "data.splits and the labels."
+    )
+
+
 def _seed(job: ProbeJob) -> int:
     return derive_seed(job.seed, job.probe.name, job.stage)
 
@@ -104,10 +112,7 @@ def _result(job: ProbeJob, fitted: Fitted) -> dict[str, Any]:
     probe = job.probe
     for part, items in (("training", fitted.train_items), ("test", fitted.test_items)):
         if not items:
-            raise DataError(
-                f"probe {probe.name}: no {part} item has a label '{probe.labels}' and a row of stage "
-                f"{job.stage}. Check data.splits and the labels."
-            )
+            raise no_rows(probe, part, job.stage)
     right, rows = int(fitted.correct_I.sum()), int(fitted.rows_I.sum())
     interval = wilson(right, rows) if probe.pool else over_items(fitted.correct_I, fitted.rows_I, _seed(job))
     return {

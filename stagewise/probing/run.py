@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from stagewise import atomic
 from stagewise.config import Probe
 from stagewise.config.fingerprint import fingerprint
@@ -19,9 +22,11 @@ from stagewise.planning.build import build_dataset, make_optimizer
 from stagewise.planning.check import check_classes, some_classes
 from stagewise.planning.identity import probe_identity
 from stagewise.planning.plan import Plan
-from stagewise.probing.probe import ProbeJob, run_probe
+from stagewise.planning.stage_plan import StagePlan
+from stagewise.probing.probe import ProbeJob, no_rows, run_probe
 from stagewise.runs.probe_record import TENSORS, probe_problem, read_probe
 from stagewise.runs.record import WEIGHTS, same_weights
+from stagewise.show import counted
 from stagewise.stopping import Stop
 from stagewise.windows.centre import CentreSource
 from stagewise.windows.source import RawSource, Source
@@ -71,7 +76,7 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
             )
         if (dataset.row_shape, dataset.sample_rate) != (plan.size.row_shape, plan.size.sample_rate):
             raise ConfigError(
-                f"{plan.pipeline.where(f'{where}.data')}: its items have {dataset.channels} channels at "
+                f"{plan.pipeline.where(f'{where}.data')}: its items have {counted(dataset.channels, 'channel')} at "
                 f"{dataset.sample_rate} samples per second, those the stages are trained on {plan.size.channels} at "
                 f"{plan.size.sample_rate}. Set its resample = true or mono = true, or choose other data."
             )
@@ -81,12 +86,13 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
                 + ('item: set pool = "mean".' if probe.pool is None else "frame: leave out `pool`.")
             )
         _check_labelled(probe, dataset)
-        make_optimizer(plan.pipeline, probe.optimizer, f"{where}.optimizer")
+        make_optimizer(plan.pipeline, probe.optimizer, f"{where}.optimizer")([torch.nn.Parameter(torch.zeros(1))])
         data, labels = dataset.fingerprint(), dataset.label_fingerprint(probe.labels)
         for position, stage in enumerate(plan.stages):
             if probe.stages != "all" and stage.name not in probe.stages:
                 continue
             assert stage.fingerprint is not None
+            _check_rows(probe, dataset, stage)
             identity = probe_identity(plan.pipeline, probe, stage.fingerprint, data, labels, plan.device.type)
             digest = fingerprint(identity)
             folder = plan.run.probe(probe.name, stage.name, digest)
@@ -106,6 +112,15 @@ def _check_labelled(probe: Probe, dataset: Dataset) -> None:
             f"{where}: no training item has a label '{probe.labels}' that a test item has: it could get nothing "
             f"right. {remedy}"
         )
+
+
+def _check_rows(probe: Probe, dataset: Dataset, stage: StagePlan) -> None:
+    """Refuse recordings that are all too short for a row of a stage, before it is trained for them."""
+    rows = {length: stage.built.geometry.rows(length) for length in set(dataset.lengths.tolist())}
+    long = np.array([rows[length] > 0 for length in dataset.lengths.tolist()], bool)
+    for part, items in (("training", dataset.split("train")), ("test", dataset.split("test"))):
+        if not some_classes(dataset, probe.labels, items[long[items]]):
+            raise no_rows(probe, part, stage.name)
 
 
 def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Callable[..., None]) -> None:

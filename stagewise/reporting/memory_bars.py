@@ -31,8 +31,8 @@ def _picture(view: View, key: str) -> str:
     ]
     rows.append(("end to end", view.facts["end_to_end"]["predicted_peak_bytes"], None))
     limit = view.facts["memory_limit_bytes"]
-    longest = max(max(predicted, measured or 0) for _, predicted, measured in rows)
-    power = min(len(UNITS) - 1, int(math.log(max(longest, 1), 1024)))
+    longest = max(1, *(max(predicted, measured or 0) for _, predicted, measured in rows))
+    power = min(len(UNITS) - 1, int(math.log(longest, 1024)))
     near = limit is not None and limit <= FAR * longest
 
     def paint(axes: Axes) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from stagewise.reporting import page
 from stagewise.reporting.view import View
-from stagewise.show import bytes_text, disk_text, seconds_text
+from stagewise.show import bytes_text, counted, seconds_text
 
 ENVIRONMENT = ("stagewise", "torch", "python", "device", "device_name", "cpu_capability", "threads")
 SKIPPED = 20  # files that were left out are listed
@@ -21,7 +21,7 @@ def summary(views: Sequence[View]) -> str:
         done = sum(stage["state"] == "complete" for stage in facts["stages"])
         seconds = sum(stage["train"]["seconds"] + stage["store"]["seconds"] for stage in facts["stages"])
         where = f" in {data['root']}" if isinstance(data.get("root"), str) else ""
-        state = f"{facts['state']}, {done} of {len(facts['stages'])} stages"
+        state = f"{facts['state']}, {done} of {counted(len(facts['stages']), 'stage')}"
         rows.append(
             (
                 view.name,
@@ -65,7 +65,7 @@ def stages(view: View) -> str:
 
 
 def _store(store: dict[str, Any]) -> str:
-    return f"{disk_text(store['bytes'])} of {store['dtype']}" if store["state"] == "written" else str(store["state"])
+    return f"{bytes_text(store['bytes'])} of {store['dtype']}" if store["state"] == "written" else str(store["state"])
 
 
 def _number(value: float | None) -> str:
@@ -85,7 +85,8 @@ def warnings(view: View) -> Iterator[str]:
     if skipped:
         lines = [f"{item['key']}: {item['reason']}" for item in skipped[:SKIPPED]]
         more = [f"… and {len(skipped) - SKIPPED:,} more in data.json"] if len(skipped) > SKIPPED else []
-        yield page.note(f"{len(skipped):,} files were left out of {view.name}:") + page.listed(lines + more)
+        many = counted(len(skipped), "file was", "files were")
+        yield page.note(f"{many} left out of {view.name}:") + page.listed(lines + more)
 
 
 def probes(view: View) -> str:
@@ -134,7 +135,7 @@ def decisions(view: View) -> str:
                 store["state"],
                 store["why"],
                 f"{store['rows']:,}",
-                disk_text(size) if size else "",
+                bytes_text(size) if size else "",
                 f"{size / store['float32_bytes']:.2f}" if size else "",
                 f"{stage['memory']['pieces']:,}",
             )

@@ -44,6 +44,7 @@ def run_facts(run: RunFolder) -> dict[str, Any]:
         "pipeline": settings["name"],
         "system": settings.get("system") or settings["name"],
         "state": "complete" if complete else "partial" if done or _started(run) else "empty",
+        "in_use": run.writer,
         "schedule": _schedule(locked),
         "device": locked["device"],
         "threads": environment.get("threads"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from stagewise.config import Pipeline
 
 LOCK_FILE = "pipeline.lock.json"
-OURS = ("stages", "probes", LOCK_FILE, "data.json", "events.jsonl", "run.lock", "run.holder.json")
+LOCK, HOLDER = "run.lock", "run.holder.json"  # of the one process that writes, and who it is
+OURS = ("stages", "probes", LOCK_FILE, "data.json", "events.jsonl", LOCK, HOLDER)
 LAST = Path("runs") / "last"  # below the current folder: which run commands without a run use
 
 
@@ -49,9 +51,12 @@ class RunFolder:
         if not path.exists():
             return None
         remedy = "Type `stagewise run FILE` with its pipeline file to write it again."
-        from stagewise.runs.shape import Lock, checked  # help needs no pydantic
+        from stagewise.config import from_json, to_json  # help needs no pydantic
+        from stagewise.runs.shape import Lock, checked
 
-        return checked(Lock, atomic.read_sealed(path, remedy), path, remedy)
+        locked = checked(Lock, atomic.read_sealed(path, remedy), path, remedy)
+        # Keys that are younger than the run get their defaults: whoever reads it finds every key.
+        return {**locked, "pipeline": to_json(from_json(locked["pipeline"]))}
 
     def lock(self, content: dict[str, Any]) -> None:
         """Write `pipeline.lock.json`, unless it says that already."""
@@ -62,6 +67,21 @@ class RunFolder:
         """Add a line to the event log; time is written down, and never read back."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         atomic.append_line(self.path / "events.jsonl", {"time": stamp, "kind": kind, **facts})
+
+    @property
+    def writer(self) -> dict[str, Any] | None:
+        """Who is writing this run now: pid, host and since when; None if nobody is."""
+        holder = self.path / HOLDER
+        if not holder.exists():
+            return None
+        try:  # the lock decides: a process that was killed leaves its name behind
+            with atomic.open_file(self.path / LOCK) as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _holder(holder)
+        except OSError:
+            pass  # no lock, or none that can be asked for
+        return None
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -78,12 +98,12 @@ class RunFolder:
                 self.path.mkdir(parents=True, exist_ok=True)
             except (FileExistsError, NotADirectoryError):
                 raise ConfigError(f"{self.path} is, or lies below, a file: name another folder with --run.") from None
-            lock = FileLock(self.path / "run.lock", timeout=0)
-            holder = self.path / "run.holder.json"
+            lock = FileLock(self.path / LOCK, timeout=0.2)  # whoever asks for the writer has it for a moment
+            holder = self.path / HOLDER
             try:
                 lock.acquire()
             except Timeout:
-                raise StagewiseError(f"{self.path} is in use by {_who(holder)}: wait for it, or stop it.") from None
+                raise StagewiseError(f"{self.path} is {in_use(_holder(holder))}: wait for it, or stop it.") from None
         try:
             since = time.strftime("%H:%M", time.localtime())
             atomic.write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
@@ -147,9 +167,17 @@ def pipeline_of(run: RunFolder) -> Pipeline:
     return from_json(locked["pipeline"], str(run.path / LOCK_FILE))
 
 
-def _who(holder: Path) -> str:
+def in_use(holder: dict[str, Any]) -> str:
+    """Say who uses a run."""
+    if holder["pid"] is None:
+        return "in use by another process"
+    return f"in use by pid {holder['pid']} on host {holder['host']} since {holder['since']}"
+
+
+def _holder(path: Path) -> dict[str, Any]:
+    keys = ("pid", "host", "since")
     try:
-        facts = json.loads(atomic.read_bytes(holder))
-        return f"pid {facts['pid']} on host {facts['host']} since {facts['since']}"
+        facts = json.loads(atomic.read_bytes(path))
+        return {key: facts[key] for key in keys}
     except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
+        return dict.fromkeys(keys)

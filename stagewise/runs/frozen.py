@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from stagewise import modules
 from stagewise.config import Spec, build, from_json
+from stagewise.embedding.reads import reads_of
+from stagewise.errors import ConfigError
 from stagewise.inputs import load_weights
 from stagewise.modules.geometry import Geometry
 from stagewise.modules.patch_stage import means
@@ -19,21 +22,32 @@ from stagewise.modules.patches import cut_patches
 from stagewise.modules.stage_module import StageModule
 from stagewise.planning.build import join
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from stagewise.embedding.embed import Pool
+
 
 class FrozenEncoder(nn.Module):
     """x (B, C, T), standardised as the stages were trained on, → representation (B, D, rows).
 
+    `embed` reads a file, and needs to know nothing of this.
+
     Attributes:
+        name: of the topmost stage.
         hop: input samples between neighbouring rows.
         receptive_field: input samples that one row sees (a recurrent stage sees all before it, too).
         first: the first sample that row 0 sees; negative in the padding.
         sample_rate: samples per second of the input.
         mean, std: of the standardisation: x = (samples - mean) / std.
         channels: D.
+        facts: `input` of the run's lock, and how files are read.
     """
 
-    def __init__(self, stages: Sequence[StageModule], facts: dict[str, Any]) -> None:
+    def __init__(self, stages: Sequence[StageModule], facts: dict[str, Any], name: str) -> None:
         super().__init__()
+        self.name, self.facts = name, facts
         self.stages = nn.ModuleList(stages)
         geometry = sum((stage.geometry for stage in stages), Geometry())
         self.hop, self.receptive_field, self.first = geometry.hop, geometry.receptive_field, geometry.first
@@ -48,6 +62,33 @@ class FrozenEncoder(nn.Module):
             x_BCT = stage(x_BCT)[1]
         return x_BCT.float()
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is, and computes."""
+        return next((each.device for each in chain(self.parameters(), self.buffers())), torch.device("cpu"))
+
+    def embed(self, path: str | Path, pool: Pool | None = None) -> npt.NDArray[np.float32]:
+        """Return the representation of an audio or image file, (rows, channels): what `stagewise embed` writes.
+
+        The file is decoded, converted to the sample rate, to one channel or to grey, and to the size that the stages
+        were trained on, standardised, and encoded piece by piece: it may be of any length. Rows of audio are `hop`
+        samples of `sample_rate` apart; rows of an image are its patches, line by line.
+
+        Args:
+            path: of the file.
+            pool: "mean" gives the mean of its rows, (channels,).
+
+        Raises:
+            ConfigError: it is a folder, or the stages were trained on what no file is read as.
+            DataError: the file cannot be used.
+            NumberError: a row is NaN or infinite.
+        """
+        from stagewise.embedding.embed import embedding
+
+        if Path(path).is_dir():
+            raise ConfigError(f"{path} is a folder: name one file after another, or type `stagewise embed`.")
+        return embedding(self, [path], pool).whole(0)
+
 
 class FrozenPatches(FrozenEncoder):
     """x (B, C, H, W), standardised as the stages were trained on, → the mean of every patch (B, D, R, S).
@@ -59,8 +100,8 @@ class FrozenPatches(FrozenEncoder):
         receptive_field: pixels that a patch is high and wide; 0 for the whole image.
     """
 
-    def __init__(self, stages: Sequence[StageModule], facts: dict[str, Any]) -> None:
-        super().__init__(stages, facts)
+    def __init__(self, stages: Sequence[StageModule], facts: dict[str, Any], name: str) -> None:
+        super().__init__(stages, facts, name)
         self.hop, self.receptive_field, self.first = facts["stride"], facts["patch"], 0
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -95,7 +136,7 @@ def build_encoder(networks: Sequence[Network], facts: dict[str, Any], name: str)
 
     Args:
         networks: lowest first.
-        facts: `input` of the run's lock.
+        facts: `input` of the run's lock, and `reads`: how files are read.
         name: of the file that describes them, for messages.
 
     Raises:
@@ -111,16 +152,18 @@ def build_encoder(networks: Sequence[Network], facts: dict[str, Any], name: str)
             )
             stages.append(join(encoder, context, shape, where, getattr(torch, network.precision)))
             shape = stages[-1].out_shape
-    return (FrozenPatches if len(shape) == 3 else FrozenEncoder)(stages, facts)
+    return (FrozenPatches if len(shape) == 3 else FrozenEncoder)(stages, facts, networks[-1].name)
 
 
 def load_encoder(locked: Mapping[str, Any], folders: Sequence[Path], name: str) -> FrozenEncoder:
     """Build the stages of a lock file, as many as there are folders, and give them their frozen weights."""
+    pipeline = from_json(locked["pipeline"], name)
     networks = [
         Network(stage.name, stage.encoder, stage.context, facts["precision"])
-        for stage, facts in zip(from_json(locked["pipeline"], name).stage, locked["stages"], strict=True)
+        for stage, facts in zip(pipeline.stage, locked["stages"], strict=True)
     ]
-    encoder = build_encoder(networks[: len(folders)], locked["input"], name)
+    facts = {**locked["input"], "reads": reads_of(pipeline)}
+    encoder = build_encoder(networks[: len(folders)], facts, name)
     for stage, folder in zip(encoder.stages, folders, strict=True):
         assert isinstance(stage, StageModule)
         load_weights(stage, folder)

@@ -16,6 +16,7 @@ from stagewise.stores import StoreReader
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    import torch
 
     from stagewise.embedding.embed import Embedding, Pool
     from stagewise.runs.frozen import FrozenEncoder
@@ -128,11 +129,8 @@ class Run:
             DataError: files cannot be used.
             IntegrityError: weights are damaged.
         """
-        import numpy as np
-
         made = self.embedding(paths, stage, pool)
-        found = ((key, np.concatenate(list(made.pieces(item)))) for item, key in enumerate(made.keys))
-        return {key: rows_TC if pool is None else rows_TC[0] for key, rows_TC in found}
+        return {key: made.whole(item) for item, key in enumerate(made.keys)}
 
     def embedding(
         self,
@@ -144,8 +142,19 @@ class Run:
         """Prepare what `embed` computes, to be taken piece by piece; `report` is told of progress and conversions."""
         from stagewise.embedding.embed import embedding
 
-        name = stage or self.top()
-        return embedding(self.encoder(name), self.locked, paths, name, pool, report)
+        encoder = self.encoder(stage or self.top())
+        return embedding(encoder.to(self._device()), paths, pool, report)
+
+    def _device(self) -> torch.device:
+        """Return the pipeline's device if this machine has it, else the CPU."""
+        import torch
+
+        from stagewise.config import from_json
+
+        name = from_json(self.locked["pipeline"]).pipeline.device
+        if name == "cpu" or not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda" if name == "auto" else name)
 
 
 def open_run(path: str | Path) -> Run:

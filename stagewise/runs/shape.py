@@ -102,11 +102,12 @@ class ProbeResult(_Table):
     stage: Name
     labels: str
     metric: str
-    value: float
+    value: Share
     interval: Annotated[list[float], Field(min_length=2, max_length=2)]
     majority: Share
     train_items: Count
-    test_items: Count
+    test_items: Annotated[Count, Field(ge=1)]
+    test_rows: Annotated[Count, Field(ge=1)] = 1
     classes: Count
     hidden: Count | None
     weights: Hash | None = None

@@ -12,7 +12,7 @@ from stagewise.datasets import SHORT_NAMES
 from stagewise.datasets.base import Dataset
 from stagewise.datasets.librispeech import SUBSETS
 from stagewise.errors import ConfigError, DiskFull
-from stagewise.show import disk_text, seconds_text
+from stagewise.show import bytes_text, seconds_text
 
 NEEDS = {
     "librispeech": "`stagewise data fetch librispeech`, or any folder in its layout",
@@ -66,7 +66,7 @@ def size_words(subset: str, size: dict[str, Any]) -> str:
         parts.append(seconds_text(size["seconds"]))
     parts += [f"{count:,} of label `{label}`" for label, count in size["classes"].items()]
     if size["download_bytes"]:
-        parts.append(f"{disk_text(size['download_bytes'])} to download")
+        parts.append(f"{bytes_text(size['download_bytes'])} to download")
     return f"{subset}: {', '.join(parts)}" if subset else ", ".join(parts)
 
 
@@ -101,6 +101,6 @@ def _make_room(root: Path, needed: int) -> None:
     free = shutil.disk_usage(place).free
     if free < needed:
         raise DiskFull(
-            f"the archive and what is unpacked from it take {disk_text(needed)}, and {root} has "
-            f"{disk_text(free)} free: make room, or name another disk with --root."
+            f"the archive and what is unpacked from it take {bytes_text(needed)}, and {root} has "
+            f"{bytes_text(free)} free: make room, or name another disk with --root."
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from stagewise.show import disk_text, seconds_text
+from stagewise.show import bytes_text, counted, seconds_text
 from stagewise.starting.look import Pictures, Recordings, folders
 
 SHOWN = 4  # kinds of a thing that are named one by one
@@ -38,7 +38,7 @@ def facts(content: Recordings | Pictures) -> dict[str, Any]:
 def words(found: dict[str, Any]) -> list[str]:
     """Say in a few lines what `facts` found, without the bad files."""
     audio = found["kind"] == "audio"
-    head = f"{found['usable']:,} {'audio files' if audio else 'images'}, {disk_text(found['bytes'])}"
+    head = f"{counted(found['usable'], 'audio file' if audio else 'image')}, {bytes_text(found['bytes'])}"
     if not found["usable"]:
         return [head]
     if audio:
@@ -53,8 +53,8 @@ def words(found: dict[str, Any]) -> list[str]:
         lines = [head, f"pixels (height × width): {_counts(sizes)}"]
     if len(found["folders"]) > 1:
         counts = found["folders"].values()
-        many = f"{min(counts):,} to {max(counts):,}" if min(counts) < max(counts) else f"{max(counts):,}"
-        lines.append(f"in {len(found['folders']):,} folders of {many} files each")
+        many = f"{min(counts):,} to " if min(counts) < max(counts) else ""
+        lines.append(f"in {len(found['folders']):,} folders of {many}{counted(max(counts), 'file')} each")
     return lines
 
 
@@ -62,5 +62,5 @@ def _counts(counts: dict[str, int]) -> str:
     """Write what there is one of alone, and else how many there are of the most frequent ones."""
     if len(counts) == 1:
         return next(iter(counts))
-    named = [f"{name} ({count:,} files)" for name, count in list(counts.items())[:SHOWN]]
-    return ", ".join(named + ([f"{len(counts) - SHOWN:,} others"] if len(counts) > SHOWN else []))
+    named = [f"{name} ({counted(count, 'file')})" for name, count in list(counts.items())[:SHOWN]]
+    return ", ".join(named + ([counted(len(counts) - SHOWN, "other")] if len(counts) > SHOWN else []))

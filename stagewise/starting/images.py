@@ -16,6 +16,7 @@ from stagewise.starting.recipe import Line, Recipe, skipped
 SMALLEST, LARGEST = 40, 96  # pixels of a short side: handwritten digits are enlarged, photographs are reduced
 LARGE = 80  # from here on, the paper's patches of 16 pixels
 STEPS = 5
+PER_IMAGE, PIXELS = 5e-4, 1e8  # seconds to open an image, and pixels that are decoded in one
 # planes and blocks of the three modules, and channels of the stem, by whether there is a GPU
 WIDTHS = {False: ((8, 16, 32), (1, 1, 1), 16), True: ((64, 128, 256), (3, 4, 6), 64)}
 WHY_WIDTHS = {
@@ -53,6 +54,8 @@ def images_recipe(content: Pictures, machine: Machine) -> Recipe:
     if not trained:
         raise DataError(f"{content.root}/{TRAIN} holds no image that can be used: put some there.")
 
+    counted = set(trained)
+    pixels = sum(header.height * header.width for name, header in seen if name in counted)
     classes = folders(trained, len(roots))
     label = "class" if tells_apart(classes) else None
     others = sorted({name.partition("/")[0] for name in content.names} - {TRAIN, TEST}) if apart else []
@@ -90,9 +93,11 @@ def images_recipe(content: Pictures, machine: Machine) -> Recipe:
         batch_size=32,
         learning_rate=2e-4 if machine.gpu else 1e-3,
         why_rate="as in the paper" if machine.gpu else "more than the paper's 2e-4: narrow stages bear it",
+        store=[("write", False, "crops of the pixels, mirrored anew in every epoch; stores of patches are huge")],
         stages=_stages(machine.gpu is not None),
         label=label,
         images=True,
+        reading=PER_IMAGE + pixels / max(1, len(trained)) / PIXELS,
     )
 
 
@@ -104,4 +109,5 @@ def _stages(gpu: bool) -> list[list[Line]]:
         module |= {"planes": width, "blocks": depth}
         module |= {"stride": 2} if number > 1 else {"stem": stem}
         stages.append([("name", f"module{number}", WHY_WIDTHS[gpu] if number == 1 else ""), ("encoder", module, "")])
+    stages[-1].append(("store", {"write": "auto"}, "small: a mean for each patch, for probes"))
     return stages

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from stagewise.datasets import audio, image_files
-from stagewise.datasets.bad_items import probe_all
+from stagewise.datasets.bad_items import looked_at, probe_all, telling
 from stagewise.datasets.base import BadItem
 from stagewise.datasets.kinds import Found, Kind
 
@@ -44,11 +44,12 @@ class Pictures:
 def look(found: Found, kind: Kind, report: Callable[..., None] = lambda *_, **__: None) -> Recordings | Pictures:
     """Look at the header and the end of every file of a kind, and tell of progress."""
     names, bad = found.names[kind], list(found.refused[kind])
-    paths = [f"{found.root}/{name}" for name in names]
+    with telling(report):
+        return _look(found, kind, names, bad)
 
-    def tell(done: int) -> None:
-        report("look", what=kind, files=done, of=len(names))
 
+def _look(found: Found, kind: Kind, names: list[str], bad: list[BadItem]) -> Recordings | Pictures:
+    paths, tell = [f"{found.root}/{name}" for name in names], looked_at(kind, len(names))
     if kind == "audio":
         sounds = list(zip(names, probe_all(audio.probe, paths, tell), strict=True))
         bad += [_bad(found.root, name, header) for name, header in sounds if isinstance(header, str)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from stagewise.show import bytes_text, disk_text
+from stagewise.show import bytes_text
 
 # Multiply-adds a second that training steps of this program come to, seen on AVX-512 cores with 64 channels, and
 # put low; a GPU's are a guess.
@@ -43,7 +43,7 @@ class Machine:
     def words(self) -> str:
         """The machine in a line."""
         what = f"a GPU ({self.gpu})" if self.gpu else f"no GPU, {self.threads} thread{'s' * (self.threads > 1)}"
-        return f"{what}, {bytes_text(self.memory)} of memory, {disk_text(self.disk_free)} of disk free"
+        return f"{what}, {bytes_text(self.memory)} of memory, {bytes_text(self.disk_free)} of disk free"
 
 
 def this_machine() -> Machine:

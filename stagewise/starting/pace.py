@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from stagewise.datasets.base import Dataset
 from stagewise.planning.build import BuiltStage
-from stagewise.planning.policy import forward_flops
+from stagewise.planning.policy import Policy, forward_flops, recomputing
 from stagewise.starting.machine import Machine
 from stagewise.windows.draw import Windows
 
@@ -29,7 +29,7 @@ class Pace:
         windows_per_item: of an epoch.
         items: that are trained on.
         steps: of an epoch.
-        seconds: that training all stages for all epochs, and encoding, are reckoned to take.
+        seconds: that training all stages for all epochs, and encoding, are reckoned to take at most.
     """
 
     epochs: int
@@ -41,7 +41,13 @@ class Pace:
 
 
 def pace(
-    dataset: Dataset, train: npt.NDArray[np.int64], built: Sequence[BuiltStage], batch_size: int, machine: Machine
+    dataset: Dataset,
+    train: npt.NDArray[np.int64],
+    built: Sequence[BuiltStage],
+    policies: Sequence[Policy],
+    batch_size: int,
+    machine: Machine,
+    reading: float = 0.0,
 ) -> Pace:
     """Choose the epochs so that training ends in about two hours, or after 20,000 steps of every stage.
 
@@ -49,11 +55,16 @@ def pace(
         dataset: all of whose items are encoded.
         train: those that are trained on.
         built: the stages.
+        policies: of their stores.
         batch_size: of their training.
         machine: that trains them.
+        reading: seconds that it takes to read a window of the data.
     """
     forward = [forward_flops(stage) for stage in built]
-    window = sum(3 * (flops + _objective(stage)) for flops, stage in zip(forward, built, strict=True)) / machine.rate
+    lowest = [_nearest_store(policies, index) for index in range(len(built))]
+    again = [recomputing(built, forward, index, low) for index, low in enumerate(lowest)]
+    own = [3 * (flops + _objective(stage)) for flops, stage in zip(forward, built, strict=True)]
+    window = (sum(own) + sum(again)) / machine.rate + reading * lowest.count(0)
     per_item, items, top = 1, max(1, len(train)), built[-1]
     if top.grid is None:
         cover = Windows(train, dataset.lengths, top.geometry, top.rows, "cover").counts
@@ -65,11 +76,17 @@ def pace(
     steps = max(1, epoch // batch_size)
     epochs = max(1, min(MOST_EPOCHS, MOST_STEPS // steps, int(BUDGET / (epoch * window))))
     mean = int(dataset.lengths.mean())
-    encoding = len(dataset.lengths) * sum(
-        flops * stage.geometry.rows(mean) / stage.rows for flops, stage in zip(forward, built, strict=True)
-    )
-    seconds = epochs * epoch * window + encoding / machine.rate
+    whole = [flops * stage.geometry.rows(mean) / stage.rows for flops, stage in zip(forward, built, strict=True)]
+    written = [sum(whole[low : index + 1]) for index, low in enumerate(lowest) if policies[index].write]
+    seconds = epochs * epoch * window + len(dataset.lengths) * sum(written) / machine.rate
     return Pace(epochs, max(1, min(10, epochs // 3)), per_item, items, steps, seconds)
+
+
+def _nearest_store(policies: Sequence[Policy], index: int) -> int:
+    """Return the first of the stages that are computed to get a stage's input; its own place where it is stored."""
+    while index and not policies[index - 1].write:
+        index -= 1
+    return index
 
 
 def _objective(stage: BuiltStage) -> float:

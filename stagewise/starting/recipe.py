@@ -21,9 +21,11 @@ class Recipe:
         batch_size: items of a step.
         learning_rate: of Adam.
         why_rate: why it is that.
+        store: lines of the stores' defaults.
         stages: lines of every stage.
         label: what probes predict, None without labels.
         images: whether items are images.
+        reading: seconds that reading one window takes, where that is of weight.
     """
 
     data: list[Line]
@@ -31,9 +33,11 @@ class Recipe:
     batch_size: int
     learning_rate: float
     why_rate: str
+    store: list[Line]
     stages: list[list[Line]]
     label: str | None
     images: bool
+    reading: float = 0.0
 
 
 def toml(value: object) -> str:

@@ -9,10 +9,12 @@ from pathlib import Path
 from stagewise.config.load import load_text
 from stagewise.errors import ConfigError
 from stagewise.planning.build import Input, build_dataset, build_stages, device_of
-from stagewise.planning.plan import Plan, make_plan
+from stagewise.planning.plan import SPARE_DISK, Plan, make_plan
+from stagewise.planning.policy import decide, total_rows
+from stagewise.planning.trained_on import held_out
 from stagewise.runner import Report, quiet
 from stagewise.runs.folder import RunFolder
-from stagewise.show import bytes_text
+from stagewise.show import bytes_text, counted
 from stagewise.starting.audio import audio_recipe
 from stagewise.starting.facts import facts, words
 from stagewise.starting.images import images_recipe
@@ -20,9 +22,9 @@ from stagewise.starting.look import Pictures, Recordings
 from stagewise.starting.machine import Machine
 from stagewise.starting.pace import Pace, pace
 from stagewise.starting.recipe import Line, Recipe, comment, table
-from stagewise.train_stages import held_out
 
 SHARE = {False: 0.5, True: 0.8}  # of the memory that training may take, by whether it is a GPU's
+DISK_SHARE = 0.25  # of what is free, that stores may take
 FIRST_GUESS = Pace(1, 1, 1, 1, 1, 0.0)
 
 
@@ -52,10 +54,15 @@ def start(
     for item in dataset.bad:
         report("note", text=f"left out {item.path}: {item.reason}")
     train, _ = held_out(dataset.pool(), rough.data.validation, rough.pipeline.seed)
-    chosen = pace(dataset, train, build_stages(rough, Input.of(dataset), device), recipe.batch_size, machine)
+    built = build_stages(rough, Input.of(dataset), device)
+    rows = [total_rows(dataset.lengths, stage) for stage in built]
+    room = int(machine.disk_free * DISK_SHARE)
+    policies = decide(rough, built, rows, room)
+    short = policies != decide(rough, built, rows, int(machine.disk_free * SPARE_DISK))
+    chosen = pace(dataset, train, built, policies, recipe.batch_size, machine, recipe.reading)
 
     def planned(limit: int | None = None) -> tuple[str, Plan]:
-        text = _text(recipe, chosen, content, machine, name, file, limit)
+        text = _text(recipe, chosen, content, machine, name, file, limit, room if short else None)
         pipeline = load_text(text, str(file))
         built = build_stages(pipeline, Input.of(dataset), device)
         return text, make_plan(pipeline, RunFolder(Path("runs") / name), built, device, dataset)
@@ -89,11 +96,16 @@ def _text(
     name: str,
     file: Path,
     limit: int | None = None,
+    room: int | None = None,
 ) -> str:
     typed = shlex.quote(str(file))
     settings: list[Line] = [("name", name, "")]
     if limit is not None:
         settings.append(("memory_limit", bytes_text(limit), "steps that need more are computed in pieces, to the same"))
+    if room is not None:
+        settings.append(
+            ("disk_limit", bytes_text(room), "a quarter of what is free: larger stores are computed again, and again")
+        )
     head = [
         f"Written by `stagewise init` for {content.root}: a start, to be changed at will.",
         *(f"  {line}" for line in words(facts(content))),
@@ -107,6 +119,7 @@ def _text(
         f"[data]\n{table(recipe.data)}",
         f"{_reasons(recipe, chosen, len(content.names))}\n[defaults.train]\n{table(_train(recipe, chosen))}",
         f"[defaults.objective]\n{table(recipe.objective)}",
+        *([f"[defaults.store]\n{table(recipe.store)}"] if recipe.store else []),
         *(f"[[stage]]\n{table(lines)}" for lines in recipe.stages),
     ]
     if recipe.label:
@@ -135,12 +148,14 @@ def _train(recipe: Recipe, chosen: Pace) -> list[Line]:
 
 def _reasons(recipe: Recipe, chosen: Pace, files: int) -> str:
     """Say why there are so many epochs."""
-    what = "images are for training, one crop of each an epoch" if recipe.images else "files are for training"
+    what, each = ("image", ", one crop of each an epoch") if recipe.images else ("file", "")
     told = (
-        f"{chosen.items:,} of {files:,} {what}; the others tell when to stop, and test probes. An epoch has "
-        f"{chosen.steps:,} step{'s' * (chosen.steps > 1)}. So many epochs of all {len(recipe.stages)} stages, and the "
-        f"encoding, are reckoned at {_about(chosen.seconds)} on this machine, give or take a factor of three. The aim "
-        "is two hours at most, and at most 20,000 steps of a stage; more is likely to do better."
+        f"For training: {chosen.items:,} of {counted(files, what)}{each}; the others tell when to stop, and test "
+        f"probes. An epoch has {counted(chosen.steps, 'step')}. At most {counted(chosen.epochs, 'epoch')} of each of "
+        f"the {len(recipe.stages)} stages, and the encoding, are reckoned at {_about(chosen.seconds)} on this machine "
+        "if nothing else runs on it, give or take a factor of three; a stage stops earlier, after "
+        f"{counted(chosen.patience, 'epoch')} without a better validation loss, which often saves more than half. The "
+        "aim is two hours at most, and at most 20,000 steps of a stage; more is likely to do better."
     )
     return "\n".join(f"# {line}" for line in textwrap.wrap(told, 116))
 

@@ -75,7 +75,7 @@ def test_the_data_set_reads_the_labels_and_they_are_about_what_espeak_said(spoke
     assert np.mean(same) > 0.6
 
 
-def test_a_pipeline_trains_on_them_and_probes_them(spoken, made, tmp_path):
+def test_a_pipeline_trains_on_them_and_probes_them(spoken, made, tmp_path, no_peaks_here):
     file = tiny.write_pipeline(tmp_path, tiny.TOML.replace("tiny:TinySpeech", "librispeech"))
     sets = {"data.root": str(spoken), "data.phones": str(made[0]), "data.validation": 0.4, "defaults.train.epochs": 1}
     stagewise.run(file, run=tmp_path / "run", set=sets)
@@ -210,7 +210,7 @@ def test_what_cannot_be_aligned_is_told_with_reasons(spoken, tmp_path):
     assert not reasons
     found = facts(file, lines)
     assert (found["items"], found["aligned"], found["without_transcript"], len(found["failed"])) == (9, 1, 1, 8)
-    assert any("1 items have no transcript" in line for line in words(found))
+    assert any("1 item without a transcript" in line for line in words(found))
     assert "2 others" in words(found)[-1]
     assert [json.loads(line).get("key") for line in items_file(file).read_text().splitlines()][1:] == sorted(
         f"{name}.flac" for name in [*texts, "short", "long"]

@@ -1,7 +1,8 @@
-"""The command line as a user meets it, in processes of its own."""
+"""The command line as a user meets it; in a process of its own where that could be another matter."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 import tiny
+from click.testing import CliRunner
+
+from stagewise.cli.main import main
 
 REPO = Path(__file__).parents[2]
 
@@ -27,11 +31,26 @@ def stagewise(*arguments, cwd, check=None, env=None):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(finished, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
     tiny.write_pipeline(folder)
-    stagewise("run", "tiny.toml", cwd=folder, check=0)
+    shutil.copytree(finished / "run", folder / "runs" / "tiny")
+    (folder / "runs" / "last").write_text("runs/tiny\n")
     return folder
+
+
+@pytest.fixture
+def call(folder, monkeypatch):
+    """Carry out a command in that folder and in this process."""
+    monkeypatch.chdir(folder)
+
+    def invoke(*words, code=0):
+        done = CliRunner().invoke(main, [str(word) for word in words])
+        assert done.exit_code == code, done.output
+        assert "Traceback" not in done.output
+        return done
+
+    return invoke
 
 
 def test_help_is_fast_and_never_imports_torch(tmp_path):
@@ -56,32 +75,31 @@ def test_run_says_what_it_did_on_stderr_and_shows_a_table_on_stdout(folder):
     assert "\x1b" not in done.stdout
 
 
-def test_json_of_every_reading_command(folder):
-    facts = json.loads(stagewise("inspect", "--json", cwd=folder, check=0).stdout)
+def test_json_of_every_reading_command(call):
+    facts = json.loads(call("inspect", "--json").stdout)
     assert facts["state"] == "complete"
-    planned = json.loads(stagewise("plan", "tiny.toml", "--json", cwd=folder, check=0).stdout)
+    planned = json.loads(call("plan", "tiny.toml", "--json").stdout)
     assert [s["action"] for s in planned["stages"]] == ["cached"] * 3
     assert planned["disk_free_bytes"] > 0
     assert planned["end_to_end"]["predicted_peak_bytes"] > 0
     assert all(s["memory"]["predicted_peak_bytes"] > 0 for s in planned["stages"])
-    dry = json.loads(stagewise("run", "tiny.toml", "--dry-run", "--json", cwd=folder, check=0).stdout)
+    dry = json.loads(call("run", "tiny.toml", "--dry-run", "--json").stdout)
     assert dry["stages"] == planned["stages"]
-    assert "torch" in json.loads(stagewise("doctor", "--json", cwd=folder, check=0).stdout)
-    assert "properties" in json.loads(stagewise("schema", cwd=folder, check=0).stdout)
+    assert "torch" in json.loads(call("doctor", "--json").stdout)
+    assert "properties" in json.loads(call("schema").stdout)
 
 
-def test_plan_and_inspect_as_tables(folder):
-    planned = stagewise("plan", "tiny.toml", "--set", "stage.two.objective.negatives=5", cwd=folder, check=0).stdout
+def test_plan_and_inspect_as_tables(call, monkeypatch):
+    planned = call("plan", "tiny.toml", "--set", "stage.two.objective.negatives=5").stdout
     assert "objective.negatives: 4 → 5" in planned.replace("\n", " ")
-    table = stagewise("inspect", cwd=folder, check=0, env={"COLUMNS": "80"}).stdout
+    monkeypatch.setenv("COLUMNS", "80")
+    table = call("inspect").stdout
     assert max(map(len, table.splitlines())) <= 80
     assert "…" not in table
 
 
-def test_verify_and_its_exit_code(folder, tmp_path):
-    import shutil
-
-    assert "files are what was written" in stagewise("verify", cwd=folder, check=0).stdout
+def test_verify_and_its_exit_code(call, folder, tmp_path):
+    assert "files are what was written" in call("verify").stdout
     shutil.copytree(folder / "runs" / "tiny", tmp_path / "copy")
     victim = next((tmp_path / "copy").glob("stages/1-*/encoder.safetensors"))
     victim.write_bytes(victim.read_bytes()[:-1] + b"\x01")
@@ -89,15 +107,16 @@ def test_verify_and_its_exit_code(folder, tmp_path):
     assert str(victim.name) in done.stderr
 
 
-def test_usage_and_configuration_errors_exit_with_2(folder, tmp_path):
-    assert "No such command 'inspct'" in stagewise("inspct", cwd=tmp_path, check=2).stderr
-    assert "no such file" in stagewise("run", "missing.toml", cwd=tmp_path, check=2).stderr
-    assert "no run was made below this folder yet" in stagewise("inspect", cwd=tmp_path, check=2).stderr
-    bad = stagewise("run", "tiny.toml", "--set", "stage.two.train.epoch=3", cwd=folder, check=2).stderr
+def test_usage_and_configuration_errors_exit_with_2(call, tmp_path, monkeypatch):
+    bad = call("run", "tiny.toml", "--set", "stage.two.train.epoch=3", code=2).stderr
     assert "did you mean" in bad
-    hostile = stagewise("run", "tiny.toml", "--set", 'stage.one.encoder.target="os:system"', cwd=folder, check=2)
+    hostile = call("run", "tiny.toml", "--set", 'stage.one.encoder.target="os:system"', code=2)
     assert "os:system" in hostile.stderr
-    assert "there is no stage 'four'" in stagewise("stage", "four", cwd=folder, check=2).stderr
+    assert "there is no stage 'four'" in call("stage", "four", code=2).stderr
+    monkeypatch.chdir(tmp_path)
+    assert "No such command 'inspct'" in call("inspct", code=2).stderr
+    assert "no such file" in stagewise("run", "missing.toml", cwd=tmp_path, check=2).stderr
+    assert "no run was made below this folder yet" in call("inspect", code=2).stderr
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
-"""What the tab key gives, through click's own classes and through a real bash."""
+"""What the tab key gives, through click's own classes and through real shells."""
 
 import os
+import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -129,7 +131,24 @@ echo "${COMPREPLY[*]}|$options"
 """
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
+@pytest.fixture
+def shell_environment(here):
+    """The environment of a shell in which `stagewise` is a command."""
+    (here / "bin").mkdir()
+    program = here / "bin/stagewise"
+    program.write_text(f"#!{sys.executable}\nfrom stagewise.cli.main import main\nmain()\n")
+    program.chmod(0o755)
+    path = f"{here / 'bin'}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(REPO), "HOME": str(here), "ZDOTDIR": str(here)}
+
+
+needs_bash, needs_fish, needs_zsh = (
+    pytest.mark.skipif(shutil.which(shell) is None, reason=f"there is no {shell} here")
+    for shell in ("bash", "fish", "zsh")
+)
+
+
+@needs_bash
 @pytest.mark.parametrize(
     ("words", "reply"),
     [
@@ -140,17 +159,77 @@ echo "${COMPREPLY[*]}|$options"
         (["run", "pipelines/tiny.toml", "--set", "data.items", "=", "3", "--set", "da"], "data.| nospace"),
     ],
 )
-def test_a_real_bash(here, words, reply):
-    (here / "bin").mkdir()
-    program = here / "bin/stagewise"
-    program.write_text(f"#!{sys.executable}\nfrom stagewise.cli.main import main\nmain()\n")
-    program.chmod(0o755)
+def test_a_real_bash(shell_environment, words, reply):
     done = subprocess.run(
-        ["bash", "--norc", "-c", BASH, "bash", *words], capture_output=True, text=True,
-        env={**os.environ, "PATH": f"{here / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(REPO)},
-    )  # fmt: skip
+        ["bash", "--norc", "-c", BASH, "bash", *words], capture_output=True, text=True, env=shell_environment
+    )
     assert done.stderr == ""
     assert done.stdout == f"{reply}\n"
+
+
+# What is typed, what fish offers, and what zsh makes of the line; it says with a space whether the word is done.
+TYPED = [
+    ("insp", ["inspect"], "inspect "),
+    ("run --unt", ["--until"], "run --until "),
+    ("plan pipelines/o", ["pipelines/other.toml"], "plan pipelines/other.toml "),
+    ("plan ", FILES, "plan pipelines/"),
+    ("inspect ", RUNS, "inspect runs/"),
+    ("inspect pip", ["pipelines/"], "inspect pipelines/"),
+    ("inspect runs/t", ["runs/tiny"], "inspect runs/tiny "),
+    ("stage --run runs/t", ["runs/tiny"], "stage --run runs/tiny "),
+    ("embed runs/tiny note", ["notes.wav"], "embed runs/tiny notes.wav "),
+    ("stage tw", ["two"], "stage two "),
+    ("probe ", ["phones", "speaker"], "probe "),
+    ("run pipelines/tiny.toml --until=fi", ["--until=first"], "run pipelines/tiny.toml --until=first "),
+    ("plan pipelines/tiny.toml --set data.it", ["data.items="], "plan pipelines/tiny.toml --set data.items="),
+    ("plan pipelines/tiny.toml --set=stage.f", ["--set=stage.first."], "plan pipelines/tiny.toml --set=stage.first."),
+    ("plan pipelines/tiny.toml --set data.nothing", [], "plan pipelines/tiny.toml --set data.nothing"),
+]
+
+
+@needs_fish
+def test_a_real_fish(here, shell_environment):
+    (here / "notes.wav").touch()
+    script = "stagewise completion fish | source; for line in $argv; echo :; complete -C $line; end"
+    lines = [f"stagewise {typed}" for typed, _, _ in TYPED]
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", script, *lines], capture_output=True, text=True, env=shell_environment
+    )
+    assert done.stderr == ""
+    found = [[line.split("\t")[0] for line in each.splitlines()[1:]] for each in f"\n{done.stdout}".split("\n:")[1:]]
+    assert dict(zip(lines, found, strict=True)) == {f"stagewise {typed}": offered for typed, offered, _ in TYPED}
+
+
+@needs_zsh
+def test_a_real_zsh(here, shell_environment):
+    """Typed on a terminal, in a shell whose own completion was never set up: what the tab key makes of each line."""
+    (here / "notes.wav").touch()
+    (here / ".zshrc").write_text(
+        """PS1=; eval "$(stagewise completion zsh)"
+        show() { print -rn -- "<<$BUFFER>>"; BUFFER= }; zle -N show; bindkey '^G' show; print -rn -- '<<ready>>'
+        """
+    )
+    terminal, inside = pty.openpty()
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), inside)
+    shell = subprocess.Popen(["zsh", "-i"], **streams, env=shell_environment | {"TERM": "dumb"}, start_new_session=True)
+    os.close(inside)
+
+    def shown():
+        screen = b""
+        while b">>" not in screen:
+            screen += os.read(terminal, 2**16)
+        return re.search("<<(.*)>>", screen.decode(), re.DOTALL)[1]
+
+    try:
+        found = {"": shown()}
+        for typed, _, _ in TYPED:
+            os.write(terminal, f"stagewise {typed}\t\a".encode())
+            found[typed] = shown().removeprefix("stagewise ")
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(terminal)
+    assert found == {"": "ready"} | {typed: line for typed, _, line in TYPED}
 
 
 def test_nothing_heavy_is_imported(here):

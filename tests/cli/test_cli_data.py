@@ -18,6 +18,8 @@ from stagewise.datasets import SHORT_NAMES, audio, librispeech, scan
 from stagewise.errors import ConfigError, DataError, DiskFull
 from stagewise.starting import built_in
 
+pytestmark = pytest.mark.usefixtures("no_peaks")
+
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
@@ -34,18 +36,21 @@ def test_init_writes_a_file_prints_its_plan_and_the_file_runs(here):
     for voice in ("ann", "bob"):
         for number in range(4):
             wav(here / "my birds" / voice / f"{number}.wav", 0.4)
-    done = stagewise("init", "my birds", cwd=here, check=0)
+    done = call(main, "init", "my birds")
+    assert done.exit_code == 0, done.output
     assert "my-birds.toml is written" in done.stdout
     assert "plan for runs/my-birds" in done.stdout
     assert sorted(path.name for path in here.iterdir()) == ["my birds", "my-birds.toml"]
-    again = stagewise("init", "my birds", cwd=here, check=2)
+    again = call(main, "init", "my birds")
+    assert again.exit_code == 2
     assert "my-birds.toml is there already" in again.stderr
     assert "--force" in again.stderr
-    ran = stagewise("run", "my-birds.toml", "--set", "defaults.train.epochs=1", "--json", cwd=here, check=0)
+    ran = call(main, "run", "my-birds.toml", "--set", "defaults.train.epochs=1", "--json")
+    assert ran.exit_code == 0, ran.output
     facts = json.loads(ran.stdout)
     assert facts["state"] == "complete"
     text = (here / "my-birds.toml").read_text()
-    trained, steps = re.search(r"(\d+) of 8 files are for training.*An epoch has (\d+) step", text, re.DOTALL).groups()
+    trained, steps = re.search(r"For training: (\d+) of 8 files.*An epoch has (\d+) step", text, re.DOTALL).groups()
     assert int(trained) == 5
     assert {stage["train"]["steps"] for stage in facts["stages"]} == {int(steps)}
     assert {probe["labels"] for probe in facts["probes"]} == {"class"}
@@ -120,7 +125,7 @@ def test_check_counts_and_names_what_is_bad(here):
     png(here / "in" / "c.png", 30, 20)
     done = call(data, "check", "in")
     assert done.exit_code == 0, done.output
-    for words in ("2 audio files", "3.0 s in all", "44,100 (1 files)", "16,000 (1 files)", "1 images", "30 × 20"):
+    for words in ("2 audio files", "3.0 s in all", "44,100 (1 file)", "16,000 (1 file)", "1 image,", "30 × 20"):
         assert words in done.output
     (here / "in" / "bad.flac").write_bytes(b"fLaC but no more")
     done = call(data, "check", "in", "--kind", "audio", "--json")

@@ -5,8 +5,9 @@ import shlex
 
 import click
 import pytest
+from click.testing import CliRunner
 
-from stagewise.cli.main import main
+from stagewise.cli.main import MEANT, main
 
 
 def commands_of(command, parent=None, name="stagewise"):
@@ -29,6 +30,22 @@ def test_help_fits_and_documents_every_option(context):
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.opts
             assert not re.search(r"\b(PATH|TEXT)\b", parameter.make_metavar(context)), parameter.opts
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("train", "run"), ("predict", "embed"), ("ls", "inspect"), ("inspct", "inspect")]
+)
+def test_a_word_that_is_no_command_names_the_one_that_is(typed, meant):
+    done = CliRunner().invoke(main, [typed, "x.toml"])
+    assert (done.exit_code, f"No such command '{typed}': type `stagewise {meant}`." in done.stderr) == (2, True)
+
+
+def test_every_word_that_people_try_leads_to_a_command_and_hides_none():
+    assert set(MEANT.values()) <= set(main.commands)
+    assert not set(MEANT) & set(main.commands)
+    nothing = CliRunner().invoke(main, ["xyzzy"])
+    assert (nothing.exit_code, "type `stagewise" in nothing.stderr) == (2, False)
+    assert "No such option" in CliRunner().invoke(main, ["--version-of"]).stderr
 
 
 @pytest.mark.parametrize("context", ALL)

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
 from click.testing import CliRunner
 
 import stagewise as package
@@ -39,10 +38,8 @@ def shell(line, cwd):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("streams")
-    package.run(tiny.write_pipeline(folder), run=folder / "run")
-    return folder
+def folder(finished):
+    return finished
 
 
 @pytest.mark.parametrize(
@@ -139,7 +136,7 @@ def test_compare_shows_whole_runs_beside_a_damaged_one(folder, tmp_path):
     assert code == 3
     assert str(tmp_path / "second") in words
     assert f"{path} is not what was written" in words
-    assert "1 of 2 runs are left out" in words
+    assert "left out: 1 of 2 runs" in words
 
 
 def test_compare_sends_no_control_characters_of_names(folder, tmp_path):

@@ -3,7 +3,6 @@
 import copy
 
 import pytest
-import tiny
 
 import stagewise
 from stagewise.cli.tables import print_plan, print_run
@@ -16,10 +15,8 @@ SHOWN = "[red]a[/red]\N{REPLACEMENT CHARACTER}[2J:wave:"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tables")
-    stagewise.run(tiny.write_pipeline(folder), run=folder / "run")
-    return RunFolder(folder / "run")
+def run(finished):
+    return RunFolder(finished / "run")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +26,7 @@ def facts(run):
     for stage in facts["stages"]:
         stage["train"] |= {"epochs": 1000, "converged": False, "seconds": 360_000.0, "initial_loss": 12.345}
         stage["memory"]["measured_peak_bytes"] = 106 << 30
-        stage["store"] |= {"state": "written", "bytes": 999 * 10**9}
+        stage["store"] |= {"state": "written", "bytes": 999 << 30}
     return facts
 
 
@@ -44,7 +41,7 @@ def test_the_widest_figures_are_whole(facts, capsys, monkeypatch, columns):
     text = printed(capsys, monkeypatch, columns, print_run, facts)
     assert max(map(len, text.splitlines())) <= columns
     for stage in facts["stages"]:
-        figures = [f"12.345 → {stage['train']['validation_loss']:.3f}", "1000+", "100:00:", "106 GiB", "999 GB"]
+        figures = [f"12.345 → {stage['train']['validation_loss']:.3f}", "1000+", "100:00:", "106 GiB", "999 GiB"]
         assert all(figure in text for figure in figures)
     table = [line for line in text.splitlines() if "1000+" in line]
     assert "…" not in text

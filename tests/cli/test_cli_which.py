@@ -1,11 +1,21 @@
 """Commands say which run they use, and what a user would not want to find out later."""
 
+import fcntl
+import json
+import os
+import socket
+import threading
+
 import pytest
 import tiny
 from click.testing import CliRunner
 
 import stagewise
+from stagewise import atomic
 from stagewise.cli.main import main
+from stagewise.runs.folder import RunFolder
+
+pytestmark = pytest.mark.usefixtures("no_peaks")
 
 
 def call(*words):
@@ -35,6 +45,42 @@ def test_export_names_its_run_and_says_that_weights_are_random(home, monkeypatch
 
 def test_a_run_says_what_it_is(home):
     assert repr(stagewise.open(home / "runs/tiny")).endswith("/runs/tiny: finished one, two, context>")
+
+
+def test_inspect_says_who_is_writing_now(home, monkeypatch):
+    monkeypatch.chdir(home)
+    with RunFolder(home / "runs/tiny").writing():
+        holder = (home / "runs/tiny/run.holder.json").read_bytes()
+        facts = json.loads(call("inspect", "runs/tiny", "--json").stdout)["in_use"]
+        assert (facts["pid"], facts["host"]) == (os.getpid(), socket.gethostname())
+        said = f"runs/tiny: complete, in use by pid {os.getpid()} on host {facts['host']} since {facts['since']}\n"
+        assert said in call("inspect", "runs/tiny").stdout
+        (home / "runs/tiny/run.holder.json").write_bytes(b"{")
+        assert "complete, in use by another process\n" in call("inspect", "runs/tiny").stdout
+    (home / "runs/tiny/run.holder.json").write_bytes(holder)  # as a process that is killed leaves it
+    assert json.loads(call("inspect", "runs/tiny", "--json").stdout)["in_use"] is None
+    assert "in use" not in call("inspect", "runs/tiny").stdout
+
+
+def test_who_asks_for_the_writer_keeps_none_from_writing(home):
+    with (home / "runs/tiny/run.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)  # as `inspect` does for a moment
+        timer = threading.Timer(0.05, fcntl.flock, (lock, fcntl.LOCK_UN))
+        timer.start()
+        with RunFolder(home / "runs/tiny").writing():
+            pass
+        timer.join()
+
+
+def test_fresh_says_what_it_deletes(home, monkeypatch):
+    monkeypatch.chdir(home)
+    made = ("run", "tiny.toml", "--run", "runs/fresh", "--set", "defaults.train.epochs=0", "--set", "probe=[]")
+    assert "deleted" not in call(*made, "--fresh", "--until", "two").stderr
+    for path in (home / "runs/fresh/stages").glob("*/stage.json"):
+        record = atomic.read_sealed(path, "")
+        record["train"]["seconds"] = 100.0
+        atomic.write_sealed(path, record)
+    assert "deleted 2 finished stages (one, two): 3 min 20 s of training\n" in call(*made, "--fresh").stderr
 
 
 def test_clean_says_when_it_deletes_the_only_finished_stage(home, monkeypatch):

@@ -130,15 +130,50 @@ def test_runs_that_differ_in_more_than_the_seed_are_never_averaged(tmp_path):
     facts = compare_runs(runs)
     paths = [[path[-1] for path in row["runs"]] for row in facts["rows"]]
     assert paths == [["a", "c"], ["b", "e"], ["d"]]
-    assert [row["name"] for row in facts["rows"]] == ["tiny", "tiny (2)", "tiny (3)"]
+    assert [row["name"] for row in facts["rows"]] == ["tiny (a)", "tiny (b)", "tiny (d)"]
     assert [(run["name"], run["run"][-1]) for run in facts["runs"]] == [
-        ("tiny", "a"), ("tiny", "c"), ("tiny (2)", "b"), ("tiny (2)", "e"), ("tiny (3)", "d"),
+        ("tiny (a)", "a"), ("tiny (a)", "c"), ("tiny (b)", "b"), ("tiny (b)", "e"), ("tiny (d)", "d"),
     ]  # fmt: skip
     first, second = facts["warnings"]
     assert "b is a row of its own: it differs from" in first
     assert "a in more than its seed (stage.low.train.epochs: 5 → 9; stage.top.train.epochs: 5 → 9)" in first
     assert "--set pipeline.system=NAME" in first
     assert "d is a row of its own: its seed is 1, like that of" in second
+
+
+@pytest.mark.parametrize(
+    ("places", "apart"),
+    [
+        (("old/a", "new/a"), ("old", "new")),
+        (("old/a", "new/a", "new/b"), ("old/a", "new/a", "b")),
+        (("a", "a/a"), ("runs", "a")),
+    ],
+)
+def test_rows_of_one_system_are_named_by_what_tells_their_places_apart(tmp_path, places, apart):
+    runs = [write_run(tmp_path / "runs" / place, system="gim") for place in places]
+    other = write_run(tmp_path / "runs" / "other", system="cpc")
+    names = [row["name"] for row in compare_runs([*runs, other])["rows"]]
+    assert names == [*(f"Greedy InfoMax ({place})" for place in apart), "CPC (end to end)"]
+
+
+def test_the_final_loss_of_a_stage_is_a_mean_over_the_seeds_that_have_finished_it(tmp_path):
+    losses = [(1.0, 4.0), (2.0, 5.0), (6.0, None)]
+    runs = [write_run(tmp_path / str(seed), seed=seed, done=("low", "top")[: 2 - (b is None)])
+            for seed, (_, b) in enumerate(losses)]  # fmt: skip
+    for run, values in zip(runs, losses, strict=True):
+        for name, value in zip(("low", "top"), values, strict=True):
+            if value is not None:
+                (path,) = run.path.glob(f"stages/*-{name}-*/stage.json")
+                record = atomic.read_sealed(path, "")
+                record["train"] |= {"validation_loss": value, "initial_loss": None if name == "top" else 9.0}
+                atomic.write_sealed(path, record)
+    (row,) = compare_runs(runs)["rows"]
+    low, top = row["losses"]
+    _, high = stats.t.interval(0.95, 2, loc=3, scale=stats.sem([1, 2, 6]))
+    assert low == {
+        "stage": "low", "loss": 3.0, "spread": pytest.approx(high - 3), "items": "validation", "seeds": 3,
+    }  # fmt: skip
+    assert (top["loss"], top["items"], top["seeds"]) == (4.5, "training", 2)
 
 
 def test_where_the_data_lies_makes_no_other_row(tmp_path):

@@ -156,6 +156,18 @@ def test_without_a_finished_probe_memory_is_still_shown(folder):
     assert "No probe on the topmost stage it reads is finished yet" in done.stdout
 
 
+def test_runs_without_probes_show_their_losses(folder):
+    runs = [write_run(folder / "runs" / "bare" / name, epochs=epochs).path for name, epochs in (("a", 1), ("b", 2))]
+    done = compare(*runs)
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert ["tiny", "(a)", "low", "1.000", "validation", "1"] in lines_of(done)
+    assert "These runs have no probes." in done.stdout
+    assert "| tiny (b) | top   | 1.000 | validation |     1 |" in compare(*runs, "--markdown").stdout
+    assert "final loss" not in compare(*runs, "runs/mine").stdout  # there is something better
+    rows = json.loads(compare(*runs, "--json").stdout)["rows"]
+    assert [[loss["loss"] for loss in row["losses"]] for row in rows] == [[1.0, 1.0]] * 2
+
+
 def test_errors_and_their_exit_codes(folder):
     assert "nothing is not a run" in compare("runs/mine", "nothing", code=2).stderr
     assert "runs/last is not a run" in compare("runs/last", code=2).stderr

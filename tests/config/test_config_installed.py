@@ -65,6 +65,7 @@ def load(text: str = TOML) -> Pipeline:
     return load_text(text, "tiny.toml")
 
 
+@pytest.mark.usefixtures("no_peaks_here")
 def test_a_pipeline_runs_with_them_and_the_run_says_which_classes_they_were(install: Install, tmp_path: Path) -> None:
     site = install()
     stagewise.run(tiny.write_pipeline(tmp_path, TOML), run=tmp_path / "run")

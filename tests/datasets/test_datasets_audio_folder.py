@@ -81,7 +81,7 @@ def test_labels_from_a_table(folder, tmp_path):
             "path,mood\n",
             r"labels.csv:1: the first line must name the columns `file` and `mood`, not \['path'",
         ),
-        ("file,mood\nfive.wav\n", "labels.csv:2: 1 columns where the first line has 2"),
+        ("file,mood\nfive.wav\n", "labels.csv:2: 1 column where the first line has 2"),
         ("file,mood\n\n\nfive.wav,sad,now\n", "labels.csv:4: 3 columns where the first line has 2"),
         ("file,mood\ngone.wav,sad\n", "none of its files is in the data set: write paths as 'anna/one.flac'"),
         ("", "labels.csv is not a CSV table .*write `file,mood`"),

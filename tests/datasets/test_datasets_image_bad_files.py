@@ -53,7 +53,7 @@ def test_bad_files_are_found_before_training(tmp_path, name):
     with pytest.raises(DataError) as error:
         ImageFolder(root=str(tmp_path), **SMALL)
     head, line, remedy = str(error.value).splitlines()
-    assert head == "1 of 1 image files cannot be used:"
+    assert head == "1 of 1 image file cannot be used:"
     assert line.startswith(f"  {tmp_path}/{name}: {reason}")
     assert remedy.startswith("Repair them or take them away, or set data.bad_items")
 

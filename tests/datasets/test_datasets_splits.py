@@ -30,7 +30,7 @@ def test_reads_two_lists(tmp_path):
         (
             "a\nx\ny\n",
             "d",
-            r"train.txt:2: x is not in the data set \(2 of the list's keys are not\): set data.root",
+            r"train.txt:2: x is not in the data set \(2 such keys in the list\): set data.root",
         ),
         ("a\n", "d\na\n", "test.txt:2: a is also in the train list: delete one"),
         ("\n", "d", "train.txt lists no keys: write one key a line"),

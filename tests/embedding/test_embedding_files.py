@@ -2,9 +2,7 @@
 
 import os
 import signal
-import subprocess
 import sys
-from pathlib import Path
 
 import embedding_examples as examples
 import numpy as np
@@ -14,9 +12,12 @@ import zarr
 from click.testing import CliRunner
 
 import stagewise
+from stagewise.cli.main import main
 from stagewise.cli.use import embed as embed_command
 from stagewise.embedding.write import WRITERS, check_out, write
 from stagewise.errors import ConfigError, DataError, Interrupted
+
+pytestmark = pytest.mark.usefixtures("no_peaks")
 
 
 def silent(*_, **__):
@@ -147,26 +148,20 @@ def test_the_command_takes_as_many_threads_as_the_run(run, root, tmp_path, monke
     assert f"stage context of {run.path}" in done.stderr
 
 
-def stagewise_command(*arguments, cwd):
-    repo = Path(__file__).parents[2]
-    path = os.pathsep.join([str(repo), str(repo / "tests"), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-m", "stagewise", *map(str, arguments)],
-        cwd=cwd, capture_output=True, text=True, timeout=240, env={**os.environ, "PYTHONPATH": path},
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr + done.stdout
-    return done
+def stagewise_command(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def test_the_command(run, root, tmp_path):
-    done = stagewise_command("embed", run.path, root, "--stage", "two", "--out", "two.npz", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_the_command(run, root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = stagewise_command("embed", run.path, root, "--stage", "two", "--out", "two.npz")
+    assert done.exit_code == 0, done.output
     assert "two.npz" in done.stdout
     assert "8 items" in done.stdout
     assert f"stage two of {run.path}" in done.stderr
     with np.load(tmp_path / "two.npz") as archive:
         assert archive["z"].shape[1] == 8
-    bad = stagewise_command("embed", run.path, "none.wav", "--out", "z.npz", cwd=tmp_path)
-    assert (bad.returncode, "none.wav: No such file" in bad.stderr) == (1, True)
-    lost = stagewise_command("embed", root, "--out", "z.npz", cwd=tmp_path)  # no run was made here
-    assert (lost.returncode, "no run was made below this folder" in lost.stderr) == (2, True)
+    bad = stagewise_command("embed", run.path, "none.wav", "--out", "z.npz")
+    assert (bad.exit_code, "none.wav: No such file" in bad.stderr) == (1, True)
+    lost = stagewise_command("embed", root, "--out", "z.npz")  # no run was made here
+    assert (lost.exit_code, "no run was made below this folder" in lost.stderr) == (2, True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from PIL import Image
 
 import stagewise
 from stagewise.datasets import audio as audio_files
@@ -17,6 +18,10 @@ from stagewise.embedding.given_audio import GivenAudio
 from stagewise.embedding.write import write
 from stagewise.encoding import stream as streaming
 from stagewise.errors import ConfigError, DataError, NumberError
+from stagewise.exporting import write as writing
+from stagewise.exporting.write import write_export
+
+pytestmark = pytest.mark.usefixtures("no_peaks")
 
 
 def silent(*_, **__):
@@ -80,8 +85,8 @@ def test_other_rates_and_channels_are_converted_with_a_note(audio, tmp_path):
     made = audio.embedding([tmp_path], report=lambda kind, **facts: told.append((kind, facts)))
     assert told == [
         ("look", {"what": "audio files", "files": 3, "of": 3}),
-        ("note", {"text": "1 files of 8,000 Hz are converted to 16,000 Hz."}),
-        ("note", {"text": "the channels of 1 files that have several are averaged."}),
+        ("note", {"text": "1 file is converted from 8,000 to 16,000 Hz."}),
+        ("note", {"text": "the channels of 1 file with several are averaged."}),
     ]
     found = {key.rpartition("/")[2]: np.concatenate(list(made.pieces(i))) for i, key in enumerate(made.keys)}
     np.testing.assert_allclose(found["stereo.wav"], found["mono.wav"], atol=1e-5)
@@ -155,6 +160,8 @@ def test_a_data_set_of_ones_own_is_refused(audio):
     run.locked = {**run.locked, "pipeline": pipeline | {"data": data}}
     with pytest.raises(ConfigError, match="trained on what embedding_examples:Louder reads, in a way of its own: read"):
         run.embed([run.path.parent / "audio"])
+    run.locked["pipeline"]["data"]["target"] = "nowhere:Louder"  # an encoder needs no data set's class
+    assert run.encoder("two").channels == 8
 
 
 def test_threads_are_left_as_they_are(audio):
@@ -201,6 +208,42 @@ def test_a_folder_that_cannot_be_read_is_named_with_the_reason(audio, tmp_path, 
         audio.embed([tmp_path / "open"])
 
 
+@pytest.mark.parametrize("kind", ["audio", "images"])
+def test_an_encoder_gives_the_rows_of_the_command(kind, request, tmp_path, monkeypatch):
+    """To the byte, of a file unlike those it was trained on: from the run, and from an export without it."""
+    run = request.getfixturevalue(kind)
+    path = tmp_path / ("new.flac" if kind == "audio" else "new.png")
+    if kind == "audio":
+        soundfile.write(path, examples.noise(1.5, channels=2, rate=8000), 8000)
+    else:
+        Image.fromarray(np.random.default_rng(9).integers(0, 256, (90, 70, 3), np.uint8)).save(path)
+    monkeypatch.setattr(writing, "write_program", lambda *_: "model.pt2 is left out: not asked for.")
+    write_export(run, "two", tmp_path / "encoder", False, silent)
+    assert "rows = encoder.embed(" in (tmp_path / "encoder" / "README.md").read_text()
+    for pool in (None, "mean"):
+        write(run.embedding([path], "two", pool), tmp_path / "z.npz", silent)
+        with np.load(tmp_path / "z.npz") as archive:
+            z = archive["z"]
+        for encoder in (run.encoder("two"), stagewise.load(tmp_path / "encoder").requires_grad_(True)):
+            found = encoder.embed(path, pool)
+            assert (found.dtype, found.shape) == (np.float32, z.shape if pool is None else z.shape[1:])
+            assert found.tobytes() == z.tobytes()
+
+
+def test_an_encoder_refuses_what_the_command_refuses(audio, tmp_path):
+    (tmp_path / "damaged.wav").write_bytes(b"RIFF nothing")
+    soundfile.write(tmp_path / "short.wav", examples.noise(0.0005), examples.RATE)
+    encoder = audio.encoder("context")
+    for name in ("damaged.wav", "missing.wav", "short.wav"):
+        with pytest.raises(DataError) as wanted:
+            audio.embed([tmp_path / name])
+        with pytest.raises(DataError) as found:
+            encoder.embed(str(tmp_path / name))
+        assert str(found.value) == str(wanted.value)
+    with pytest.raises(ConfigError, match=r"is a folder: name one file after another, or type `stagewise embed`"):
+        encoder.embed(tmp_path)
+
+
 def test_bad_inputs_are_named_all_at_once(audio, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "damaged.wav").write_bytes(b"RIFF nothing")
@@ -221,8 +264,6 @@ def test_bad_inputs_are_named_all_at_once(audio, tmp_path):
 
 
 def test_images_that_hold_no_patch_are_named(images, tmp_path):
-    from PIL import Image
-
     Image.new("L", (300, 2)).save(tmp_path / "fits.png")  # its short side becomes 24 pixels
     assert next(iter(images.embed([tmp_path / "fits.png"]).values())).shape[1] == 12
     (tmp_path / "text.png").write_text("no image")

@@ -22,6 +22,8 @@ from stagewise.errors import ConfigError, IntegrityError, Interrupted
 from stagewise.exporting import write as writing
 from stagewise.exporting.write import write_export
 
+pytestmark = pytest.mark.usefixtures("no_peaks")
+
 
 def export(run, out, stage=None, onnx=False):
     notes = []
@@ -106,6 +108,7 @@ def test_the_card_says_what_it_is(audio):
     card = (audio[0] / "README.md").read_text()
     for words in ("FILL IN", "stagewise.load(", "12 items", "| one | conv1d | infonce | 2 |", "16,000 Hz"):
         assert words in card
+    assert "encoder.embed(" not in card  # its data set reads in a way of its own
     assert re.search(r"\| speaker \| context \| accuracy \d\.\d{3} \|", card)
     assert re.search(r"`model.pt2`: .* largest difference ", card)
 
@@ -163,6 +166,9 @@ def test_a_target_that_is_no_module_is_not_called(audio, tmp_path, target):
         lambda s: s.update(format=2),
         lambda s: s["input"].update(row_shape=[1, 2]),
         lambda s: s["input"].update(row_shape=[1, 8, 8]),
+        lambda s: s["input"].pop("reads"),
+        lambda s: s["input"]["reads"].update(kind="image"),
+        lambda s: (s["input"]["reads"].update(kind="audio"), s["input"].update(sample_rate=None)),
         lambda s: s["stages"][1]["encoder"].update(out_channels=9),
     ],
 )

@@ -52,3 +52,22 @@ def test_small_rows_are_compared_as_closely(encoder, tmp_path):
     found = program.write_program(encoder, (1,), tmp_path / "model.pt2")
     assert isinstance(found, float)
     assert 0 <= found < 1e-10
+
+
+class Undecided(torch.nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+@pytest.mark.parametrize("write", [program.write_program, program.write_onnx])
+def test_what_torch_cannot_write_is_said_once_and_without_colours(encoder, tmp_path, monkeypatch, capfd, write):
+    """Torch prints the graph that it made so far, and words its error in colours; the reason is below that."""
+    if write is program.write_onnx:
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    monkeypatch.setattr(program, "portable", lambda _: Undecided())
+    found = write(encoder, (1,), tmp_path / "model")
+    assert re.match("model is left out: Could not guard on data-dependent expression", str(found)), found
+    assert str(found).isprintable()
+    assert capfd.readouterr() == ("", "")
+    assert not (tmp_path / "model").exists()

@@ -51,7 +51,7 @@ crop = 20
 
 
 @pytest.fixture(name="data")
-def data_folder(tmp_path, monkeypatch):
+def data_folder(tmp_path, monkeypatch, no_peaks_here):
     """An empty folder `data` of the current one."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()

@@ -19,6 +19,8 @@ from stagewise.runs.clean import unused
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.record import mark_dropped, read_record
 
+pytestmark = pytest.mark.usefixtures("no_peaks")
+
 REPO = Path(__file__).parents[2]
 READING = (
     ("inspect", "RUN", "--json"),

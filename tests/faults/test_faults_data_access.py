@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from data_files import MAKE, data_folder, run, stagewise_says  # noqa: F401
 
+pytestmark = pytest.mark.usefixtures("no_peaks")
+
 
 @contextlib.contextmanager
 def unprivileged():

@@ -9,32 +9,21 @@ import pytest
 import tiny
 
 import stagewise
-from stagewise.memory.tracker import Bytes
-from stagewise.planning import plan
-from stagewise.planning.memory import Forecast
 from stagewise.windows.feed import Feed
+
+pytestmark = pytest.mark.usefixtures("no_peaks")  # in this process
 
 TESTS = Path(__file__).parents[1]
 
 
-def _run(file, run):
-    """In this process, without a forecast of memory, which no result depends on and which takes the most time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "within_limit", lambda *_: Forecast(Bytes(0, {}), 1))
-        patch.setattr(plan, "forecast", lambda *_: Bytes(0, {}))
-        stagewise.run(file, run=run)
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("calm")
-    _run(tiny.write_pipeline(folder), folder / "run")
-    return folder / "tiny.toml", tiny.results(folder / "run")
+def calm(finished):
+    return finished / "tiny.toml", tiny.results(finished / "run")
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_threads_that_read(finished, tmp_path, monkeypatch, threads):
-    file, calm = finished
+def test_threads_that_read(calm, tmp_path, monkeypatch, threads):
+    file, expected = calm
     made, true = [], Feed.__init__
 
     def init(self, source, _=2):
@@ -42,15 +31,15 @@ def test_threads_that_read(finished, tmp_path, monkeypatch, threads):
         made.append(self.threads)
 
     monkeypatch.setattr(Feed, "__init__", init)
-    _run(file, tmp_path / "run")
+    stagewise.run(file, run=tmp_path / "run")
     assert set(made) == {threads}
-    assert tiny.results(tmp_path / "run") == calm
+    assert tiny.results(tmp_path / "run") == expected
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_child_of_either_kind(finished, tmp_path, method):
+def test_a_child_of_either_kind(calm, tmp_path, method):
     """Started from a process of its own: torch computes no gradient in a fork of a process that did."""
-    file, calm = finished
+    file, expected = calm
     code = (
         "import multiprocessing, sys, stagewise\n"
         "child = multiprocessing.get_context(sys.argv[1]).Process(target=stagewise.run, args=sys.argv[2:])\n"
@@ -59,7 +48,7 @@ def test_a_child_of_either_kind(finished, tmp_path, method):
     env = {**os.environ, "PYTHONPATH": str(TESTS)}
     command = [sys.executable, "-c", code, method, str(file), str(tmp_path / "run")]
     assert subprocess.run(command, env=env, timeout=240, check=False).returncode == 0
-    assert tiny.results(tmp_path / "run") == calm
+    assert tiny.results(tmp_path / "run") == expected
 
 
 @pytest.mark.slow
@@ -70,12 +59,12 @@ def test_a_child_of_either_kind(finished, tmp_path, method):
         {"PYTHONHASHSEED": "2", "LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR", "TZ": "America/New_York", "PYTHONUTF8": "0"},
     ],
 )
-def test_another_process_folder_hash_seed_language_and_time_zone(finished, tmp_path, circumstances):
-    file, calm = finished
+def test_another_process_folder_hash_seed_language_and_time_zone(calm, tmp_path, circumstances):
+    file, expected = calm
     path = os.pathsep.join([str(TESTS), str(Path(stagewise.__file__).parents[1])])
     done = subprocess.run(
         [sys.executable, "-m", "stagewise", "run", str(file), "--run", "elsewhere"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": path, **circumstances}, capture_output=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert tiny.results(tmp_path / "elsewhere") == calm
+    assert tiny.results(tmp_path / "elsewhere") == expected

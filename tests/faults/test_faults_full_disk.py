@@ -7,6 +7,8 @@ import pytest
 import tiny
 from in_process import stagewise, told
 
+pytestmark = pytest.mark.usefixtures("no_peaks")
+
 SETS = ("--set", "defaults.train.checkpoint=0 s")  # after every step
 PHASES = ("step", "epoch", "encode", "probe", "fit")
 

@@ -91,7 +91,7 @@ TOML = (
 )
 
 
-pytestmark = pytest.mark.usefixtures("no_forecast")
+pytestmark = pytest.mark.usefixtures("no_peaks")
 
 
 @pytest.fixture(autouse=True)

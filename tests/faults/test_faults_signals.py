@@ -16,6 +16,8 @@ import pytest
 import tiny
 from in_process import signals_at, stagewise
 
+pytestmark = pytest.mark.usefixtures("no_peaks")
+
 REPO = Path(__file__).parents[2]
 PHASES = ("step", "encode", "probe", "fit")
 

@@ -19,7 +19,7 @@ VALUES = [
 ]
 HEADER = re.compile(r"^\[.*$", re.MULTILINE)
 ASSIGNED = re.compile(r"^(\s*[\w.-]+\s*=\s*)(.+)$")
-INLINE = re.compile(r"([\w-]+ = )([^,{}\[\]]+|\[[^\]]*\])")
+INLINE = re.compile(r"(?<![\w-])([\w-]++ = )([^,{}\[\]]+|\[[^\]]*\])")
 
 
 def mutate_text(content: bytes, rng: random.Random) -> tuple[bytes, str]:

@@ -18,7 +18,7 @@ from stagewise.probing.run import planned_probes
 from stagewise.runner import plan_pipeline, quiet
 from stagewise.runs.folder import RunFolder
 
-pytestmark = pytest.mark.usefixtures("no_forecast")
+pytestmark = pytest.mark.usefixtures("no_peaks")
 
 NOWHERE = RunFolder(Path("/nowhere/at/all"))
 OWN = {"target": "torch.optim:SGD", "lr": 0.5}

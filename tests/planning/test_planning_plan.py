@@ -11,7 +11,7 @@ from stagewise.config import load_text
 from stagewise.runner import make, plan_pipeline, quiet
 from stagewise.runs.folder import RunFolder
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_forecast")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_peaks")]
 
 NAMES = ["one", "two", "context"]
 CHANGES = [{}, {"stage.two.objective.negatives": 5}, {"stage.one.store.dtype": "float16"}]

@@ -23,16 +23,15 @@ from stagewise.reporting.report import write_report
 from stagewise.reporting.view import read_views
 from stagewise.runner import quiet
 from stagewise.runs.folder import RunFolder
-from stagewise.show import bytes_text, disk_text
+from stagewise.show import bytes_text
 
 REPO = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("report")
-    stagewise.run(tiny.write_pipeline(folder), run=folder / "small")
-    return RunFolder(folder / "small")
+def run(finished, tmp_path_factory):
+    """Under a name of its own."""
+    return RunFolder(shutil.copytree(finished / "run", tmp_path_factory.mktemp("report") / "small"))
 
 
 @pytest.fixture
@@ -90,7 +89,7 @@ def test_a_report_says_what_the_run_is(run, tmp_path):
         assert stage["store"]["why"] in text
         assert f"{stage['store']['rows']:,}" in text
         if stage["store"]["state"] == "written":
-            assert disk_text(stage["store"]["bytes"]) in text
+            assert bytes_text(stage["store"]["bytes"]) in text
         assert stage["environment"]["torch"] in text
     for probe in view.facts["probes"]:
         assert f"{100 * probe['value']:.2f}" in text

@@ -10,7 +10,7 @@ from stagewise.config import load_pipeline
 from stagewise.runner import make, plan_pipeline, quiet
 from stagewise.runs.folder import RunFolder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_peaks")]
 
 SYNC = {"pipeline.schedule": "simultaneous"}
 NAMES = ("one", "two", "context")

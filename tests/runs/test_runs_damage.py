@@ -9,11 +9,15 @@ import pytest
 import tiny
 
 import stagewise
+from stagewise import atomic
+from stagewise.cli.main import main
 from stagewise.errors import IntegrityError, StagewiseError
 from stagewise.runner import make, quiet
 from stagewise.runs.clean import delete, unused
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.verify import verify_run
+
+pytestmark = pytest.mark.usefixtures("no_peaks")
 
 
 @pytest.fixture
@@ -94,6 +98,17 @@ def test_a_damaged_record_is_an_integrity_error(finished, run, content):
     path.write_bytes(content)
     with pytest.raises(IntegrityError, match=r"stage.json is damaged.*Delete its folder"):
         stagewise.run(finished / "tiny.toml", run=run.path)
+
+
+def test_keys_that_a_run_was_made_without_have_their_defaults(run, capsys):
+    path = run.path / "pipeline.lock.json"
+    content = atomic.read_sealed(path, "")
+    del content["pipeline"]["probe"][0]["data"], content["pipeline"]["pipeline"]["seed"]
+    atomic.write_sealed(path, content)
+    for verb in ("inspect", "compare", "report", "verify"):
+        with pytest.raises(SystemExit) as ended:
+            main([verb, str(run.path)])
+        assert ended.value.code == 0, capsys.readouterr().err
 
 
 def test_damaged_weights_stop_a_run_before_it_trains(finished, run):

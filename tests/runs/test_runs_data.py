@@ -13,6 +13,8 @@ from stagewise.cli.main import main
 from stagewise.errors import IntegrityError
 from stagewise.runs.folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("no_peaks")
+
 TOML = """\
 format = 1
 [pipeline]
@@ -62,9 +64,9 @@ def test_what_was_left_out_is_listed(recordings, tmp_path):
     assert reason
     assert str(tmp_path) not in (run / "data.json").read_text()
     shown = CliRunner().invoke(main, ["inspect", str(run)]).stdout
-    assert "1 files were left out, such as 007.wav" in " ".join(shown.split())
+    assert "1 file was left out, such as 007.wav" in " ".join(shown.split())
     CliRunner().invoke(main, ["report", str(run), "--out", str(tmp_path / "report.html")])
-    assert "1 files were left out of run:" in (tmp_path / "report.html").read_text()
+    assert "1 file was left out of run:" in (tmp_path / "report.html").read_text()
 
 
 def test_a_damaged_data_record_is_named_and_written_again(recordings, tmp_path):
@@ -89,7 +91,7 @@ def test_a_file_of_the_same_size_is_noticed(recordings, tmp_path, dtype):
     found = CliRunner().invoke(main, verify)
     assert found.exit_code == 3
     assert "042.wav is not the file that stage one was made of" in found.stderr
-    assert "1 items are not those" in found.stderr
+    assert "not what the run was made of: 1 item" in found.stderr
 
 
 def test_without_a_store_nothing_can_be_compared(recordings, tmp_path):

@@ -12,6 +12,8 @@ from stagewise.errors import ConfigError, DataError
 from stagewise.runner import make, quiet
 from stagewise.runs.folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("no_peaks")
+
 CLASSES = {"target": "cross-entropy", "labels": "class"}
 
 

@@ -12,12 +12,7 @@ from stagewise.errors import ConfigError, Interrupted, NumberError, StagewiseErr
 from stagewise.runner import make, plan_pipeline
 from stagewise.runs.folder import RunFolder
 
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("finished")
-    facts = stagewise.run(tiny.write_pipeline(folder), run=folder / "run")
-    return folder, facts
+pytestmark = pytest.mark.usefixtures("no_peaks")
 
 
 def plan(folder, **sets):
@@ -32,7 +27,7 @@ def actions(folder, **sets):
 
 
 def test_facts_have_the_contracts_shape(finished):
-    _, facts = finished
+    facts = stagewise.open(finished / "run").facts
     assert (facts["format"], facts["pipeline"], facts["state"], facts["schedule"]) == (
         1,
         "tiny",
@@ -71,46 +66,39 @@ def test_facts_have_the_contracts_shape(finished):
 
 
 def test_store_is_plain_zarr_and_python_reads_it(finished):
-    folder, facts = finished
-    run = stagewise.open(folder / "run")
+    run = stagewise.open(finished / "run")
     stage = run.stages["two"]
-    group = zarr.open_group(folder / "run" / "stages" / stage.folder.name / "store.zarr", mode="r")
+    group = zarr.open_group(finished / "run" / "stages" / stage.folder.name / "store.zarr", mode="r")
     offsets = group["offsets"][:]
     z = group["z"][offsets[3] : offsets[4]] * group["scale"][:] + group["offset"][:]
     np.testing.assert_array_equal(z.astype(np.float32), stage.store[3])
-    assert facts["stages"][1]["store"]["rows"] == offsets[-1]
+    assert run.facts["stages"][1]["store"]["rows"] == offsets[-1]
 
 
-def test_second_run_changes_nothing(finished):
-    folder, facts = finished
-    before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in (folder / "run" / "stages").rglob("*")}
-    assert stagewise.run(folder / "tiny.toml", run=folder / "run") == facts
-    assert before == {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in (folder / "run" / "stages").rglob("*")}
-    assert actions(folder) == ["cached"] * 3
-
-
-def test_another_run_gives_the_same_bytes(finished, tmp_path):
-    folder, _ = finished
-    stagewise.run(folder / "tiny.toml", run=tmp_path / "again")
-    assert tiny.results(tmp_path / "again") == tiny.results(folder / "run")
+def test_another_run_gives_the_same_bytes_and_a_second_changes_nothing(finished, tmp_path):
+    run = tmp_path / "again"
+    facts = stagewise.run(finished / "tiny.toml", run=run)
+    assert tiny.results(run) == tiny.results(finished / "run")
+    before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in (run / "stages").rglob("*")}
+    assert stagewise.run(finished / "tiny.toml", run=run) == facts
+    assert before == {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in (run / "stages").rglob("*")}
+    assert actions(finished) == ["cached"] * 3
 
 
 def test_a_moved_run_still_works(finished, tmp_path):
     import shutil
 
-    folder, facts = finished
-    shutil.copytree(folder / "run", tmp_path / "moved")
+    shutil.copytree(finished / "run", tmp_path / "moved")
     moved = stagewise.open(tmp_path / "moved")
-    assert moved.facts["stages"] == facts["stages"]
-    assert str(folder) not in "".join(p.read_text() for p in (tmp_path / "moved").rglob("*.json"))
+    assert moved.facts["stages"] == stagewise.open(finished / "run").facts["stages"]
+    assert str(finished) not in "".join(p.read_text() for p in (tmp_path / "moved").rglob("*.json"))
 
 
 def test_encoder_gives_the_rows_of_the_store(finished, tmp_path):
     import torch
 
-    folder, _ = finished
     sets = {"defaults.store.dtype": "float32", "stage.context.store.write": True}
-    stagewise.run(folder / "tiny.toml", run=tmp_path / "exact", set=sets)
+    stagewise.run(finished / "tiny.toml", run=tmp_path / "exact", set=sets)
     run = stagewise.open(tmp_path / "exact")
     data = tiny.TinySpeech()
     for name in ("two", "context"):
@@ -123,33 +111,30 @@ def test_encoder_gives_the_rows_of_the_store(finished, tmp_path):
 
 
 def test_a_change_runs_the_stage_and_those_above(finished):
-    folder, _ = finished
-    old = tiny.results(folder / "run")
-    planned = plan(folder, stage__two__objective__negatives=5)
+    old = tiny.results(finished / "run")
+    planned = plan(finished, stage__two__objective__negatives=5)
     assert [s.action for s in planned.stages] == ["cached", "train", "train"]
     assert "objective.negatives: 4 → 5" in planned.stages[1].reason
     assert planned.stages[2].reason == "the stage below changed"
-    planned = plan(folder, pipeline__seed=1)
+    planned = plan(finished, pipeline__seed=1)
     assert [s.action for s in planned.stages] == ["train"] * 3
     assert planned.stages[0].reason == "seed: 0 → 1"
-    planned = plan(folder, data__seed=7)
+    planned = plan(finished, data__seed=7)
     assert planned.stages[0].reason == "the data changed"
-    assert tiny.results(folder / "run") == old
+    assert tiny.results(finished / "run") == old
 
 
 def test_a_change_of_the_store_alone_does_not_train_its_stage(finished):
-    folder, _ = finished
-    assert actions(folder, stage__two__store__dtype="float16") == ["cached", "encode", "train"]
-    assert actions(folder, stage__two__store__compress="zstd") == ["cached"] * 3
-    assert actions(folder, defaults__train__checkpoint="1 s") == ["cached"] * 3
+    assert actions(finished, stage__two__store__dtype="float16") == ["cached", "encode", "train"]
+    assert actions(finished, stage__two__store__compress="zstd") == ["cached"] * 3
+    assert actions(finished, defaults__train__checkpoint="1 s") == ["cached"] * 3
 
 
 def test_adopted_weights_are_the_old_ones(finished, tmp_path):
     import shutil
 
-    folder, _ = finished
-    shutil.copytree(folder / "run", tmp_path / "run")
-    stagewise.run(folder / "tiny.toml", run=tmp_path / "run", set={"stage.two.store.dtype": "float16"})
+    shutil.copytree(finished / "run", tmp_path / "run")
+    stagewise.run(finished / "tiny.toml", run=tmp_path / "run", set={"stage.two.store.dtype": "float16"})
     weights = {p.parent.name: p.read_bytes() for p in (tmp_path / "run" / "stages").glob("2-two-*/encoder.safetensors")}
     assert len(weights) == 2
     assert len(set(weights.values())) == 1
@@ -175,10 +160,9 @@ def test_windows_that_fit_nowhere_are_an_error(tmp_path):
 
 def test_interrupted_at_any_step_ends_with_the_same_bytes(finished, tmp_path):
     """Ask to stop at the n-th report, for a spread of n, and go on."""
-    folder, _ = finished
     from stagewise.config import load_pipeline
 
-    pipeline = load_pipeline(folder / "tiny.toml")
+    pipeline = load_pipeline(finished / "tiny.toml")
     stops = 0
     for n in range(3, 60, 9):
         run, seen = RunFolder(tmp_path / "run"), 0
@@ -200,7 +184,7 @@ def test_interrupted_at_any_step_ends_with_the_same_bytes(finished, tmp_path):
             stops += 1
     make(pipeline, RunFolder(tmp_path / "run"), lambda kind, **facts: None)
     assert stops > 2
-    assert tiny.results(tmp_path / "run") == tiny.results(folder / "run")
+    assert tiny.results(tmp_path / "run") == tiny.results(finished / "run")
 
 
 def test_probe_on_its_own_data_and_bad_probes(tmp_path):
@@ -215,11 +199,10 @@ def test_probe_on_its_own_data_and_bad_probes(tmp_path):
 
 
 def test_names_that_are_not_there(finished):
-    folder, _ = finished
     with pytest.raises(ConfigError, match=r"no stage 'three'; there are: one, two, context"):
-        stagewise.run(folder / "tiny.toml", run=folder / "run", until="three")
-    run = stagewise.open(folder / "run")
+        stagewise.run(finished / "tiny.toml", run=finished / "run", until="three")
+    run = stagewise.open(finished / "run")
     with pytest.raises(ConfigError, match="has no stage 'three'"):
         run.encoder("three")
     with pytest.raises(ConfigError, match="is not a run"):
-        stagewise.open(folder)
+        stagewise.open(finished)

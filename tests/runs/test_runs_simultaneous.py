@@ -16,6 +16,8 @@ from stagewise.runner import make, plan_pipeline, quiet
 from stagewise.runs.folder import RunFolder
 from stagewise.training import train
 
+pytestmark = pytest.mark.usefixtures("no_peaks")
+
 SYNC = {"pipeline.schedule": "simultaneous", "defaults.train.windows_per_item": 2}
 KINDS = pytest.mark.parametrize("kind", [tiny, tiny_images], ids=["audio", "images"])
 
@@ -51,7 +53,6 @@ def test_a_run_in_sync_is_whole(finished):
     assert (facts["state"], facts["schedule"]) == ("complete", "simultaneous")
     steps = {(stage["train"]["steps"], stage["train"]["epochs"]) for stage in facts["stages"]}
     assert len(steps) == 1
-    assert len({json.dumps(stage["memory"]) for stage in facts["stages"]}) == 1  # one step, one peak
     for stage in facts["stages"]:
         lines = (folder / "run" / "stages" / stage["folder"] / "metrics.jsonl").read_text().splitlines()
         metrics = [json.loads(line) for line in lines]

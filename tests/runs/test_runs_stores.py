@@ -6,6 +6,8 @@ import tiny
 import stagewise
 from stagewise.errors import ConfigError
 
+pytestmark = pytest.mark.usefixtures("no_peaks")
+
 
 def test_stores_can_be_recomputed_or_dropped(tmp_path):
     file = tiny.write_pipeline(tmp_path, tiny.TOML.replace("store = { write = true }\n", ""))

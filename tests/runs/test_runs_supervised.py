@@ -17,6 +17,8 @@ from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
 from stagewise.windows.align import Alignment
 
+pytestmark = pytest.mark.usefixtures("no_peaks")
+
 SPEAKER = {"target": "cross-entropy", "labels": "speaker"}
 PHONES = {"target": "cross-entropy", "labels": "phones", "pool": "none"}
 CLASS = {"target": "cross-entropy", "labels": "class"}

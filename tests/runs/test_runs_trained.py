@@ -17,7 +17,7 @@ from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.record import TRAINED, read_trained
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_peaks")]
 
 BOTH = pytest.mark.parametrize("kind", [tiny, tiny_images], ids=["audio", "images"])
 SCHEDULES = pytest.mark.parametrize("schedule", ["iterative", "simultaneous"])

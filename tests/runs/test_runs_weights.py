@@ -13,6 +13,8 @@ from stagewise.runner import make as make_run
 from stagewise.runner import plan_pipeline, quiet
 from stagewise.runs.folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("no_peaks")
+
 
 @pytest.fixture
 def run(finished, tmp_path):

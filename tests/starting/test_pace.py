@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stagewise.modules.geometry import Geometry
+from stagewise.planning.policy import Policy
 from stagewise.starting import pace as module
 from stagewise.starting.machine import Machine
 from stagewise.starting.pace import BUDGET, MOST_STEPS, pace
@@ -14,15 +15,17 @@ MACHINE = Machine(None, 1 << 30, 10**9, 2)
 ROWS = 49  # of a window
 
 
-def chosen_for(monkeypatch, lengths, train, images=False, flops=1e6):
+def chosen_for(monkeypatch, lengths, train, images=False, flops=1e6, write=True, reading=0.0):
     """The pace of three stages, and what a window costs."""
     monkeypatch.setattr(module, "forward_flops", lambda stage: flops)
-    parts = SimpleNamespace(z_channels=4, c_channels=4)
+    parts = SimpleNamespace(z_channels=4, c_channels=4, geometry=Geometry())
+    policies = [Policy(write, "none", "")] * 2 + [Policy(True, "none", "")]
     stage = SimpleNamespace(
         rows=ROWS, grid=(7, 7) if images else None, objective=object(), module=parts, geometry=Geometry()
     )
     dataset = SimpleNamespace(lengths=np.array(lengths))
-    return pace(dataset, np.array(train), [stage] * 3, 8, MACHINE), 9 * (flops + ROWS * 16) / MACHINE.rate
+    each = (9 * (flops + ROWS * 16) + (0 if write else 3 * flops)) / MACHINE.rate + reading * (1 if write else 3)
+    return pace(dataset, np.array(train), [stage] * 3, policies, 8, MACHINE, reading), each
 
 
 @pytest.mark.parametrize("images", [False, True])
@@ -49,3 +52,11 @@ def test_only_items_that_are_trained_on_make_steps(monkeypatch):
     some, _ = chosen_for(monkeypatch, lengths, range(80))
     assert (whole.items, whole.steps) == (80, 10)
     assert (some.items, some.steps) == (60, 7)  # twenty are too short for a window
+
+
+def test_what_is_not_stored_is_read_and_computed_again_in_every_epoch(monkeypatch):
+    lengths = [ROWS] * 100
+    for write in (True, False):
+        chosen, each = chosen_for(monkeypatch, lengths, range(80), True, write=write, reading=0.01)
+        encoding = 100 * 3 * 1e6 / MACHINE.rate  # of three stages, or of the third with all that is below it
+        assert chosen.seconds == pytest.approx(chosen.epochs * 80 * each + encoding)

@@ -35,7 +35,7 @@ def made(folder: Path, kind, machine=CPU):
     return tomllib.loads(text), plan
 
 
-def test_stereo_wav_files_of_44100_hz(tmp_path):
+def test_stereo_wav_files_of_44100_hz(tmp_path, no_peaks_here):
     for voice in ("a", "b"):
         for number in range(3):
             wav(tmp_path / "in" / voice / f"{number}.wav", 2.0, 44_100, 2)
@@ -70,7 +70,7 @@ def test_files_that_are_all_too_short_are_refused(tmp_path):
         made(tmp_path / "in", "audio")
 
 
-def test_the_layout_of_librispeech_below_its_folders(tmp_path):
+def test_the_layout_of_librispeech_below_its_folders(tmp_path, no_peaks_here):
     for speaker in ("12", "34"):
         for number in range(2):
             wav(tmp_path / "in/LibriSpeech/dev-clean" / speaker / "5" / f"{speaker}-5-000{number}.flac", 1.5)
@@ -97,6 +97,9 @@ def test_images_of_one_size_in_folders_of_classes(tmp_path):
     assert (content["data"]["patch"], content["data"]["crop"]) == (16, 64)
     assert content["probe"][0].items() >= {"name": "class", "stages": "all", "labels": "class", "pool": "mean"}.items()
     assert plan.size.crop == (7, 7)
+    assert [stage.policy.write for stage in plan.stages] == [False, False, True]
+    stored = sum(stage.store_bytes() for stage in plan.stages if stage.policy.write)
+    assert stored < 96 * 96 * len(plan.size) * 2  # of the pixels; patches of the lower modules take 160 times as much
 
 
 @pytest.mark.parametrize(
@@ -107,7 +110,7 @@ def test_images_of_one_size_in_folders_of_classes(tmp_path):
         ([(500, 700)], 96, 16),
     ],
 )
-def test_images_of_other_sizes_are_resized_and_their_patches_suit(tmp_path, sizes, size, patch):
+def test_images_of_other_sizes_are_resized_and_their_patches_suit(tmp_path, sizes, size, patch, no_peaks_here):
     for number in range(6):
         png(tmp_path / "in" / f"{number}.png", *sizes[number % len(sizes)])
     recipe = images_recipe(look(find(tmp_path / "in"), "images"), CPU)
@@ -119,7 +122,7 @@ def test_images_of_other_sizes_are_resized_and_their_patches_suit(tmp_path, size
         assert len(plan.size.pool()) == 5  # a fifth is for testing
 
 
-def test_folders_of_training_and_test_images(tmp_path):
+def test_folders_of_training_and_test_images(tmp_path, no_peaks_here):
     for part, count in (("train", 4), ("test", 2), ("validation", 1)):
         for number in range(count):
             png(tmp_path / "in" / part / "ab"[number % 2] / f"{number}.png", 48, 48)
@@ -129,7 +132,7 @@ def test_folders_of_training_and_test_images(tmp_path):
     assert len(plan.size.split("test")) == 2
 
 
-def test_a_bad_file_in_a_hundred_is_left_out_and_more_are_named(tmp_path):
+def test_a_bad_file_in_a_hundred_is_left_out_and_more_are_named(tmp_path, no_peaks_here):
     for number in range(110):
         wav(tmp_path / "in" / f"{number}.wav", 0.3)
     (tmp_path / "in" / "broken.wav").write_bytes(b"no sound")
@@ -179,7 +182,29 @@ def test_a_machine_with_little_memory_gets_a_limit_that_is_met(tmp_path):
     assert max(stage.forecast.pieces for stage in plan.stages) > 1
 
 
-def test_names_that_toml_could_misread(tmp_path):
+def test_stores_take_a_quarter_of_the_free_disk_at_most_and_the_file_says_so(tmp_path):
+    for number in range(4):
+        wav(tmp_path / "in" / f"{number}.wav", 2.0)
+    content, plan = made(tmp_path / "in", "audio")
+    assert "disk_limit" not in content["pipeline"]
+    wanted = sum(stage.store_bytes() for stage in plan.stages if stage.policy.write)
+    content, plan = made(tmp_path / "in", "audio", Machine(None, 8 << 30, 2 * wanted, 2))
+    assert content["pipeline"]["disk_limit"].endswith("KiB")
+    stored = sum(stage.store_bytes() for stage in plan.stages if stage.policy.write)
+    assert 0 < stored <= 0.7 * wanted  # of which zstd leaves less
+
+
+def test_the_file_says_what_its_time_assumes(tmp_path):
+    for number in range(4):
+        wav(tmp_path / "in" / f"{number}.wav", 2.0)
+    text, _ = start(look(find(tmp_path / "in"), "audio"), CPU, "made", tmp_path / "made.toml")
+    content, words = tomllib.loads(text), " ".join(text.replace("\n# ", " ").split())
+    train = content["defaults"]["train"]
+    assert f"At most {train['epochs']:,} epochs of each of the 6 stages" in words
+    assert f"a stage stops earlier, after {train['patience']} epochs without a better validation loss" in words
+
+
+def test_names_that_toml_could_misread(tmp_path, no_peaks_here):
     hostile = 'a "quoted"\\ folder # with\ttab\x7f and é'
     for number in range(2):
         wav(tmp_path / hostile / f"{number}.wav", 0.3)

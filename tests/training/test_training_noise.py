@@ -28,6 +28,8 @@ from stagewise.windows.crops import Crops
 from stagewise.windows.draw import Windows
 from stagewise.windows.source import RawSource
 
+pytestmark = pytest.mark.usefixtures("no_peaks")
+
 CPU = torch.device("cpu")
 
 
