@@ -196,9 +196,12 @@ class Lock(_Table):
     def _fits_its_pipeline(self) -> Self:
         from stagewise.config import from_json
 
-        asked = [stage.name for stage in from_json(self.pipeline).stage]
+        pipeline = from_json(self.pipeline)
+        asked, fitted = [stage.name for stage in pipeline.stage], {probe.name for probe in pipeline.probe}
         if [(stage.index, stage.name) for stage in self.stages] != [*enumerate(asked, 1)]:
             raise ValueError("stages: they are not those of its pipeline")
+        if any(probe.stage not in asked or probe.name not in fitted for probe in self.probes):
+            raise ValueError("probes: they are not those of its pipeline")
         return self
 
 
