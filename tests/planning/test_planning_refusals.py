@@ -9,6 +9,8 @@ from stagewise.probing.run import planned_probes
 from stagewise.runner import make, plan_pipeline, quiet
 from stagewise.runs.folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("no_peaks")
+
 IMAGES = """
 format = 1
 [pipeline]

@@ -182,7 +182,7 @@ def test_a_machine_with_little_memory_gets_a_limit_that_is_met(tmp_path):
     assert max(stage.forecast.pieces for stage in plan.stages) > 1
 
 
-def test_stores_take_a_quarter_of_the_free_disk_at_most_and_the_file_says_so(tmp_path):
+def test_stores_take_a_quarter_of_the_free_disk_at_most_and_the_file_says_so(tmp_path, no_peaks_here):
     for number in range(4):
         wav(tmp_path / "in" / f"{number}.wav", 2.0)
     content, plan = made(tmp_path / "in", "audio")
@@ -194,7 +194,7 @@ def test_stores_take_a_quarter_of_the_free_disk_at_most_and_the_file_says_so(tmp
     assert 0 < stored <= 0.7 * wanted  # of which zstd leaves less
 
 
-def test_the_file_says_what_its_time_assumes(tmp_path):
+def test_the_file_says_what_its_time_assumes(tmp_path, no_peaks_here):
     for number in range(4):
         wav(tmp_path / "in" / f"{number}.wav", 2.0)
     text, _ = start(look(find(tmp_path / "in"), "audio"), CPU, "made", tmp_path / "made.toml")
