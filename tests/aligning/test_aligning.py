@@ -146,7 +146,7 @@ def test_what_changed_is_aligned_again_and_another_version_begins_anew(spoken, m
     assert aligned == ["nothing of the kind as usual"]
     assert lines[0]["failed"].startswith("its words cannot be found in it")
     monkeypatch.setattr(module, "FORMAT", 2)
-    with pytest.raises(DataError, match="none of the 4 items can be aligned"):
+    with pytest.raises(DataError, match="none of 4 items can be aligned"):
         align(root, file, 1, silent)
     assert len(aligned) == 5
 

@@ -139,6 +139,8 @@ def make_right(run: Path) -> None:
 def _right(path: Path) -> None:
     lines = path.read_text().splitlines() if path.suffix == ".journal" else [path.read_text()]
     contents = [json.loads(line) for line in lines]
+    if not contents:
+        return
     first, folder = contents[0], path.parent
     store = folder / "store.zarr"
     base = store if path.name.startswith("store.") else folder

@@ -197,7 +197,7 @@ def test_runs_on_tensors_without_data():
     ("arguments", "words"),
     [
         ({"weight": 1.5}, "weight must be between 0 and 1, not 1.5"),
-        ({"classes": 1}, "label 'class' has 1 classes: similarity needs at least two"),
+        ({"classes": 1}, "label 'class' has 1 class: similarity needs at least two"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, words):
