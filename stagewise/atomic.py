@@ -19,6 +19,8 @@ from stagewise.errors import ConfigError, DiskError, DiskFull, IntegrityError
 
 PARTIAL = ".partial"  # suffix of everything not yet published
 TRASH = ".trash-"  # prefix of a folder on its way out
+# What the system says where a name is no file: that is damage. All else it refuses says nothing of what lies there.
+NO_FILE = (errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENOTDIR)
 
 
 def write_bytes(path: Path, blocks: bytes | memoryview | Iterable[bytes | memoryview]) -> str:
@@ -56,12 +58,15 @@ def read_json(path: Path, remedy: str) -> Any:
 
     Raises:
         IntegrityError: the file is missing or is not JSON.
+        OSError: the system refuses to read it.
     """
     try:
         return json.loads(read_bytes(path))
     except FileNotFoundError:
         raise IntegrityError(f"{path} is missing. {remedy}") from None
     except OSError as error:
+        if error.errno not in NO_FILE:
+            raise
         raise IntegrityError(f"{path} cannot be read ({error.strerror}). {remedy}") from None
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{path} is damaged ({error}). {remedy}") from None

@@ -95,12 +95,12 @@ def make(
             planned_probes(plan_pipeline(pipeline, RunFolder(run.path / "nowhere"), report, need_data=True))
         if fresh:
             lost = [record for folder in (run.path / "stages").glob("*") if (record := _finished(folder))]
+            if lost:
+                names = ", ".join(dict.fromkeys(record["name"] for record in sorted(lost, key=lambda r: r["index"])))
+                seconds = seconds_text(sum(record["train"]["seconds"] for record in lost))
+                report("note", text=f"deleting {counted(len(lost), 'finished stage')} ({names}): {seconds} of training")
             for name in ("stages", "probes", LOCK_FILE, "events.jsonl"):
                 atomic.remove(run.path / name)
-            if lost:
-                names = ", ".join(record["name"] for record in sorted(lost, key=lambda record: record["index"]))
-                seconds = seconds_text(sum(record["train"]["seconds"] for record in lost))
-                report("note", text=f"deleted {counted(len(lost), 'finished stage')} ({names}): {seconds} of training")
         if only is not None and anew:
             _start_anew(pipeline, run, only, report)
         plan = plan_pipeline(pipeline, run, report, need_data=True)

@@ -27,8 +27,8 @@ from stagewise.errors import StagewiseError
 
 MEANT = {
     "train": "run", "fit": "run", "resume": "run", "predict": "embed", "encode": "embed", "features": "embed",
-    "validate": "plan", "check": "plan", "show": "inspect", "status": "inspect", "ls": "inspect", "eval": "probe",
-    "new": "init", "convert": "export",
+    "validate": "plan", "check": "data check", "fetch": "data fetch", "download": "data fetch", "align": "data align",
+    "show": "inspect", "status": "inspect", "ls": "inspect", "eval": "probe", "new": "init", "convert": "export",
 }  # fmt: skip
 TOO_MANY_FILES = "too many open files: type `ulimit -n 4096`, then the same command again."
 
@@ -78,7 +78,7 @@ class Commands(click.Group):
         """Find the command that is named first; for a word of other programs and for a slip, say which one it is."""
         word = args[0]
         meant = MEANT.get(word) or next(iter(get_close_matches(word, self.commands, 1)), "")
-        if meant and word not in self.commands and not word.startswith("-"):
+        if meant and word not in self.commands and not word.startswith("-") and not ctx.resilient_parsing:
             ctx.fail(f"No such command {word!r}: type `stagewise {meant}`.")
         return super().resolve_command(ctx, args)
 

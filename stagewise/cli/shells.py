@@ -44,6 +44,7 @@ FISH = r"""function _stagewise_completion
     set -l word (commandline -ct)
     set -l option (string match -r -- '^--[^=]*=' $word)
     set -l typed (string replace -- "$option" '' $word)
+    set -l bare (string replace -r -- '^["\']' '' $typed)
     set -l found
     set -l paths
     for line in (env _STAGEWISE_COMPLETE=fish_complete COMP_WORDS=(commandline -cp) COMP_CWORD=$word stagewise)
@@ -52,9 +53,9 @@ FISH = r"""function _stagewise_completion
             case plain
                 set -a found "$option$part[2]"
             case dir
-                set paths (__fish_complete_directories "$typed")
+                set paths (__fish_complete_directories "$bare")
             case file
-                set paths (__fish_complete_path "$typed")
+                set paths (__fish_complete_path "$bare")
         end
     end
     if set -q found[1]

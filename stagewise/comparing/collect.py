@@ -47,7 +47,14 @@ def compare_runs(folders: Sequence[RunFolder]) -> dict[str, Any]:
         "columns": [_column(probe, found) for probe, found in probes.items()],
         "rows": [_row(name, row, list(probes)) for name, row in named],
         "runs": [
-            {"name": name, "run": run.path, "seed": run.seed, "state": run.facts["state"], "data": run.data}
+            {
+                "name": name,
+                "run": run.path,
+                "seed": run.seed,
+                "state": run.facts["state"],
+                "data": run.data,
+                "probes": list(run.asked["probe"]),
+            }
             for name, row in named
             for run in row
         ],
@@ -77,6 +84,7 @@ def _apart(paths: Sequence[tuple[str, ...]]) -> Iterator[str]:
     """Yield of each path as many of its last parts as tell it from the others, without those at which all end."""
     while len({parts[-1] for parts in paths}) == 1 and min(map(len, paths)) > 1:
         paths = [parts[:-1] for parts in paths]
+    paths = [parts[1:] or parts for parts in paths]  # without the root
     for own in paths:
         alone = (n for n in range(1, len(own)) if sum(parts[-n:] == own[-n:] for parts in paths) == 1)
         yield "/".join(own[-next(alone, len(own)) :])

@@ -41,7 +41,7 @@ def sheets(facts: dict[str, Any]) -> Iterator[Sheet]:
         "frequent class. data: target and fingerprint."
         if facts["columns"]
         else "These runs have no probes."
-        if all(run["state"] == "complete" for run in facts["runs"])
+        if not any(run["probes"] for run in facts["runs"])
         else "No probe on the topmost stage it reads is finished yet: type `stagewise run FILE` to go on."
     )
     yield Sheet("runs", ("system", "run", "seed", "state", "data"), runs, note)

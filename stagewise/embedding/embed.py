@@ -127,6 +127,8 @@ def _files(facts: Mapping[str, Any], paths: Sequence[str | Path], report: Report
         return GivenAudio(paths, facts, report)
     if reads["kind"] == "image":
         return GivenImages(paths, facts, reads["short_side"], report)
+    if not reads["target"]:
+        raise ConfigError("this export is older than this way of reading files: export it again, or give it tensors.")
     raise ConfigError(
         f"this run was trained on what {reads['target']} reads, in a way of its own: read items with it, and give "
         "them to the encoder in Python."

@@ -51,7 +51,7 @@ class Input(_Table):
     std: Numbers
     patch: Annotated[int, Field(ge=0)] | None = None
     stride: Size | None = None
-    reads: Reads
+    reads: Reads = Reads(target="", kind=None, short_side=None)  # as in exports that are older than it
 
 
 class ExportedStage(_Table):
@@ -84,6 +84,8 @@ class Settings(_Table):
             raise ValueError("input: its files are of another kind than its row_shape")
         if self.input.reads.kind == "audio" and not self.input.sample_rate:
             raise ValueError("input: no sample_rate")
+        if len(shape) != 3 and isinstance(self.input.mean, list):
+            raise ValueError("input: several means of samples")
         return self
 
 

@@ -18,6 +18,8 @@ def check_count(name: str, value: int, least: int = 1) -> None:
     Raises:
         ValueError: it is below `least` or above MOST.
     """
+    if not isinstance(value, int):
+        raise ValueError(f"{name} must be a whole number, not {value!r}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, not {value}")
     if value > MOST:

@@ -107,12 +107,19 @@ def _lost(stages: list[StagePlan], stage: StagePlan) -> bool:
 
 
 def _changes(stage: StagePlan) -> str:
-    """Look in a stage's older folders for what changed since."""
+    """Look in the folder that the run has of a stage, or in its older ones, for what changed since."""
     assert stage.identity is not None
-    known = [record for _, record in _older(stage)]
+    assert stage.folder is not None
+    known = {
+        folder.name: list(differences(record["identity"]["train"], stage.identity["train"]))
+        for folder, record in _older(stage)
+    }
     if not known:
         return "not trained yet"
-    changes = min((list(differences(r["identity"]["train"], stage.identity["train"])) for r in known), key=len)
+    with suppress(IntegrityError):
+        locked = RunFolder(stage.folder.parent.parent).locked or {"stages": []}
+        known = {s["folder"]: known[s["folder"]] for s in locked["stages"] if s["folder"] in known} or known
+    changes = min(known.values(), key=len)
     below = [change for change in changes if change.startswith("below: ")]
     other = [change for change in changes if not change.startswith(("below: ", "together: "))]
     words = other[:3] + ([f"and {len(other) - 3} more"] if len(other) > 3 else [])

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -99,10 +99,10 @@ def build_dataset(
     pipeline: Pipeline,
     spec: Spec | None = None,
     where: str = "data",
-    report: Callable[..., None] = lambda *_, **__: None,
+    report: Callable[..., None] | None = None,
 ) -> Dataset:
     """Construct the pipeline's data set, or the one of a probe, and tell how many of its files were looked at."""
-    with telling(report):
+    with nullcontext() if report is None else telling(report):
         return build(spec or pipeline.data, Dataset, datasets.SHORT_NAMES, pipeline.where(where))
 
 

@@ -178,6 +178,9 @@ def _holder(path: Path) -> dict[str, Any]:
     keys = ("pid", "host", "since")
     try:
         facts = json.loads(atomic.read_bytes(path))
-        return {key: facts[key] for key in keys}
-    except (OSError, ValueError, KeyError, TypeError):
-        return dict.fromkeys(keys)
+        pid, host, since = (facts[key] for key in keys)
+        if isinstance(pid, int) and isinstance(host, str) and isinstance(since, str):
+            return {"pid": pid, "host": host[:200], "since": since[:40]}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return dict.fromkeys(keys)

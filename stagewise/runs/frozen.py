@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from stagewise import modules
 from stagewise.config import Spec, build, from_json
-from stagewise.embedding.reads import reads_of
 from stagewise.errors import ConfigError
 from stagewise.inputs import load_weights
 from stagewise.modules.geometry import Geometry
@@ -21,6 +20,7 @@ from stagewise.modules.patch_stage import means
 from stagewise.modules.patches import cut_patches
 from stagewise.modules.stage_module import StageModule
 from stagewise.planning.build import join
+from stagewise.planning.reads import reads_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,7 +87,11 @@ class FrozenEncoder(nn.Module):
 
         if Path(path).is_dir():
             raise ConfigError(f"{path} is a folder: name one file after another, or type `stagewise embed`.")
-        return embedding(self, [path], pool).whole(0)
+        training = self.training
+        try:
+            return embedding(self.eval(), [path], pool).whole(0)
+        finally:
+            self.train(training)
 
 
 class FrozenPatches(FrozenEncoder):

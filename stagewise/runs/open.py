@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stagewise.errors import ConfigError
 from stagewise.runs.facts import run_facts
-from stagewise.runs.folder import LOCK_FILE, find_run
+from stagewise.runs.folder import LOCK_FILE, RunFolder, find_run, in_use
 from stagewise.runs.record import read_record
 from stagewise.stores import StoreReader
 
@@ -103,6 +103,8 @@ class Run:
         needed = names[: names.index(stage) + 1]
         missing = [name for name in needed if name not in self.stages]
         if missing:
+            if writer := RunFolder(self.path).writer:
+                raise ConfigError(f"stage {missing[0]} is not finished: {self.path} is {in_use(writer)}: wait for it.")
             raise ConfigError(
                 f"stage {missing[0]} of {self.path} is not finished: type the command that made it again, with its "
                 f"--set, or `stagewise stage {missing[0]} --resume --run {self.path}`."

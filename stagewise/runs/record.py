@@ -6,6 +6,7 @@ trained.json, so that weights are not trained again when encoding them fails.
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,11 @@ def read_trained(folder: Path, fingerprint: str | None = None) -> dict[str, Any]
     try:
         content = checked(Trained, atomic.read_sealed(folder / TRAINED, ""), folder / TRAINED, "")
         whole = all(atomic.sha256_of(folder / name) == digest for name, digest in content["files"].items())
-    except (IntegrityError, OSError):
+    except (IntegrityError, FileNotFoundError):
+        return None
+    except OSError as error:
+        if error.errno not in atomic.NO_FILE:
+            raise  # no reason to give up what was trained
         return None
     return content if whole and fingerprint in (None, content.get("fingerprint")) else None
 
@@ -86,6 +91,8 @@ def read_record(folder: Path, with_store: bool = True) -> dict[str, Any] | None:
         except FileNotFoundError:
             return read_record(folder, with_store)  # deleted between these lines: see what the record says now
         except OSError as error:
+            if error.errno not in (*atomic.NO_FILE, errno.EIO):
+                raise
             raise IntegrityError(f"{folder / name} cannot be read ({error.strerror}). {remedy}") from None
         if not same:
             raise IntegrityError(f"{folder / name} is not what was written. {remedy}")

@@ -179,6 +179,12 @@ class _Input(_Table):
     mean: float | list[float]
     std: float | list[float]
 
+    @model_validator(mode="after")
+    def _has_one_mean_of_samples(self) -> Self:
+        if self.sample_rate is not None and isinstance(self.mean, list):
+            raise ValueError("several means of samples")
+        return self
+
 
 class Lock(_Table):
     """pipeline.lock.json; the pipeline in it is one that `config.from_json` accepts."""

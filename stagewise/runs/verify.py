@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from stagewise.errors import IntegrityError
-from stagewise.runs.data_record import read_data
+from stagewise.runs.data_record import DATA, read_data
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.probe_record import RESULT, probe_problem
 from stagewise.runs.record import read_record
@@ -23,7 +23,8 @@ def verify_run(run: RunFolder, report: Callable[..., None]) -> tuple[list[str], 
     except IntegrityError as error:
         return [str(error)], files
     try:
-        files += read_data(run) is not None
+        files += (run.path / DATA).exists()
+        read_data(run)
     except IntegrityError as error:
         problems.append(str(error))
     for stage in locked["stages"]:

@@ -58,7 +58,8 @@ def start(
     rows = [total_rows(dataset.lengths, stage) for stage in built]
     room = int(machine.disk_free * DISK_SHARE)
     policies = decide(rough, built, rows, room)
-    short = policies != decide(rough, built, rows, int(machine.disk_free * SPARE_DISK))
+    roomy = decide(rough, built, rows, int(machine.disk_free * SPARE_DISK))
+    short = [(p.write, p.compress) for p in policies] != [(p.write, p.compress) for p in roomy]
     chosen = pace(dataset, train, built, policies, recipe.batch_size, machine, recipe.reading)
 
     def planned(limit: int | None = None) -> tuple[str, Plan]:

@@ -75,12 +75,12 @@ def test_who_asks_for_the_writer_keeps_none_from_writing(home):
 def test_fresh_says_what_it_deletes(home, monkeypatch):
     monkeypatch.chdir(home)
     made = ("run", "tiny.toml", "--run", "runs/fresh", "--set", "defaults.train.epochs=0", "--set", "probe=[]")
-    assert "deleted" not in call(*made, "--fresh", "--until", "two").stderr
+    assert "deleting" not in call(*made, "--fresh", "--until", "two").stderr
     for path in (home / "runs/fresh/stages").glob("*/stage.json"):
         record = atomic.read_sealed(path, "")
         record["train"]["seconds"] = 100.0
         atomic.write_sealed(path, record)
-    assert "deleted 2 finished stages (one, two): 3 min 20 s of training\n" in call(*made, "--fresh").stderr
+    assert "deleting 2 finished stages (one, two): 3 min 20 s of training\n" in call(*made, "--fresh").stderr
 
 
 def test_clean_says_when_it_deletes_the_only_finished_stage(home, monkeypatch):

@@ -91,7 +91,8 @@ def said_by(test: str, folder: Path) -> tuple[bool, str]:
         check=False,
     )
     why = [line for line in made.stdout.splitlines() if line.startswith("E  ")]
-    return made.returncode == 1 and bool(why), why[0][1:].strip() if why else made.stdout.strip().splitlines()[-1]
+    broken = any(word in why[0] for word in ("SyntaxError", "ImportError", "NameError")) if why else True
+    return made.returncode == 1 and not broken, why[0][1:].strip() if why else made.stdout.strip().splitlines()[-1]
 
 
 def main() -> int:

@@ -164,6 +164,7 @@ def test_bfloat16_autocast_stays_close_and_returns_float32():
         ({"steps": 0}, "steps must be at least 1, not 0"),
         ({"skip": -1}, "skip must be at least 0, not -1"),
         ({"negatives": 0}, "negatives must be at least 1, not 0"),
+        ({"negatives": 1.5}, "negatives must be a whole number, not 1.5"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, words):
