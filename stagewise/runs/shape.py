@@ -181,7 +181,7 @@ class _Input(_Table):
 
     @model_validator(mode="after")
     def _has_one_mean_of_samples(self) -> Self:
-        if self.sample_rate is not None and isinstance(self.mean, list):
+        if len(self.row_shape or ()) != 3 and isinstance(self.mean, list):
             raise ValueError("several means of samples")
         return self
 
