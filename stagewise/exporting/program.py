@@ -97,7 +97,10 @@ def check_onnx() -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Let torch keep to itself what it says and draws of what it does inside: what comes out is compared."""
+    """Let torch keep to itself what it says and draws of what it does inside: what comes out is compared.
+
+    Streams and logging are the whole process's: not for several threads.
+    """
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

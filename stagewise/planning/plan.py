@@ -21,7 +21,7 @@ from stagewise.planning.actions import choose_actions, identify
 from stagewise.planning.build import BuiltStage, end_to_end
 from stagewise.planning.check import check_stages
 from stagewise.planning.memory import Forecast, forecast, within_limit
-from stagewise.planning.policy import Policy, decide, total_rows
+from stagewise.planning.policy import Policy, decide, forward_flops, total_rows
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.runs.folder import RunFolder
 
@@ -100,7 +100,7 @@ def make_plan(
     if locked.get("keys", {}).get("disk") == disk:
         policies = [Policy(**stage["policy"]) for stage in locked["stages"]]
     else:
-        policies = decide(pipeline, built, rows, int(free * SPARE_DISK))
+        policies = decide(pipeline, built, [forward_flops(stage) for stage in built], rows, int(free * SPARE_DISK))
     company = range(len(built)) if pipeline.pipeline.schedule == "simultaneous" else None
     stages = [
         StagePlan(i + 1, stage, policies[i], rows[i], company or range(i, i + 1)) for i, stage in enumerate(built)

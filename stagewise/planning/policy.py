@@ -40,12 +40,15 @@ class Policy:
     why: str
 
 
-def decide(pipeline: Pipeline, built: Sequence[BuiltStage], rows: Sequence[int], free: int) -> list[Policy]:
+def decide(
+    pipeline: Pipeline, built: Sequence[BuiltStage], flops: Sequence[float], rows: Sequence[int], free: int
+) -> list[Policy]:
     """Decide for every stage, from the input up.
 
     Args:
         pipeline: its `store` tables and `disk_limit`.
         built: the stages.
+        flops: `forward_flops` of each.
         rows: of the whole data set at each stage.
         free: bytes that stores may still take on this disk.
 
@@ -54,7 +57,7 @@ def decide(pipeline: Pipeline, built: Sequence[BuiltStage], rows: Sequence[int],
     """
     limit = pipeline.pipeline.disk_limit
     left = free if limit is None else min(free, limit)
-    shares = _shares(built)
+    shares = _shares(built, flops)
     widths = [math.prod(stage.row_shape) * WIDTH[stage.config.store.dtype] for stage in built]
     store_bytes = [count * width for count, width in zip(rows, widths, strict=True)]
     policies: dict[int, Policy] = {}
@@ -102,12 +105,11 @@ def forward_flops(stage: BuiltStage) -> float:
     return float(counter.get_total_flops()) / 2
 
 
-def _shares(built: Sequence[BuiltStage]) -> list[float]:
+def _shares(built: Sequence[BuiltStage], flops: Sequence[float]) -> list[float]:
     """Compare recomputing a stage's rows from the data, for a step of the stage above, with that step itself.
 
     A step counts as three times its forward pass. The top has no stage above: its share is infinite.
     """
-    flops = [forward_flops(stage) for stage in built]
     costs = [recomputing(built, flops, index, 0) for index in range(1, len(built))]
     return [*(cost / max(1.0, 3 * above) for cost, above in zip(costs, flops[1:], strict=True)), math.inf]
 

@@ -86,7 +86,9 @@ def audio_recipe(content: Recordings, machine: Machine) -> Recipe:
         batch_size=8,
         learning_rate=2e-4 if machine.gpu else 5e-4,
         why_rate="as in the paper" if machine.gpu else "more than the paper's 2e-4: narrow stages bear it",
-        store=[] if machine.gpu else [("compress", "zstd", "half of the disk or less, and fast enough for a CPU")],
+        store=[]
+        if machine.gpu
+        else [("compress", "zstd", "a quarter to six tenths of the bytes of convolutions, and fast enough for a CPU")],
         stages=_stages(machine.gpu is not None),
         label=layout.label,
         images=False,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from stagewise.datasets.base import Dataset
 from stagewise.planning.build import BuiltStage
-from stagewise.planning.policy import Policy, forward_flops, recomputing
+from stagewise.planning.policy import Policy, recomputing
 from stagewise.starting.machine import Machine
 from stagewise.windows.draw import Windows
 
@@ -44,6 +44,7 @@ def pace(
     dataset: Dataset,
     train: npt.NDArray[np.int64],
     built: Sequence[BuiltStage],
+    flops: Sequence[float],
     policies: Sequence[Policy],
     batch_size: int,
     machine: Machine,
@@ -55,15 +56,15 @@ def pace(
         dataset: all of whose items are encoded.
         train: those that are trained on.
         built: the stages.
+        flops: `forward_flops` of each.
         policies: of their stores.
         batch_size: of their training.
         machine: that trains them.
         reading: seconds that it takes to read a window of the data.
     """
-    forward = [forward_flops(stage) for stage in built]
     lowest = [_nearest_store(policies, index) for index in range(len(built))]
-    again = [recomputing(built, forward, index, low) for index, low in enumerate(lowest)]
-    own = [3 * (flops + _objective(stage)) for flops, stage in zip(forward, built, strict=True)]
+    again = [recomputing(built, flops, index, low) for index, low in enumerate(lowest)]
+    own = [3 * (forward + _objective(stage)) for forward, stage in zip(flops, built, strict=True)]
     window = (sum(own) + sum(again)) / machine.rate + reading * lowest.count(0)
     per_item, items, top = 1, max(1, len(train)), built[-1]
     if top.grid is None:
@@ -76,7 +77,7 @@ def pace(
     steps = max(1, epoch // batch_size)
     epochs = max(1, min(MOST_EPOCHS, MOST_STEPS // steps, int(BUDGET / (epoch * window))))
     mean = int(dataset.lengths.mean())
-    whole = [flops * stage.geometry.rows(mean) / stage.rows for flops, stage in zip(forward, built, strict=True)]
+    whole = [forward * stage.geometry.rows(mean) / stage.rows for forward, stage in zip(flops, built, strict=True)]
     written = [sum(whole[low : index + 1]) for index, low in enumerate(lowest) if policies[index].write]
     seconds = epochs * epoch * window + len(dataset.lengths) * sum(written) / machine.rate
     return Pace(epochs, max(1, min(10, epochs // 3)), per_item, items, steps, seconds)

@@ -10,7 +10,7 @@ from stagewise.config.load import load_text
 from stagewise.errors import ConfigError
 from stagewise.planning.build import Input, build_dataset, build_stages, device_of
 from stagewise.planning.plan import SPARE_DISK, Plan, make_plan
-from stagewise.planning.policy import decide, total_rows
+from stagewise.planning.policy import decide, forward_flops, total_rows
 from stagewise.planning.trained_on import held_out
 from stagewise.runner import Report, quiet
 from stagewise.runs.folder import RunFolder
@@ -55,12 +55,13 @@ def start(
         report("note", text=f"left out {item.path}: {item.reason}")
     train, _ = held_out(dataset.pool(), rough.data.validation, rough.pipeline.seed)
     built = build_stages(rough, Input.of(dataset), device)
+    flops = [forward_flops(stage) for stage in built]
     rows = [total_rows(dataset.lengths, stage) for stage in built]
     room = int(machine.disk_free * DISK_SHARE)
-    policies = decide(rough, built, rows, room)
-    roomy = decide(rough, built, rows, int(machine.disk_free * SPARE_DISK))
+    policies = decide(rough, built, flops, rows, room)
+    roomy = decide(rough, built, flops, rows, int(machine.disk_free * SPARE_DISK))
     short = [(p.write, p.compress) for p in policies] != [(p.write, p.compress) for p in roomy]
-    chosen = pace(dataset, train, built, policies, recipe.batch_size, machine, recipe.reading)
+    chosen = pace(dataset, train, built, flops, policies, recipe.batch_size, machine, recipe.reading)
 
     def planned(limit: int | None = None) -> tuple[str, Plan]:
         text = _text(recipe, chosen, content, machine, name, file, limit, room if short else None)
@@ -155,7 +156,7 @@ def _reasons(recipe: Recipe, chosen: Pace, files: int) -> str:
         f"probes. An epoch has {counted(chosen.steps, 'step')}. At most {counted(chosen.epochs, 'epoch')} of each of "
         f"the {len(recipe.stages)} stages, and the encoding, are reckoned at {_about(chosen.seconds)} on this machine "
         "if nothing else runs on it, give or take a factor of three; a stage stops earlier, after "
-        f"{counted(chosen.patience, 'epoch')} without a better validation loss, which often saves more than half. The "
+        f"{counted(chosen.patience, 'epoch')} without a better validation loss. The "
         "aim is two hours at most, and at most 20,000 steps of a stage; more is likely to do better."
     )
     return "\n".join(f"# {line}" for line in textwrap.wrap(told, 116))
