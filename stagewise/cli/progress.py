@@ -158,9 +158,9 @@ def under_way(kind: str, facts: dict[str, Any]) -> tuple[str, int, int, str] | N
     if kind == "encode":
         return f"{facts['stage']} › encode", facts["rows"], facts["of"], "rows"
     if kind == "probe":
-        return f"{facts['probe']} on {facts['stage']} › read", facts["items"], facts["of"], "items"
+        return f"{facts['probe']} on {facts['stage']}{_random(facts)} › read", facts["items"], facts["of"], "items"
     if kind == "fit":
-        return f"{facts['probe']} on {facts['stage']} › fit", facts["epoch"], facts["of"], "epochs"
+        return f"{facts['probe']} on {facts['stage']}{_random(facts)} › fit", facts["epoch"], facts["of"], "epochs"
     if kind == "verify":
         return f"{facts['stage']} › verify", facts["bytes"], facts["of"], "bytes"
     if kind == "look":
@@ -170,6 +170,10 @@ def under_way(kind: str, facts: dict[str, Any]) -> tuple[str, int, int, str] | N
     if kind == "compare":
         return f"{facts['stage']} › compare with the data", facts["items"], facts["of"], "items"
     return None
+
+
+def _random(facts: dict[str, Any]) -> str:
+    return ", random weights" if facts.get("random") else ""
 
 
 def finished_line(kind: str, facts: dict[str, Any]) -> str | None:
@@ -193,5 +197,6 @@ def finished_line(kind: str, facts: dict[str, Any]) -> str | None:
         return f"{facts['stage']} › done after {counted(train['epochs'], 'epoch')} ({why}){loss}; store: {kept}"
     if kind == "probed":
         low, high = facts["interval"]
-        return f"{facts['name']} on {facts['stage']}: {facts['value']:.3f} ({low:.3f} – {high:.3f})"
+        where = f"{facts['name']} on {facts['stage']}{_random(facts)}"
+        return f"{where}: {facts['value']:.3f} ({low:.3f} – {high:.3f})"
     return None

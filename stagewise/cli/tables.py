@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stagewise.runs.folder import in_use
+from stagewise.runs.verdict import REMEDIES
 from stagewise.show import bytes_text, clock_text, counted, printable
 
 
@@ -54,7 +55,8 @@ def print_run(facts: dict[str, Any]) -> None:
 
 def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("probe", "stage", "accuracy", "95 % interval", "majority", "train / test"):
+    beside = any(probe["random"] for probe in probes)
+    for name in ("probe", "stage", "accuracy", "95 % interval", *(["random"] if beside else []), "majority", "items"):
         table.add_column(name, justify="left" if name in ("probe", "stage") else "right", no_wrap=True)
     for probe in probes:
         low, high = probe["interval"]
@@ -63,10 +65,20 @@ def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:
             probe["stage"],
             f"{probe['value']:.3f}",
             f"{low:.3f} – {high:.3f}",
+            *([f"{probe['random']['value']:.3f}" if probe["random"] else ""] if beside else []),
             f"{probe['majority']:.3f}",
-            f"{probe['train_items']:,} / {probe['test_items']:,}",
+            f"{probe['train_items']:,} + {probe['test_items']:,}",
         )
     _print_table(console, "probes", table)
+    words = "majority: always saying the training items' most frequent class. items: to train the probe + to test it."
+    console.print(f"random: the same stages before training. {words}" if beside else words, style="dim")
+    for said, remedy in REMEDIES.items():
+        stages: dict[str, list[str]] = {}
+        for probe in probes:
+            if probe["verdict"] == said:
+                stages.setdefault(probe["name"], []).append(probe["stage"])
+        for name, where in stages.items():
+            console.print(f"warning: {name} on {', '.join(where)} is {said}: {remedy}.", style="yellow")
 
 
 def print_plan(facts: dict[str, Any]) -> None:

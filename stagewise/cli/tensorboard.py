@@ -90,7 +90,8 @@ class _Curves:
             if facts["stage"] == self.stepped:
                 self._add(self.group or self.stepped, facts["steps"], self.pace)
         elif kind == "probed":
-            self._add(f"probe-{facts['name']}", self.places[facts["stage"]], {"accuracy": facts["value"]})
+            name = f"probe-{facts['name']}{'-random' if facts['random'] else ''}"
+            self._add(name, self.places[facts["stage"]], {"accuracy": facts["value"]})
 
     def _step(self, facts: dict[str, Any]) -> None:
         self.rows += facts["rows"]

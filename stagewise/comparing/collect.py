@@ -157,6 +157,7 @@ def _measured(probe: str, found: Found) -> dict[str, Any]:
         "seeds": [run.seed for run, _ in found],
         "stage": found[0][0].tops[probe],
         "chance": fmean(result["majority"] for _, result in found),
+        "random": fmean(r["random"]["value"] for _, r in found) if all(r["random"] for _, r in found) else None,
     }
 
 

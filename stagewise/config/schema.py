@@ -204,6 +204,10 @@ class ProbeDefaults(_Table):
         description="A torch optimizer and its arguments.",
     )
     data: Spec | None = Field(default=None, description="A labelled data set of its own; the pipeline's when absent.")
+    random: bool = Field(
+        default=False,
+        description="Also fit it on the same stages before training, to see what their training is worth.",
+    )
 
 
 class Probe(ProbeDefaults):

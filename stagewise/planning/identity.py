@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from stagewise import datasets, modules, objectives
@@ -51,18 +52,40 @@ def stage_identity(pipeline: Pipeline, stage: BuiltStage, below: str, policy: Po
     return {"train": identity, "store": store}
 
 
+def start_identity(pipeline: Pipeline, stages: Sequence[BuiltStage]) -> dict[str, Any]:
+    """Return what decides the rows of stages at their random start; how they are trained does not.
+
+    Args:
+        pipeline: for the seed.
+        stages: from the input up, with their precision resolved.
+    """
+    return {
+        "seed": pipeline.pipeline.seed,
+        "stages": [
+            {
+                "name": stage.config.name,
+                "encoder": stage.config.encoder and stage.config.encoder.model_dump(mode="json"),
+                "context": stage.config.context and stage.config.context.model_dump(mode="json"),
+                "precision": stage.precision,
+                **source_hashes((part, modules.SHORT_NAMES) for part in (stage.config.encoder, stage.config.context)),
+            }
+            for stage in stages
+        ],
+    }
+
+
 def probe_identity(pipeline: Pipeline, probe: Probe, stage: str, data: str, labels: str, device: str) -> dict[str, Any]:
     """Return what decides a probe on a stage.
 
     Args:
         pipeline: for the seed.
         probe: its table.
-        stage: fingerprint of the stage.
+        stage: fingerprint of the stage, or of its random start.
         data: fingerprint of the data set.
         labels: fingerprint of its labels.
         device: kind of device, because another one gives other last bits.
     """
-    table = probe.model_dump(mode="json", exclude={"stages", "data"})
+    table = probe.model_dump(mode="json", exclude={"stages", "data", "random"})
     sources = source_hashes([(probe.data, datasets.SHORT_NAMES), (probe.optimizer, {})])
     return {
         "probe": table,

@@ -39,7 +39,7 @@ class ProbeJob:
         optimizer: makes one for the probe's parameters.
         seed: of the pipeline.
         fingerprint: of everything that decides the result.
-        weights: sha256 of the stage's weights.
+        weights: sha256 of the stage's weights; None of those it had before training.
     """
 
     probe: Probe
@@ -50,7 +50,7 @@ class ProbeJob:
     optimizer: Callable[[nn.Module], torch.optim.Optimizer]
     seed: int
     fingerprint: str
-    weights: str = ""
+    weights: str | None = None
 
 
 def run_probe(job: ProbeJob, folder: Path, stop: Stop, report: Callable[..., None]) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Which probes a plan asks for, on which stages and data, and which of them are already there."""
+"""Which probes a plan asks for, on which stages and data, and which of them are already there.
+
+A probe that asks for it is also fitted on the random start of the same stages, which knows nothing of the data.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,10 @@ from stagewise.datasets.images import Images
 from stagewise.encoding.encode import Chain
 from stagewise.errors import ConfigError, DataError
 from stagewise.inputs import input_of, load_weights
-from stagewise.planning.build import build_dataset, make_optimizer
+from stagewise.modules.stage_module import StageModule
+from stagewise.planning.build import BuiltStage, Input, build_dataset, build_stages, make_optimizer
 from stagewise.planning.check import check_classes, some_classes
-from stagewise.planning.identity import probe_identity
+from stagewise.planning.identity import probe_identity, start_identity
 from stagewise.planning.plan import Plan
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.probing.probe import ProbeJob, no_rows, run_probe
@@ -36,7 +40,7 @@ CUT = ("row_shape", "patch", "stride", "crop", "mean", "std")  # what makes rows
 
 @dataclass(frozen=True)
 class PlannedProbe:
-    """One probe on one stage."""
+    """One probe on one stage, as it is trained or as it was before."""
 
     probe: Probe
     position: int
@@ -44,6 +48,7 @@ class PlannedProbe:
     dataset: Dataset
     fingerprint: str
     folder: Path
+    random: bool
 
     def locked(self) -> dict[str, Any]:
         """What `pipeline.lock.json` keeps of it."""
@@ -52,6 +57,7 @@ class PlannedProbe:
             "stage": self.stage,
             "labels": self.probe.labels,
             "folder": self.folder.name,
+            "random": self.random,
         }
 
 
@@ -93,11 +99,20 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
                 continue
             assert stage.fingerprint is not None
             _check_rows(probe, dataset, stage)
-            identity = probe_identity(plan.pipeline, probe, stage.fingerprint, data, labels, plan.device.type)
-            digest = fingerprint(identity)
-            folder = plan.run.probe(probe.name, stage.name, digest)
-            planned.append(PlannedProbe(probe, position, stage.name, dataset, digest, folder))
+            reads = {False: stage.fingerprint}
+            built = [below.built for below in plan.stages[: position + 1]]
+            if probe.random and any(_is_trained(part) for part in built):
+                reads = {True: fingerprint(start_identity(plan.pipeline, built))} | reads
+            for random, weights in reads.items():
+                identity = probe_identity(plan.pipeline, probe, weights, data, labels, plan.device.type)
+                digest = fingerprint(identity)
+                folder = plan.run.probe(probe.name, f"{stage.name}{'-random' if random else ''}", digest)
+                planned.append(PlannedProbe(probe, position, stage.name, dataset, digest, folder, random))
     return planned
+
+
+def _is_trained(stage: BuiltStage) -> bool:
+    return stage.config.train.epochs > 0 and any(True for _ in stage.module.parameters())
 
 
 def _check_labelled(probe: Probe, dataset: Dataset) -> None:
@@ -129,9 +144,9 @@ def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Cal
     Raises:
         IntegrityError: the result is damaged.
     """
-    probe, position, record = planned.probe, planned.position, plan.stages[planned.position].record
-    assert record is not None
-    weights = record["files"][WEIGHTS]
+    probe, stage = planned.probe, plan.stages[planned.position]
+    assert stage.record is not None
+    weights = None if planned.random else stage.record["files"][WEIGHTS]
     known = read_probe(planned.folder, probe.name)
     if known is not None:
         fits, whole = same_weights(known.get("weights"), weights), not probe_problem(planned.folder, probe.name)
@@ -140,23 +155,12 @@ def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Cal
         words = f"{planned.folder} is of weights that are gone" if whole else f"{planned.folder / TENSORS} is damaged"
         report("note", text=f"{words}: the probe is fitted again.")
         atomic.remove(planned.folder)
-    source: Source
-    if probe.data is None:
-        source, stages = input_of(plan, position + 1)
-    else:
-        stages = []
-        for stage in plan.stages[: position + 1]:
-            assert stage.folder is not None
-            stages.append(load_weights(stage.built.module, stage.folder).to(plan.device))
-        source = RawSource(planned.dataset)
-    if isinstance(planned.dataset, Images):
-        source = CentreSource(source, planned.dataset)
     job = ProbeJob(
         probe=probe,
         stage=planned.stage,
         dataset=planned.dataset,
-        chain=Chain(source, stages, plan.device, means=plan.stages[position].built.grid is not None),
-        geometry=plan.stages[position].built.geometry,
+        chain=_chain(plan, planned),
+        geometry=stage.built.geometry,
         optimizer=lambda module: make_optimizer(plan.pipeline, probe.optimizer, f"probe.{probe.name}.optimizer")(
             module.parameters()
         ),
@@ -168,13 +172,29 @@ def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Cal
         job,
         planned.folder,
         stop,
-        lambda kind, **facts: report(kind, probe=probe.name, stage=planned.stage, **facts),
+        lambda kind, **facts: report(kind, probe=probe.name, stage=planned.stage, random=planned.random, **facts),
     )
-    plan.run.event("probe done", name=probe.name, stage=planned.stage, value=result["value"])
-    report("probed", **result)
-    if result["value"] <= result["majority"]:
-        report(
-            "note",
-            text=f"{probe.name} on {planned.stage} is no better than always saying the most frequent class "
-            f"({result['majority']:.3f}): train the stage for longer, or the probe (its epochs, its lr).",
-        )
+    plan.run.event("probe done", name=probe.name, stage=planned.stage, value=result["value"], random=planned.random)
+    report("probed", **result, random=planned.random)
+
+
+def _chain(plan: Plan, planned: PlannedProbe) -> Chain:
+    """Return the way to the rows that a probe reads: over the nearest store, or from the data through all stages."""
+    source: Source
+    stages: list[StageModule]
+    if planned.random:
+        assert isinstance(plan.size, Dataset)
+        start = build_stages(plan.pipeline, Input.of(plan.size), plan.device)[: planned.position + 1]
+        stages = [stage.module.to(plan.device).eval().requires_grad_(False) for stage in start]
+        source = RawSource(planned.dataset)
+    elif planned.probe.data is None:
+        source, stages = input_of(plan, planned.position + 1)
+    else:
+        stages = []
+        for stage in plan.stages[: planned.position + 1]:
+            assert stage.folder is not None
+            stages.append(load_weights(stage.built.module, stage.folder).to(plan.device))
+        source = RawSource(planned.dataset)
+    if isinstance(planned.dataset, Images):
+        source = CentreSource(source, planned.dataset)
+    return Chain(source, stages, plan.device, means=plan.stages[planned.position].built.grid is not None)

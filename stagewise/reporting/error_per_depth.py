@@ -35,14 +35,26 @@ def points(view: View, probe: str) -> list[Point]:
 
     An error of 0 has no place on a log scale: it is put at half of one test example.
     """
-    depths = {stage["name"]: stage["index"] for stage in view.facts["stages"]}
     found = []
     for result in _probes(view, probe):
-        least = 50 / result.get("test_rows", result["test_items"])
-        errors = (100 * (1 - value) for value in (result["value"], result["interval"][1], result["interval"][0]))
-        error, low, high = (max(least, value) for value in errors)
-        found.append((depths[result["stage"]], error, min(low, error), max(high, error)))
+        low, high = result["interval"]
+        error, least, most = (_error(result, value) for value in (result["value"], high, low))
+        found.append((_depth(view, result), error, min(least, error), max(most, error)))
     return sorted(found)
+
+
+def _random(view: View, probe: str) -> list[tuple[int, float]]:
+    """Return depths and errors in percent of a run's stages before training."""
+    known = (result for result in _probes(view, probe) if result["random"])
+    return sorted((_depth(view, result), _error(result, result["random"]["value"])) for result in known)
+
+
+def _depth(view: View, result: dict[str, Any]) -> int:
+    return next(int(stage["index"]) for stage in view.facts["stages"] if stage["name"] == result["stage"])
+
+
+def _error(result: dict[str, Any], accuracy: float) -> float:
+    return max(50 / float(result.get("test_rows", result["test_items"])), 100 * (1 - accuracy))
 
 
 def _probes(view: View, name: str) -> list[dict[str, Any]]:
@@ -51,6 +63,7 @@ def _probes(view: View, name: str) -> list[dict[str, Any]]:
 
 def _picture(name: str, views: Sequence[View]) -> str:
     lines = {view.name: points(view, name) for view in views if _probes(view, name)}
+    start = {view.name: _random(view, name) for view in views}
     labels = {probe["labels"] for view in views for probe in _probes(view, name)}
     on_librispeech = any(view.data["target"] == "librispeech" for view in views if view.name in lines)
     published = PUBLISHED if labels == {"speaker"} and on_librispeech else {}
@@ -62,6 +75,9 @@ def _picture(name: str, views: Sequence[View]) -> str:
             places = [d + APART * (number - (len(lines) - 1) / 2) for d in depth]
             axes.plot(places, error, f"-{marker(number)}", color=colour(number), label=label(run))
             axes.errorbar(places, error, bars, fmt="none", ecolor=colour(number), capsize=2.5)
+            if before := start[run]:
+                words = label(f"{run}, random weights")
+                axes.plot(*zip(*before, strict=True), ":", color=colour(number), linewidth=1.1, label=words)
         for number, (system, errors) in enumerate(published.items(), len(lines)):
             words = label(f"{system}, published")
             axes.plot(range(1, len(errors) + 1), errors, "--", color=colour(number), linewidth=1.1, label=words)
@@ -75,9 +91,13 @@ def _picture(name: str, views: Sequence[View]) -> str:
 
     measured = "; ".join(
         f"{run}: " + ", ".join(f"{error:.3g} at stage {depth}" for depth, error, _, _ in found)
+        + (", before training: " if start[run] else "")
+        + ", ".join(f"{error:.3g} at stage {depth}" for depth, error in start[run])
         for run, found in lines.items()
     )
     caption = f"Error of the probe {name} on each stage, with 95 % intervals, on a log scale."
+    if any(start.values()):
+        caption += " Dotted: the same stages before training."
     if published:
         caption += " Dashed: read off the paper's Figure 4, measured by its authors on the whole of their data."
     alt = f"Error of the probe {name} in percent. {measured}."

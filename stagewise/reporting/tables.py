@@ -95,8 +95,10 @@ def probes(view: View) -> str:
         (
             probe["name"],
             probe["stage"],
+            probe["verdict"],
             f"{100 * probe['value']:.2f}",
             " – ".join(f"{100 * end:.2f}" for end in probe["interval"]),
+            f"{100 * probe['random']['value']:.2f}" if probe["random"] else "",
             f"{100 * probe['majority']:.2f}",
             f"{probe['train_items']:,}",
             f"{probe['test_items']:,}",
@@ -105,8 +107,12 @@ def probes(view: View) -> str:
     ]
     if not rows:
         return page.note(f"No probe of {view.name} is finished yet.")
-    numbers = ("accuracy %", "95 % interval", "largest class %", "training items", "test items")
-    return page.table(f"Probes of {view.name}", ("probe", "stage"), numbers, rows)
+    numbers = ("accuracy %", "95 % interval", "random weights %", "majority %", "training items", "test items")
+    note = (
+        "Random weights: the same stages before training, where the probe has random = true. Majority: always saying "
+        "the most frequent class of the training items."
+    )
+    return page.table(f"Probes of {view.name}", ("probe", "stage", "verdict"), numbers, rows) + page.note(note)
 
 
 def environments(views: Sequence[View]) -> str:

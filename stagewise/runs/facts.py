@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from stagewise.runs.data_record import read_data
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.probe_record import read_probe
 from stagewise.runs.record import WEIGHTS, read_record, same_weights
+from stagewise.runs.verdict import verdict
 
 EMPTY_TRAIN = {
     "epochs": 0,
@@ -32,9 +34,8 @@ def run_facts(run: RunFolder) -> dict[str, Any]:
     assert locked is not None
     stages = _outdated([_stage_facts(run, stage) for stage in locked["stages"]], locked["stages"])
     done = sum(stage["state"] == "complete" for stage in stages)
-    probes = list(
-        _probe_facts(run, locked, {s["name"]: s["weights"] if s["state"] == "complete" else "" for s in stages})
-    )
+    weights = {stage["name"]: stage["weights"] if stage["state"] == "complete" else "" for stage in stages}
+    probes = list(_probe_facts(run, locked, weights))
     complete = done == len(stages) and all(p["value"] is not None for p in probes)
     settings = locked["pipeline"]["pipeline"]
     environment: dict[str, Any] = next((s["environment"] for s in reversed(stages) if s.get("environment")), {})
@@ -117,14 +118,22 @@ def _stage_facts(run: RunFolder, locked: dict[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def _probe_facts(run: RunFolder, locked: dict[str, Any], weights: dict[str, Any]) -> list[dict[str, Any]]:
-    found = []
+def _probe_facts(run: RunFolder, locked: dict[str, Any], weights: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what each probe found, beside what it found on random weights; `value` is None until all of it is there."""
+    results, random = {}, {}
     for probe in locked.get("probes", []):
-        result = read_probe(run.path / "probes" / probe["folder"], probe["name"])
-        if result is None or not same_weights(result.get("weights"), weights[probe["stage"]]):
-            result = {**probe, "value": None}
-        found.append(result)
-    return found
+        key, result = (probe["name"], probe["stage"]), read_probe(run.path / "probes" / probe["folder"], probe["name"])
+        if probe.get("random"):
+            random[key] = result and {"value": result["value"], "interval": result["interval"]}
+        else:
+            fits = result is not None and same_weights(result.get("weights"), weights[probe["stage"]])
+            results[key] = result if fits and result else {**probe, "value": None}
+    for key, result in results.items():
+        if result["value"] is None or (key in random and random[key] is None):
+            yield result | {"value": None}
+        else:
+            result = result | {"random": random.get(key)}
+            yield result | {"verdict": verdict(result)}
 
 
 def _started(run: RunFolder) -> bool:

@@ -158,6 +158,7 @@ class _LockedProbe(_Table):
     stage: Name
     labels: str
     folder: Name
+    random: bool = False
 
 
 class _EndToEnd(_Table):

@@ -130,6 +130,7 @@ def _text(
             ("stages", "all", ""),
             ("labels", recipe.label, ""),
             ("pool", "mean", ""),
+            ("random", True, "beside the same stages before training: what is the training worth?"),
             ("epochs", 200, "few items make few steps: enough for a linear reader of them to converge"),
             ("optimizer", {"target": "torch.optim:Adam", "lr": 0.01}, ""),
         ]

@@ -247,7 +247,7 @@ def test_a_run_as_stagewise_makes_it(tmp_path):
         top = next(p for p in made["probes"] if (p["name"], p["stage"]) == (name, "context"))
         assert row["measured"][name] == {
             "value": top["value"], "interval": top["interval"], "seeds": [3], "stage": "context",
-            "chance": top["majority"],
+            "chance": top["majority"], "random": None,
         }  # fmt: skip
     measured = [stage["memory"]["measured_peak_bytes"] for stage in made["stages"]]
     assert row["memory"]["measured_peak_bytes"] == max(measured)

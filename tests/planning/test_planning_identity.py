@@ -82,6 +82,7 @@ DECISIONS = {
         "batch_size": ("probe", "probe.speaker.batch_size", 9),
         "optimizer": ("probe", "probe.speaker.optimizer", OWN),
         "data": ("probe", "probe.speaker.data", {"target": "tiny:TinySpeech", "seed": 5}),
+        "random": (NOTHING, "probe.speaker.random", True),  # another probe beside it
     },
 }
 # Tables of tables, and the version of the format: each of their keys is a table above.

@@ -37,7 +37,7 @@ def stage(index, name, measured=2_000_000, predicted=2_500_000):
     }
 
 
-def probe(stage, value, name="speaker", labels="speaker", interval=None, test_items=100):
+def probe(stage, value, name="speaker", labels="speaker", interval=None, test_items=100, random=None):
     return {
         "name": name,
         "stage": stage,
@@ -48,6 +48,8 @@ def probe(stage, value, name="speaker", labels="speaker", interval=None, test_it
         "train_items": 400,
         "test_items": test_items,
         "test_rows": test_items,
+        "random": random and {"value": random, "interval": [random, random]},
+        "verdict": "worse than random weights" if random and value < random else "",
     }
 
 

@@ -58,21 +58,6 @@ def test_a_probe_that_could_get_nothing_right(tmp_path, monkeypatch):
     refused(tmp_path, tiny, "no training item has a label 'speaker' that a test item has: it could")
 
 
-@pytest.mark.parametrize(("value", "said"), [(0.4, True), (0.5, True), (0.6, False)])
-def test_a_probe_that_is_no_better_than_the_most_frequent_class(tmp_path, monkeypatch, value, said):
-    found = {"name": "class", "stage": "two", "value": value, "interval": [0.0, 1.0], "majority": 0.5}
-    monkeypatch.setattr("stagewise.probing.run.run_probe", lambda *_: found)
-    notes = []
-    stagewise.run(
-        tiny_images.write_pipeline(tmp_path),
-        run=tmp_path / "run",
-        set={"defaults.train.epochs": 0},
-        report=lambda kind, **facts: notes.append(facts["text"]) if kind == "note" else None,
-    )
-    words = "class on two is no better than always saying the most frequent class (0.500)"
-    assert any(note.startswith(words) for note in notes) == said
-
-
 @pytest.mark.parametrize(
     ("kind", "data", "words"),
     [

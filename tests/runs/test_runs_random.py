@@ -1,0 +1,72 @@
+"""Probes on random weights: the same stages before training, beside what was trained."""
+
+import pytest
+import tiny
+import tiny_images
+
+import stagewise
+from stagewise import atomic
+from stagewise.runner import run_pipeline
+from stagewise.runs.folder import RunFolder
+from stagewise.runs.verdict import BETTER, GUESSING, UNSURE, WORSE, verdict
+
+pytestmark = pytest.mark.usefixtures("no_peaks")
+
+
+def run(kind, folder, name="run", **sets):
+    """Run a tiny pipeline whose stores hold every bit; return its probes by name and stage, and what was fitted."""
+    fitted = []
+    facts = run_pipeline(
+        kind.write_pipeline(folder),
+        run=folder / name,
+        set={"defaults.store.dtype": "float32", **sets},
+        report=lambda kind, **facts: fitted.append((facts["stage"], facts["random"])) if kind == "probed" else None,
+    )
+    return {(probe["name"], probe["stage"]): probe for probe in facts["probes"]}, fitted
+
+
+@pytest.mark.parametrize(("kind", "name"), [(tiny, "phones"), (tiny, "speaker"), (tiny_images, "class")])
+def test_they_are_what_a_run_without_training_finds(tmp_path, kind, name):
+    trained, _ = run(kind, tmp_path, **{f"probe.{name}.random": True})
+    start, fitted = run(kind, tmp_path, "start", **{f"probe.{name}.random": True, "defaults.train.epochs": 0})
+    assert not any(random for _, random in fitted)  # it is that itself
+    beside = {key: probe["random"] for key, probe in trained.items() if key[0] == name}
+    assert beside
+    for key, random in beside.items():
+        assert start[key]["random"] is None
+        assert random == {"value": start[key]["value"], "interval": start[key]["interval"]}
+    assert all(probe["random"] is None for key, probe in trained.items() if key[0] != name)
+
+
+def test_they_stay_when_the_training_changes_and_go_when_the_network_does(tmp_path):
+    _, first = run(tiny, tmp_path, **{"probe.speaker.random": True, "probe.speaker.stages": ["one"]})
+    assert sorted(first, key=str) == [("context", False), ("one", False), ("one", True)]
+    sets = {"probe.speaker.random": True, "probe.speaker.stages": ["one"]}
+    _, longer = run(tiny, tmp_path, **sets, **{"stage.one.train.epochs": 3})
+    assert ("one", False) in longer
+    assert ("one", True) not in longer
+    _, other = run(tiny, tmp_path, **sets, **{"pipeline.seed": 5})
+    assert ("one", True) in other
+
+
+def test_a_run_is_not_complete_without_them(tmp_path):
+    run(tiny, tmp_path)
+    probes, fitted = run(tiny, tmp_path, **{"probe.speaker.random": True})
+    assert fitted
+    assert all(random for _, random in fitted)  # those on trained weights are there
+    folder = RunFolder(tmp_path / "run")
+    (path,) = folder.path.glob("probes/speaker-context-random-*")
+    atomic.remove(path)
+    facts = stagewise.open(folder.path).facts
+    assert facts["state"] == "partial"
+    assert len(facts["probes"]) == len(probes) - 1
+
+
+@pytest.mark.parametrize(
+    ("value", "random", "said"),
+    [(0.5, None, GUESSING), (0.4, 0.3, GUESSING), (0.6, None, ""), (0.6, 0.7, WORSE), (0.6, 0.6, UNSURE),
+     (0.6, 0.55, UNSURE), (0.6, 0.54, BETTER)],
+)  # fmt: skip
+def test_a_verdict(value, random, said):
+    other = None if random is None else {"value": random, "interval": [0.0, 1.0]}
+    assert verdict({"value": value, "interval": [0.55, 0.65], "majority": 0.5, "random": other}) == said
