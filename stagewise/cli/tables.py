@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stagewise.runs.folder import in_use
-from stagewise.runs.verdict import REMEDIES
+from stagewise.runs.verdict import REMEDIES, UNSURE
 from stagewise.show import bytes_text, clock_text, counted, printable
 
 
@@ -78,7 +78,11 @@ def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:
             if probe["verdict"] == said:
                 stages.setdefault(probe["name"], []).append(probe["stage"])
         for name, where in stages.items():
-            console.print(f"warning: {name} on {', '.join(where)} is {said}: {remedy}.", style="yellow")
+            words = f"{name} on {', '.join(where)} is {said}: {remedy}."
+            if said == UNSURE:
+                console.print(words, style="dim")
+            else:
+                console.print(f"warning: {words}", style="yellow")
 
 
 def print_plan(facts: dict[str, Any]) -> None:

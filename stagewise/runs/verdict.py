@@ -10,7 +10,7 @@ BETTER = "better than random weights"
 REMEDIES = {
     "no better than guessing": "train the stage for longer, or the probe (its epochs, its learning rate)",
     "worse than random weights": "train the stage for more epochs, or with a lower learning rate",
-    "not clearly better than random weights": "more epochs, or more test items, would tell",
+    "not clearly better than random weights": "more epochs or more test items may tell",
 }
 GUESSING, WORSE, UNSURE = REMEDIES
 
@@ -18,7 +18,7 @@ GUESSING, WORSE, UNSURE = REMEDIES
 def verdict(probe: Mapping[str, Any]) -> str:
     """Compare a probe with guessing and, where it was also fitted on them, with random weights.
 
-    Better is said only where random weights lie below the probe's 95 % interval.
+    Better or worse is said only where random weights lie outside of the probe's 95 % interval.
 
     Args:
         probe: its `value`, its `interval`, `majority` (always saying the most frequent class of the training items)
@@ -32,6 +32,5 @@ def verdict(probe: Mapping[str, Any]) -> str:
         return GUESSING
     if random is None:
         return ""
-    if probe["value"] < random["value"]:
-        return WORSE
-    return UNSURE if probe["interval"][0] <= random["value"] else BETTER
+    low, high = probe["interval"]
+    return WORSE if high < random["value"] else UNSURE if low <= random["value"] else BETTER

@@ -64,7 +64,7 @@ def test_a_run_is_not_complete_without_them(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "random", "said"),
-    [(0.5, None, GUESSING), (0.4, 0.3, GUESSING), (0.6, None, ""), (0.6, 0.7, WORSE), (0.6, 0.6, UNSURE),
+    [(0.5, None, GUESSING), (0.4, 0.3, GUESSING), (0.6, None, ""), (0.6, 0.66, WORSE), (0.6, 0.65, UNSURE),
      (0.6, 0.55, UNSURE), (0.6, 0.54, BETTER)],
 )  # fmt: skip
 def test_a_verdict(value, random, said):
