@@ -130,8 +130,8 @@ def publish(partial: Path, path: Path) -> None:
 def publishing(path: Path) -> Iterator[Path]:
     """Give a place for a file or a folder that the body writes; it gets its name when it is whole and on the disk.
 
-    The place is this call's own. What was there under that name when it began is replaced, if it is no folder; what
-    came there since is not. What fails leaves nothing.
+    The place is this call's own. What was there under that name when it began is replaced; what came there since is
+    not. What fails leaves nothing.
 
     Raises:
         ConfigError: somebody else has put something there meanwhile.
@@ -154,7 +154,15 @@ def publishing(path: Path) -> Iterator[Path]:
                 f"{path} was written by somebody else meanwhile, and is left as it is: delete it, or name another, "
                 "then type the same command again."
             )
-        publish(partial, path)
+        old = Path(own, f"{path.name}.old")
+        try:
+            if path.is_dir() and not path.is_symlink():
+                os.replace(path, old)  # nothing takes the place of a folder that holds something
+            publish(partial, path)
+        except BaseException:
+            if old.exists() and not path.exists():
+                os.replace(old, path)
+            raise
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:

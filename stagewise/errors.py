@@ -19,6 +19,10 @@ class DataError(StagewiseError):
     """An input item cannot be read as it is (exit code 1)."""
 
 
+class InputError(StagewiseError, ValueError):
+    """What was given in Python is not what an encoder takes (exit code 1)."""
+
+
 class NumberError(StagewiseError):
     """A NaN, an infinity or an overflow where a number was expected (exit code 1)."""
 

@@ -207,6 +207,24 @@ def test_what_was_there_before_is_replaced(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
 
 
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_folder_is_replaced_or_left_as_it_was(tmp_path, monkeypatch, kind):
+    path = tmp_path / "x"
+    put(path, "folder", "old")
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), atomic.publishing(path) as place:
+        put(place, kind, "new")
+        patch.setattr(atomic, "publish", fail)
+    assert (path / "inside").read_text() == "old"
+    with atomic.publishing(path) as place:
+        put(place, kind, "new")
+    assert (path / "inside" if kind == "folder" else path).read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
 def test_where_nothing_can_be_published(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))

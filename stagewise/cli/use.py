@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from stagewise.cli import completion
+from stagewise.cli.echo import echo
 from stagewise.cli.options import RUN_ARGUMENT
+from stagewise.errors import ConfigError, DataError
 from stagewise.show import counted
 
 if TYPE_CHECKING:
@@ -22,6 +26,12 @@ STAGE = click.option(
     help="Whose representation; the topmost stage's when left out.",
     shell_complete=completion.stages,
 )
+FORCE = click.option("--force", is_flag=True, help="Replace what is there, once the new one is whole.")
+READ = {
+    ".npz": 'numpy.load({})["z"]',
+    ".zarr": 'zarr.open_group({})["z"][:]',
+    ".parquet": "pyarrow.parquet.read_table({})",
+}
 
 
 @click.command()
@@ -42,7 +52,9 @@ STAGE = click.option(
 )
 @STAGE
 @click.option("--pool", type=click.Choice(["mean"]), help="One row an item, the mean of its rows.")
-def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | None) -> None:
+@click.option("--skip", is_flag=True, help="Read every file first, and leave out those that cannot be used.")
+@FORCE
+def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | None, skip: bool, force: bool) -> None:
     """Write the representation of any audio or image files.
 
     INPUT is a file of any length, or a folder of files. They pass the frozen stages of RUN; of the last run made here
@@ -59,17 +71,25 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
     from stagewise.embedding.write import check_out, write
     from stagewise.runs.folder import LOCK_FILE
 
-    check_out(out)
+    check_out(out, force)
     named = inputs[0] if (inputs[0] / LOCK_FILE).exists() else None
     run, paths = _run(named), inputs if named is None else inputs[1:]
     if threads := run.locked["pipeline"]["pipeline"].get("threads"):
         torch.set_num_threads(threads)
     with terminal_report() as report:
-        _say_which(run, stage, report)
-        made = run.embedding(paths, stage, pool, report)
-        write(made, out, report)
+        _say_which(run, stage, report, "embed", named)
+        try:
+            made = run.embedding(paths, stage, pool, report, skip)
+            write(made, out, report, force)
+        except DataError as error:
+            if skip:
+                raise
+            raise DataError(f"{error} Type --skip to leave out what cannot be used.") from None
     rows = f"{counted(int(made.rows.sum()), 'row')} of {counted(made.channels, 'channel')}"
-    click.echo(f"{out}: {rows}, {counted(len(made.keys), 'item')}")
+    left = f", {counted(made.left_out, 'file')} left out" if made.left_out else ""
+    size = f"; trained on {made.trained_at}" if made.trained_at else ""
+    echo(f"{out}: {rows}, {counted(len(made.keys), 'item')}{left}{size}")
+    echo(f"Read it with {READ[out.suffix].format(_quoted(out))}", err=True)
 
 
 @click.command()
@@ -80,10 +100,11 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
     metavar="DIR",
     required=True,
     type=click.Path(path_type=Path),
-    help="The folder to write, which must not be there.",
+    help="The folder to write.",
 )
+@FORCE
 @click.option("--onnx", is_flag=True, help="Also write model.onnx, for programs without torch; needs the extra `onnx`.")
-def export(run: Path | None, stage: str | None, out: Path, onnx: bool) -> None:
+def export(run: Path | None, stage: str | None, out: Path, onnx: bool, force: bool) -> None:
     """Write a run's frozen stages to a folder that needs no run.
 
     It holds weights, settings, a program for torch.export and a model card. `stagewise.load("DIR")` gives the same
@@ -98,9 +119,14 @@ def export(run: Path | None, stage: str | None, out: Path, onnx: bool) -> None:
 
     with terminal_report() as report:
         opened = _run(run)
-        _say_which(opened, stage, report)
-        write_export(opened, stage, out, onnx, lambda text: report("note", text=text))
-    click.echo(out)
+        _say_which(opened, stage, report, "export", run)
+        write_export(opened, stage, out, onnx, lambda text: report("note", text=text), force)
+    echo(out)
+    echo(f"Load it with stagewise.load({_quoted(out)})", err=True)
+
+
+def _quoted(path: Path) -> str:
+    return json.dumps(str(path), ensure_ascii=False)
 
 
 def _run(path: Path | None) -> Run:
@@ -110,9 +136,16 @@ def _run(path: Path | None) -> Run:
     return open_run(find_run(path).path)
 
 
-def _say_which(run: Run, stage: str | None, report: Callable[..., None]) -> None:
-    """Name the stage and the run, which may be the last one made here, and say if its weights are random."""
+def _say_which(run: Run, stage: str | None, report: Callable[..., None], verb: str, named: Path | None) -> None:
+    """Name the stage and the run, and say if its weights are random; those of a run that was not named are refused."""
     name = stage or run.top()
+    random = run.untrained(name) if name in run.stages else []
+    trained, weights = ("was", "its weights are") if len(random) == 1 else ("were", "their weights are")
+    if random and named is None:
+        raise ConfigError(
+            f"the last run made here, {run.path}, has random weights ({', '.join(random)} {trained} trained for no "
+            f"epoch): name the run you mean, `stagewise {verb} {shlex.quote(str(run.path))} …` for this one."
+        )
     report("note", text=f"stage {name} of {run.path}")
-    if name in run.stages and (random := run.untrained(name)):
-        report("note", text=f"warning: {', '.join(random)} was trained for no epoch: its weights are random.")
+    if random:
+        report("note", text=f"warning: {', '.join(random)} {trained} trained for no epoch: {weights} random.")

@@ -102,6 +102,8 @@ def _parse(text: str, name: str) -> dict[str, Any]:
         line, column = (int(place[1]), f" at column {place[2]}") if place else (text.count("\n") + 1, "")
         words = message.split(" (at ")[0].rstrip(".")
         hint = " (text needs quotes, numbers, true and false do not)" if words == "Invalid value" else ""
+        if words.startswith("Cannot declare ('"):
+            hint = " (tables of which there are several have two brackets: [[stage]], [[probe]])"
         raise ConfigError(f"{name}:{line}: not TOML: {words}{column}{hint}; nothing was run.") from None
     except ValueError:  # the only other one: an int of more digits than Python reads
         raise ConfigError(f"{name}: a number has thousands of digits; nothing was run.") from None

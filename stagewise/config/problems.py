@@ -110,6 +110,8 @@ def _elsewhere(name: str, value: object) -> str:
     inner = list(value) if isinstance(value, dict) and value else [None]
     if name in table.model_fields:
         return f" (did you mean {shown('.'.join(filter(None, ['defaults', name, inner[0]])))}?)"
+    if name in ("lr", "learning_rate"):
+        return ' (did you mean "train.optimizer.lr"?)'
     for field in ("train", "objective", "store"):
         model = next(models_in(table.model_fields[field].annotation))
         if name in model.model_fields:

@@ -51,7 +51,7 @@ def name_problems(merged: dict[str, Any]) -> Found:
         for index, table in tables:
             name = table.get("name")
             if isinstance(name, str) and first.setdefault(name, index) != index:
-                yield (key, index, "name"), f"{shown(name)} is already the name of {key} {first[name] + 1}"
+                yield (key, index, "name"), f"{shown(name)} names {key} {first[name] + 1} already: choose another"
     for index, stage in stages:
         if stage.get("encoder") is None and stage.get("context") is None:
             yield ("stage", index), "needs an encoder, a context or both"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import inspect
 import pkgutil
+import re
 import sys
 import typing
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from stagewise.errors import ConfigError, StagewiseError
 from stagewise.short_names import ShortNames, without_current_folder
 
 T = TypeVar("T")
+_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?(e[-+]?[0-9]+)?")
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _UNUSABLE_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)  # it is what is written that is wrong
 # What constructors raise when they do not like their arguments; a disk or network failure is not among them.
@@ -112,6 +114,9 @@ def refusals(spec: Spec, where: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno not in _UNUSABLE_PATHS:
             raise
         words = str(error) or type(error).__name__
+        for name, value in spec.arguments.items():
+            if isinstance(value, str) and _NUMBER.fullmatch(value):
+                words += f"; {name} is text: a number has no quotes, {name} = {value}"
         raise ConfigError(f"{where}: {shown(spec.target)} refuses its arguments: {words}") from error
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from stagewise.datasets.bad_items import AGAIN
 from stagewise.errors import DataError
 
 Floats = npt.NDArray[np.float32]
@@ -102,13 +103,13 @@ class Reader:
             else:
                 samples_TC = self._decode_up_to(start, stop)
         except soundfile.SoundFileError as error:
-            raise DataError(f"cannot read {self.path}: {_words(self.path, error)}. {_REMEDY}") from error
+            raise DataError(f"cannot read {self.path}: {_words(self.path, error)}. {AGAIN}") from error
         if len(samples_TC) < stop - start:
-            raise DataError(f"cannot read {self.path}: {_cut_short(stop)}. {_REMEDY}")
+            raise DataError(f"cannot read {self.path}: {_cut_short(stop)}. {AGAIN}")
         finite_T = np.isfinite(samples_TC).all(axis=1)
         if not finite_T.all():
             position = start + int(np.argmin(finite_T))
-            raise DataError(f"{self.path} holds NaN or an infinity at sample {position:,}. {_REMEDY}")
+            raise DataError(f"{self.path} holds NaN or an infinity at sample {position:,}. {AGAIN}")
         return np.asarray(samples_TC, dtype=np.float32)
 
     def close(self) -> None:
@@ -119,7 +120,7 @@ class Reader:
         try:
             self._file = _Stream(os.fsencode(self.path))
         except soundfile.SoundFileError as error:
-            raise DataError(f"cannot read {self.path}: {_words(self.path, error)}. {_REMEDY}") from error
+            raise DataError(f"cannot read {self.path}: {_words(self.path, error)}. {AGAIN}") from error
         self._begin, self._blocks = 0, deque[Floats]()  # of what was decoded, the end, which the next slice overlaps
 
     def _decode_up_to(self, start: int, stop: int) -> Floats:
@@ -143,9 +144,6 @@ def read_samples(path: str, start: int, stop: int) -> Floats:
     """
     with closing(Reader(path)) as reader:
         return reader.read(start, stop)
-
-
-_REMEDY = "Replace the file or take it out of the data set, then type the same command again."
 
 
 def _ends_where_it_says(file: soundfile.SoundFile) -> bool:

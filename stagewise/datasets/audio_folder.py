@@ -90,11 +90,21 @@ def _label(root: Path, name: str, source: str, keys: Sequence[str]) -> ItemLabel
         raise ConfigError(
             f'data.labels.{name} is "{source}": set it to "folder", "folder:2" or the path of a .csv file.'
         )
-    return _read_table(root, name, Path(source), keys)
+    return read_table(root, name, Path(source), keys)
 
 
-def _read_table(root: Path, name: str, path: Path, keys: Sequence[str]) -> ItemLabels:
-    """Read a CSV file with the columns `file` and `name`; files that are not items are ignored."""
+def read_table(root: Path, name: str, path: Path, keys: Sequence[str]) -> ItemLabels:
+    """Read a CSV file with the columns `file` and `name`; files that are not items are ignored.
+
+    Args:
+        root: folder of the items, for whoever wrote a path below it.
+        name: of the label.
+        path: of the file.
+        keys: of the items.
+
+    Raises:
+        DataError: it is no such table, names a file twice, or none that is an item.
+    """
     if not path.is_file() and (root / path).is_file():
         raise DataError(f"{path} is missing: paths start at the current folder; type {root / path} instead.")
     lines = list(read_lines(path))

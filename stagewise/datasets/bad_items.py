@@ -15,6 +15,7 @@ from stagewise.show import counted
 
 MAX_SKIPPED = 0.01  # more bad items than this are an error even with bad_items = "skip"
 SHOWN = 10
+AGAIN = "Replace the file or leave it out, then try again."  # what to do about one that is damaged inside
 CHUNK = 64  # files that a thread takes at a time
 
 Policy = Literal["error", "skip"]

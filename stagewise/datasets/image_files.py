@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
+from stagewise.datasets.bad_items import AGAIN
 from stagewise.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
@@ -106,9 +107,9 @@ def read_pixels(path: str, grayscale: bool, short: int | None, shape: tuple[int,
             shown = shown.transpose(TURNS[orientation])
         shown = shown.convert("L" if grayscale else "RGB")
     except Exception as error:  # as in `probe`
-        raise DataError(f"cannot read {path}: {_words(error)}. {_REMEDY}") from error
+        raise DataError(f"cannot read {path}: {_words(error)}. {AGAIN}") from error
     if resized(shown.height, shown.width, short) != shape:
-        raise DataError(f"{path} has changed since it was looked at. {_REMEDY}")
+        raise DataError(f"{path} has changed since it was looked at. {AGAIN}")
     if short is not None:
         shown = shown.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
     return pixels_of(shown)
@@ -124,9 +125,6 @@ def resized(height: int, width: int, short: int | None) -> tuple[int, int]:
     if short is None:
         return height, width
     return short * height // min(height, width), short * width // min(height, width)
-
-
-_REMEDY = "Replace the file or take it out of the data set, then type the same command again."
 
 
 def _orientation(picture: ImageFile.ImageFile) -> object:

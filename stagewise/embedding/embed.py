@@ -5,7 +5,7 @@ Shape suffixes: C channels, n rows of a piece.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,11 +13,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from stagewise.datasets.bad_items import refuse
-from stagewise.datasets.base import BadItem, Dataset
+from stagewise.datasets.base import Dataset
 from stagewise.embedding.given_audio import GivenAudio
-from stagewise.embedding.given_files import REMEDY, Report
-from stagewise.embedding.given_images import GivenImages
+from stagewise.embedding.given_files import Report
+from stagewise.embedding.given_images import GivenImages, trained_at
 from stagewise.encoding.encode import Chain
 from stagewise.errors import ConfigError, NumberError
 from stagewise.runs.frozen import FrozenEncoder
@@ -38,6 +37,8 @@ class Embedding:
         stage: whose rows they are.
         pool: "mean" gives the mean of an item's rows.
         chain: the frozen stages on top of the files.
+        left_out: how many files are.
+        trained_at: of what size the images were that the stages were trained on; "" of audio.
     """
 
     keys: Sequence[str]
@@ -46,6 +47,8 @@ class Embedding:
     stage: str
     pool: Pool | None
     chain: Chain
+    left_out: int
+    trained_at: str
 
     @property
     def names(self) -> npt.NDArray[np.uint8]:
@@ -92,6 +95,7 @@ def embedding(
     paths: Sequence[str | Path],
     pool: Pool | None = None,
     report: Report = lambda *_, **__: None,
+    skip: bool = False,
 ) -> Embedding:
     """Prepare the rows of files: look at all of them, and compute nothing yet.
 
@@ -99,7 +103,8 @@ def embedding(
         encoder: the frozen stages, on the device to compute on.
         paths: files, and folders of them.
         pool: "mean" for one row an item.
-        report: told how many files were looked at, and what is converted.
+        report: told how many files were looked at, what is left out, and what is converted.
+        skip: leave out files that cannot be used.
 
     Raises:
         ConfigError: there are no paths, or the run was trained on what no file is read as.
@@ -107,26 +112,28 @@ def embedding(
     """
     if pool not in (None, "mean"):
         raise ConfigError(f'pool is {pool!r}: set it to "mean", or leave it out for one row after another.')
-    dataset, stage = _files(encoder.facts, paths, report), encoder.name
+    dataset = _files(encoder, paths, report, skip)
     stages: Any = list(encoder.stages)
     chain = Chain(RawSource(dataset), stages, encoder.device, means=dataset.grids is not None)
-    rows = chain.lengths
-    field = chain.geometry.receptive_field
-    short = [
-        BadItem(key, key, f"its {length:,} samples give no row of stage {stage}, one of which sees {field:,}")
-        for key, length, count in zip(dataset.keys, dataset.lengths.tolist(), rows.tolist(), strict=True)
-        if not count
-    ]
-    refuse(short, len(rows), "input", REMEDY)
-    return Embedding(dataset.keys, np.ones_like(rows) if pool else rows, chain.channels, stage, pool, chain)
+    rows = np.ones_like(chain.lengths) if pool else chain.lengths
+    size = trained_at(encoder.facts["reads"])
+    return Embedding(dataset.keys, rows, chain.channels, encoder.name, pool, chain, len(dataset.bad), size)
 
 
-def _files(facts: Mapping[str, Any], paths: Sequence[str | Path], report: Report) -> Dataset:
+def _files(encoder: FrozenEncoder, paths: Sequence[str | Path], report: Report, skip: bool) -> Dataset:
+    facts, geometry = encoder.facts, encoder.geometry
     reads = facts["reads"]
+
+    def short(samples: int) -> str | None:
+        if geometry.rows(samples):
+            return None
+        field = geometry.receptive_field
+        return f"its {samples:,} samples give no row of stage {encoder.name}, one of which sees {field:,}"
+
     if reads["kind"] == "audio":
-        return GivenAudio(paths, facts, report)
+        return GivenAudio(paths, facts, short, report, skip)
     if reads["kind"] == "image":
-        return GivenImages(paths, facts, reads["short_side"], report)
+        return GivenImages(paths, facts, report, skip)
     if not reads["target"]:
         raise ConfigError("this export is older than this way of reading files: export it again, or give it tensors.")
     raise ConfigError(

@@ -6,17 +6,18 @@ Shape suffixes: N items.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from stagewise.datasets.audio import Header, Reader, probe
+from stagewise.datasets.audio import BLOCK, Header, Reader, probe
 from stagewise.datasets.audio_files import AudioFiles
 from stagewise.datasets.audio_folder import SUFFIXES
 from stagewise.datasets.bad_items import remembering
 from stagewise.datasets.base import Floats
 from stagewise.datasets.scan import Rules
-from stagewise.embedding.given_files import Given, Report
+from stagewise.embedding.given_files import Given, Report, to_the_end
 from stagewise.show import counted
 
 
@@ -28,21 +29,35 @@ class GivenAudio(AudioFiles):
     Args:
         paths: files, and folders of them.
         facts: `input` of the run's lock: sample rate and standardisation.
-        report: told how many files were looked at, and what is converted.
+        short: says why so many samples at that rate are too few.
+        report: told how many files were looked at, what is left out, and what is converted.
+        skip: read every file to its end, and leave out those that cannot be used.
 
     Raises:
         ConfigError: there are no paths.
         DataError: files cannot be used.
     """
 
-    def __init__(self, paths: Sequence[str | Path], facts: Mapping[str, Any], report: Report) -> None:
-        given = Given.of(paths, SUFFIXES, "audio")
-        rules = Rules(facts["sample_rate"], "error", resample=True, mono=True, mean=facts["mean"], std=facts["std"])
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        facts: Mapping[str, Any],
+        short: Callable[[int], str | None],
+        report: Report,
+        skip: bool,
+    ) -> None:
+        given, rate = Given.of(paths, SUFFIXES, "audio"), facts["sample_rate"]
+        rules = Rules(rate, "error", resample=True, mono=True, mean=facts["mean"], std=facts["std"])
+
+        def problem(header: Header) -> str | None:
+            return rules.problem(header) or short(-(-header.samples * rate // header.rate))
+
         with remembering():
-            headers = given.probed(probe, rules.problem, report)
-            super().__init__(Path(), given.keys, lambda _: None, lambda _, __: {}, rules, None, 0.0)
+            headers, bad = given.probed(to_the_end(probe, _read) if skip else probe, problem, report, skip)
+            super().__init__(Path(), list(headers), lambda _: None, lambda _, __: {}, rules, None, 0.0)
+        self.bad = bad
         self._open: dict[str, Reader] = {}
-        for text in _conversions(headers, rules.sample_rate):
+        for text in _conversions(headers.values(), rate):
             report("note", text=text)
 
     def _path(self, key: str) -> str:
@@ -56,7 +71,13 @@ class GivenAudio(AudioFiles):
         return samples_TC
 
 
-def _conversions(headers: Sequence[Header], rate: int) -> list[str]:
+def _read(path: str, header: Header) -> None:
+    with closing(Reader(path)) as reader:
+        for start in range(0, header.samples, BLOCK):
+            reader.read(start, min(start + BLOCK, header.samples))
+
+
+def _conversions(headers: Collection[Header], rate: int) -> list[str]:
     rates = Counter(header.rate for header in headers if header.rate != rate)
     texts = [
         f"{counted(count, 'file is', 'files are')} converted from {other:,} to {rate:,} Hz."

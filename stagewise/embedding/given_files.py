@@ -6,14 +6,15 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from stagewise.datasets.bad_items import probe_all, refuse
+from stagewise.datasets.bad_items import AGAIN, probe_all, refuse
 from stagewise.datasets.base import BadItem
 from stagewise.datasets.found_files import find_files, name_problem
 from stagewise.errors import ConfigError, DataError
 
-REMEDY = "Repair them or leave them out, then type the same command again."
+REMEDY = "Repair them or leave them out."
+SHOWN = 20  # of the files that are left out
 Report = Callable[..., None]
 H = TypeVar("H")
 
@@ -71,27 +72,60 @@ class Given:
                     bad.append(BadItem(shown, shown, problem))
         return cls(list(keys), bad, kind)
 
-    def probed(self, probe: Callable[[str], H | str], problem: Callable[[H], str | None], report: Report) -> list[H]:
+    def probed(
+        self, probe: Callable[[str], H | str], problem: Callable[[H], str | None], report: Report, skip: bool
+    ) -> tuple[dict[str, H], list[BadItem]]:
         """Look at every file.
 
         Args:
             probe: returns what a file says of itself, or what is wrong with it.
             problem: says why a sound one cannot be used.
-            report: told how many were looked at.
+            report: told how many were looked at, and what is left out.
+            skip: leave out what cannot be used.
+
+        Returns:
+            what the usable ones say of themselves, and those that are left out.
 
         Raises:
-            DataError: files cannot be used; names them.
+            DataError: files cannot be used, or none can; names them.
         """
 
         def tell(done: int) -> None:
             report("look", what=f"{self.kind} files", files=done, of=len(self.keys))
 
-        bad, good = list(self.bad), list[H]()
+        bad, good = list(self.bad), dict[str, H]()
         for key, header in zip(self.keys, probe_all(probe, self.keys, tell), strict=True):
             reason = header if isinstance(header, str) else problem(header)
             if reason is not None:
                 bad.append(BadItem(key, key, reason))
             elif not isinstance(header, str):
-                good.append(header)
-        refuse(bad, len(self.keys) + len(self.bad), "input", REMEDY)
-        return good
+                good[key] = header
+        if not (skip and good):
+            refuse(bad, len(self.keys) + len(self.bad), "input", REMEDY)
+        for item in bad[:SHOWN]:
+            report("note", text=f"left out {item.path}: {item.reason}")
+        if len(bad) > SHOWN:
+            report("note", text=f"left out {len(bad) - SHOWN:,} more")
+        return good, bad
+
+
+def to_the_end(probe: Callable[[str], H | str], read: Callable[[str, Any], object]) -> Callable[[str], H | str]:
+    """Return a probe that also reads a file whole, and finds what is wrong in its middle.
+
+    Args:
+        probe: looks at a file.
+        read: reads it; raises DataError where it cannot.
+    """
+
+    def look(path: str) -> H | str:
+        header = probe(path)
+        if isinstance(header, str):
+            return header
+        try:
+            read(path, header)
+        except DataError as error:
+            words = str(error).removeprefix(f"cannot read {path}:").removeprefix(path)
+            return words.removesuffix(AGAIN).strip(" .")
+        return header
+
+    return look

@@ -10,6 +10,7 @@ from typing import Protocol
 from stagewise import atomic
 from stagewise.embedding.embed import Embedding, Floats
 from stagewise.embedding.given_files import Report
+from stagewise.embedding.place import check_place
 from stagewise.errors import ConfigError
 from stagewise.stopping import stoppable
 
@@ -31,18 +32,22 @@ WRITERS = {
 }
 
 
-def check_out(out: Path) -> None:
+ZARR = ("zarr.json", "z", "offsets", "keys")
+
+
+def check_out(out: Path, force: bool = False) -> None:
     """See that a file can be written, before anything is computed for it.
+
+    Args:
+        out: the file.
+        force: replace the one that is there.
 
     Raises:
         ConfigError: its name has another ending, its folder is not there, or something is in its place.
     """
     if out.suffix not in WRITERS:
         raise ConfigError(f"--out {out}: the file's name must end in {', '.join(WRITERS)}.")
-    if not out.parent.is_dir():
-        raise ConfigError(f"--out {out}: there is no folder {out.parent}: make it, or name another.")
-    if out.is_dir() or (out.suffix == ".zarr" and out.exists()):  # no folder takes the place of anything
-        raise ConfigError(f"--out {out} is there already: delete it, or name another.")
+    check_place(out, force, ZARR if out.suffix == ".zarr" else ())
     if out.suffix == ".parquet":
         try:
             import_module("pyarrow")
@@ -52,20 +57,23 @@ def check_out(out: Path) -> None:
             ) from None
 
 
-def write(made: Embedding, out: Path, report: Report) -> None:
-    """Compute an embedding and write it; what fails leaves no file.
+def write(made: Embedding, out: Path, report: Report, force: bool = False) -> None:
+    """Compute an embedding and write it; what fails leaves no file, or the one that was there.
 
     Args:
         made: what to compute.
         out: where, as `check_out` wants it.
         report: told how many rows are written.
+        force: replace the file that is there.
 
     Raises:
+        ConfigError: something is in its place.
         DataError: a file cannot be read.
         NumberError: a row is NaN or infinite.
         DiskError: the disk is full or failing.
         Interrupted: a signal asked to stop.
     """
+    check_out(out, force)  # files have been looked at since it was asked
     module, _, name = WRITERS[out.suffix].partition(":")
     kind: Callable[[Path, Embedding], Writer] = getattr(import_module(module), name)
     done, total = 0, int(made.rows.sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from stagewise.embedding.given_images import trained_at
 from stagewise.show import bytes_text, counted
 
 
@@ -37,7 +38,7 @@ def model_card(settings: Mapping[str, Any], facts: Mapping[str, Any], programs: 
         "",
         "## Data",
         "",
-        _data(facts.get("data"), images),
+        _data(facts.get("data"), given),
         "",
         "## Stages",
         "",
@@ -99,19 +100,26 @@ def _output(given: Mapping[str, Any], out: Mapping[str, Any], images: bool) -> s
     )
 
 
-def _data(data: Mapping[str, Any] | None, images: bool) -> str:
+def _data(data: Mapping[str, Any] | None, given: Mapping[str, Any]) -> str:
+    scale = ""
+    if size := trained_at(given["reads"]):
+        advice = "things should have about the size in pixels that they had there"
+        scale = f" Trained on {size}: {'`encoder.embed` does that' if given['reads']['short_side'] else advice}."
     if data is None:
-        return "What it was trained on is not recorded."
-    rows = "patches" if images else "samples"
-    return f"{counted(data['items'], 'item')}, {data['samples']:,} {rows}; fingerprint `{data['fingerprint'][:16]}`."
+        return f"What it was trained on is not recorded.{scale}"
+    rows = "samples" if given.get("patch") is None else "patches"
+    items = f"{counted(data['items'], 'item')}, {data['samples']:,} {rows}"
+    return f"{items}; fingerprint `{data['fingerprint'][:16]}`.{scale}"
 
 
 def _probes(probes: list[Mapping[str, Any]]) -> list[str]:
     if not probes:
         return ["None were fitted on these stages."]
-    rows = ["| probe | stage | value | 95 % interval | majority class |", "|---|---|---|---|---|"]
+    rows = ["| probe | stage | value | 95 % interval | random weights | majority | |", "|---|---|---|---|---|---|---|"]
     for probe in probes:
         low, high = probe["interval"]
-        shown = f"{probe['metric']} {probe['value']:.3f} | {low:.3f} – {high:.3f} | {probe['majority']:.3f}"
-        rows.append(f"| {probe['name']} | {probe['stage']} | {shown} |")
-    return rows
+        random = f"{probe['random']['value']:.3f}" if probe["random"] else ""
+        shown = f"{probe['metric']} {probe['value']:.3f} | {low:.3f} – {high:.3f} | {random} | {probe['majority']:.3f}"
+        rows.append(f"| {probe['name']} | {probe['stage']} | {shown} | {probe['verdict']} |")
+    words = "Majority: always saying the most frequent class of the training items. Random weights: before training."
+    return [*rows, "", words]

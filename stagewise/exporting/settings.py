@@ -22,6 +22,7 @@ CONFIG = "config.json"
 WEIGHTS: Final = "model.safetensors"
 PROGRAM = "model.pt2"
 ONNX = "model.onnx"
+CARD = "README.md"
 REMEDY = "Delete the folder, and type `stagewise export RUN --out DIR` to write it again."
 
 Size = Annotated[int, Field(ge=1, lt=2**31)]
@@ -39,6 +40,7 @@ class Reads(_Table):
     target: str
     kind: Literal["audio", "image"] | None
     short_side: Size | None
+    crop: Size | None = None  # as in exports that are older than it
 
 
 class Input(_Table):

@@ -7,24 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from stagewise import atomic
-from stagewise.errors import ConfigError
+from stagewise.embedding.place import check_place
 from stagewise.exporting.card import model_card
 from stagewise.exporting.program import check_onnx, write_onnx, write_program
-from stagewise.exporting.settings import CONFIG, ONNX, PROGRAM, WEIGHTS, settings_of
+from stagewise.exporting.settings import CARD, CONFIG, ONNX, PROGRAM, WEIGHTS, settings_of
 from stagewise.runs.open import Run
 from stagewise.stopping import stoppable
 from stagewise.training.checkpoint import write_tensors
 
 
-def write_export(run: Run, stage: str | None, out: Path, onnx: bool, note: Callable[[str], None]) -> None:
+def write_export(
+    run: Run, stage: str | None, out: Path, onnx: bool, note: Callable[[str], None], force: bool = False
+) -> None:
     """Write everything up to a stage of a run to a folder of its own.
 
     Args:
         run: the run.
         stage: the topmost that is wanted; the run's topmost when None.
-        out: the folder, which must not be there.
+        out: the folder.
         onnx: also write model.onnx.
         note: told what is left out, and why.
+        force: replace the export that is there.
 
     Raises:
         ConfigError: the stage is not there or not finished, the folder cannot be, or what --onnx needs is missing.
@@ -32,10 +35,7 @@ def write_export(run: Run, stage: str | None, out: Path, onnx: bool, note: Calla
         DiskError: the disk is full or failing.
         Interrupted: a signal asked to stop; nothing is kept.
     """
-    if out.exists() or out.is_symlink():
-        raise ConfigError(f"--out {out} is there already: delete it, or name another folder.")
-    if not out.parent.is_dir():
-        raise ConfigError(f"--out {out}: there is no folder {out.parent}: make it, or name another.")
+    check_place(out, force, (CARD, CONFIG, WEIGHTS, PROGRAM, ONNX))
     if onnx:
         check_onnx()
     name = stage or run.top()
@@ -60,7 +60,7 @@ def write_export(run: Run, stage: str | None, out: Path, onnx: bool, note: Calla
         differences = {file: found for file, found in programs.items() if not isinstance(found, str)}
         settings |= {"max_difference": differences, "files": files}
         card = model_card(settings, _facts(run, name), programs)
-        atomic.write_bytes(partial / "README.md", card.encode())
+        atomic.write_bytes(partial / CARD, card.encode())
         atomic.write_sealed(partial / CONFIG, settings)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import nn
+
+from stagewise.modules.numbers import Numbers, check_number, per_layer
 
 
 class Conv1d(nn.Sequential):
@@ -21,33 +21,21 @@ class Conv1d(nn.Sequential):
         padding: rows of zeros added at both true ends of an item.
 
     Raises:
-        ValueError: the lists differ in length, or hold something else than whole numbers.
+        ValueError: the lists differ in length, or hold something else than sizes.
     """
 
     def __init__(
         self,
         in_channels: int,
-        out_channels: int | Sequence[int],
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 0,
+        out_channels: Numbers,
+        kernel_size: Numbers,
+        stride: Numbers = 1,
+        padding: Numbers = 0,
     ) -> None:
-        given = {
-            "out_channels": out_channels,
-            "kernel_size": kernel_size,
-            "stride": stride,
-            "padding": padding,
-        }
-        counts = {name: len(value) for name, value in given.items() if not isinstance(value, int)}
-        if len(set(counts.values())) > 1 or 0 in counts.values():
-            raise ValueError(f"one number per layer is needed in every list, but the lists have {counts} numbers")
-        for name, value in given.items():
-            if not all(isinstance(number, int) for number in ([value] if isinstance(value, int) else value)):
-                raise ValueError(f"{name} is one whole number, or one for each layer, not {value!r}")
-        depth = max(counts.values(), default=1)
+        check_number("in_channels", in_channels)
         layers: list[nn.Module] = []
-        per_layer = {n: [v] * depth if isinstance(v, int) else list(v) for n, v in given.items()}
-        for channels, kernel, hop, pad in zip(*per_layer.values(), strict=True):
+        numbers = per_layer(out_channels=out_channels, kernel_size=kernel_size, stride=stride, padding=padding)
+        for channels, kernel, hop, pad in numbers:
             layers += [nn.Conv1d(in_channels, channels, kernel, hop, pad), nn.ReLU()]
             in_channels = channels
         super().__init__(*layers)

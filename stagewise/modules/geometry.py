@@ -146,6 +146,7 @@ def geometry_of(module: nn.Module, channels: int, where: str = "module") -> Geom
         and forward is nn.Conv1d.forward
         and module.padding_mode == "zeros"
         and isinstance(module.padding, tuple)
+        and module.stride[0] > 0 <= module.padding[0]  # torch itself refuses others when they are tried
     ):
         kernel = (module.kernel_size[0] - 1) * module.dilation[0] + 1
         layer = Layer(kernel, module.stride[0], module.padding[0], module.padding[0])
@@ -189,7 +190,7 @@ def _apply(module: nn.Module, x: torch.Tensor, where: str) -> torch.Tensor:
     except Exception as error:  # whatever a user's module raises
         raise ConfigError(
             f"{where}: {type(module).__name__} does not take an input of shape (B, {x.shape[1]}, T): "
-            f"{error}. Check its channels against the stage below."
+            f"{error}. Make it take {x.shape[1]} channels, of rows as conv1d and gru do."
         ) from error
     if not isinstance(y, torch.Tensor) or y.ndim != 3:
         raise ConfigError(

@@ -123,7 +123,7 @@ def _shape(module: nn.Module, shape: tuple[int, ...], where: str) -> tuple[int, 
     except Exception as error:  # whatever a user's module raises
         raise ConfigError(
             f"{where}: {type(module).__name__} does not take an input of shape (N, {', '.join(map(str, shape))}): "
-            f"{error}. Check its channels against the stage below."
+            f"{error}. Make it take {shape[0]} channels, of images as resnet and pixelcnn do."
         ) from error
     finally:
         module.train(training)

@@ -5,11 +5,12 @@ Legend: N images (or patches, each an image of its own), H × W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from stagewise.modules.numbers import Numbers, check_number, per_layer
 
 Kind = Literal["bottleneck", "basic"]
 EXPANSION = {"bottleneck": 4, "basic": 1}
@@ -33,34 +34,28 @@ class ResNet(nn.Module):
         block: "bottleneck" (1 × 1, 3 × 3, 1 × 1) or "basic" (3 × 3, 3 × 3).
 
     Raises:
-        ValueError: the lists differ in length, a group has no blocks, or there is no such block.
+        ValueError: the lists differ in length or hold something else than sizes, or there is no such block.
     """
 
     def __init__(
         self,
         in_channels: int,
-        planes: int | Sequence[int],
-        blocks: int | Sequence[int],
-        stride: int | Sequence[int] = 1,
+        planes: Numbers,
+        blocks: Numbers,
+        stride: Numbers = 1,
         stem: int | None = None,
         block: Kind = "bottleneck",
     ) -> None:
         super().__init__()
         if block not in EXPANSION:
             raise ValueError(f"block must be one of {', '.join(get_args(Kind))}, not {block!r}")
-        given = {"planes": planes, "blocks": blocks, "stride": stride}
-        counts = {name: len(value) for name, value in given.items() if not isinstance(value, int)}
-        if len(set(counts.values())) > 1 or 0 in counts.values():
-            raise ValueError(f"one number per group is needed in every list, but the lists have {counts} numbers")
-        groups = max(counts.values(), default=1)
-        per_group = [[v] * groups if isinstance(v, int) else list(v) for v in given.values()]
+        check_number("in_channels", in_channels)
         layers: list[nn.Module] = []
         if stem is not None:
+            check_number("stem", stem)
             layers.append(nn.Conv2d(in_channels, stem, 5, padding=2))
             in_channels = stem
-        for width, depth, hop in zip(*per_group, strict=True):
-            if depth < 1:
-                raise ValueError(f"every group needs at least 1 block, not {depth}")
+        for width, depth, hop in per_layer("group", planes=planes, blocks=blocks, stride=stride):
             for i in range(depth):
                 layers.append(_Block(in_channels, width, hop if i == 0 else 1, block))
                 in_channels = width * EXPANSION[block]

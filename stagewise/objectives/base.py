@@ -51,7 +51,12 @@ class Objective(nn.Module, ABC):
     """The local loss of one stage; its own parameters are thrown away when the stage is frozen.
 
     A pipeline builds it as `Objective(z_channels=…, c_channels=…, **arguments of the file)`.
+
+    Attributes:
+        least_rows: rows of a window, or of a grid of patches, without which it cannot score.
     """
+
+    least_rows: int = 1
 
     @abstractmethod
     def forward(self, z_BCT: Tensor, c_BDT: Tensor, generator: torch.Generator | None = None) -> Score:

@@ -47,14 +47,17 @@ class InfoNCE(Objective):
         if draw not in DRAWS:
             raise ValueError(f"draw must be one of {', '.join(DRAWS)}, not {draw!r}")
         self.steps, self.negatives, self.draw = steps, negatives, draw
+        self.least_rows = steps + 1
         self.W_KCD = linear_maps(steps, z_channels, c_channels)
 
     def forward(self, z_BCT: Tensor, c_BDT: Tensor, generator: torch.Generator | None = None) -> Score:
         """Return the loss with the share of positives picked and the bound ln(1 + N) − loss (nats).
 
         Raises:
-            ValueError: the window has no row that lies `steps` rows ahead of another.
+            ValueError: these are images, or the window has no row that lies `steps` rows ahead of another.
         """
+        if z_BCT.ndim != 3:
+            raise ValueError("infonce is for recordings: images take infonce-grid")
         B, _, T = z_BCT.shape
         if self.steps >= T:
             raise ValueError(f"a window of {T} rows is too short to predict {self.steps} steps ahead")

@@ -44,19 +44,22 @@ class GridInfoNCE(Objective):
         for name, value, least in (("steps", steps, 1), ("skip", skip, 0), ("negatives", negatives, 1)):
             check_count(name, value, least)
         self.steps, self.skip, self.negatives = steps, skip, negatives
+        self.least_rows = skip + steps + 1
         self.W_KDC = linear_maps(steps, c_channels, z_channels)
 
     def forward(self, z_BCHW: Tensor, c_BDHW: Tensor, generator: torch.Generator | None = None) -> Score:
         """Return the loss with the share of positives picked and the bound ln(1 + negatives) − loss (nats).
 
         Raises:
-            ValueError: the grid has no row that lies `skip + steps` rows below another.
+            ValueError: these are recordings, or the grid has no row that lies `skip + steps` rows below another.
         """
+        if z_BCHW.ndim != 4:
+            raise ValueError("infonce-grid is for images: recordings take infonce")
         B, _, H, W = z_BCHW.shape
         if self.skip + self.steps >= H:
             raise ValueError(
                 f"a grid of {H} rows is too short to predict {counted(self.steps, 'step')} after {self.skip} skipped: "
-                f"it needs at least {self.skip + self.steps + 1} rows"
+                f"it needs at least {self.least_rows} rows"
             )
         # Row after row, all images side by side: every target of a step lies equally far behind its position.
         z_PC = z_BCHW.permute(2, 0, 3, 1).flatten(0, 2)

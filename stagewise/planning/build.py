@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from stagewise import datasets, modules, objectives
+from stagewise import datasets, objectives
 from stagewise.config import Pipeline, Spec, Stage, build, resolve
 from stagewise.datasets.bad_items import telling
 from stagewise.datasets.base import Dataset, Expected
 from stagewise.errors import ConfigError, DataError
 from stagewise.modules.geometry import Geometry
-from stagewise.modules.patch_stage import PatchStage
 from stagewise.modules.stage_module import StageModule
 from stagewise.objectives.base import Objective, Supervised
+from stagewise.planning.network import join, make_network
 from stagewise.seeds import derive_seed
 from stagewise.training.step import Trainee
 
@@ -142,21 +142,9 @@ def build_module(pipeline: Pipeline, config: Stage, in_shape: tuple[int, ...], d
     Raises:
         ConfigError: a target, an argument or a number of channels is not usable.
     """
-    where = f"stage.{config.name}"
     precision: torch.dtype = getattr(torch, resolve_precision(config.train.precision, device))
-    encoder = _module(pipeline, config.encoder, f"{where}.encoder")
-    context = _module(pipeline, config.context, f"{where}.context")
-    return join(encoder, context, in_shape, pipeline.where(where), precision)
-
-
-def join(
-    encoder: nn.Module | None, context: nn.Module | None, in_shape: tuple[int, ...], where: str, precision: torch.dtype
-) -> StageModule:
-    """Make the network of a stage on rows (C,) or on patches (C, H, W)."""
-    if len(in_shape) == 1:
-        return StageModule(encoder, context, in_shape[0], where, precision)
-    channels, height, width = in_shape
-    return PatchStage(encoder, context, (channels, height, width), where, precision)
+    key, below = f"stage.{config.name}", _source(pipeline, config, in_shape)
+    return make_network(key, config.encoder, config.context, in_shape, precision, pipeline.where, below)
 
 
 def end_to_end(built: list[BuiltStage]) -> BuiltStage:
@@ -226,5 +214,11 @@ def _objective(pipeline: Pipeline, config: Stage, module: StageModule, data: Inp
     return build(config.objective, Objective, objectives.SHORT_NAMES, where, **extra)
 
 
-def _module(pipeline: Pipeline, spec: Spec | None, where: str) -> nn.Module | None:
-    return None if spec is None else build(spec, nn.Module, modules.SHORT_NAMES, pipeline.where(where))
+def _source(pipeline: Pipeline, config: Stage, in_shape: tuple[int, ...]) -> str:
+    """Say what a stage's input comes from, and of images which key decides how many channels they have."""
+    below = [stage.name for stage in pipeline.stage[: pipeline.stage.index(config)]]
+    if below:
+        return f"stage {below[-1]}"
+    if "grayscale" not in inspect.signature(dataset_kind(pipeline)).parameters:
+        return "the data"
+    return f"the data (data.grayscale = {'true' if in_shape[0] == 1 else 'false'})"

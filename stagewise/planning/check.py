@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,6 +29,7 @@ def check_stages(pipeline: Pipeline, stages: Sequence[StagePlan], size: Dataset 
     """
     for stage in stages:
         _check_kind(pipeline, stage, size)
+        _check_rows(pipeline, stage, size)
         if isinstance(size, Dataset):
             _check_fit(pipeline, stages, stage, size)
         if len(stage.together) > 1:
@@ -57,6 +59,26 @@ def _check_kind(pipeline: Pipeline, stage: StagePlan, size: Dataset | Expected) 
         pipeline.where(f"{key}.objective"),
         "Give the data its labels (images lie in one folder per class), or choose an objective that needs none.",
     )
+
+
+def _check_rows(pipeline: Pipeline, stage: StagePlan, size: Dataset | Expected) -> None:
+    """Refuse a window, or a grid of patches, that the objective cannot score."""
+    built, objective = stage.built, stage.built.objective
+    # The objective sees an image that is one patch alone as the map that it is.
+    there = built.rows if built.grid is None else built.grid[0] if built.rows > 1 else built.module.out_shape[1]
+    least = objective.least_rows
+    if there >= least:
+        return
+    if built.grid is None:
+        problem, remedy = f"a window of {least} rows or more, not {there}", f"window = {least}"
+    else:
+        problem, remedy = f"{least} rows of patches, and data.crop gives {there}", "a larger data.crop"
+        if isinstance(size, Images) and size.patch:
+            remedy = f"data.crop = {size.patch + (least - 1) * size.stride}"
+    fewer = getattr(objective, "steps", 0) - (least - there)
+    steps = f", or steps = {fewer}" if fewer > 0 else ""
+    where = pipeline.where(f"stage.{stage.name}.objective")
+    raise ConfigError(f"{where}: it needs {problem}: write {remedy}{steps}.")
 
 
 def check_classes(dataset: Dataset, label: str, where: str, remedy: str) -> None:
@@ -112,21 +134,28 @@ def _check_fit(pipeline: Pipeline, stages: Sequence[StagePlan], stage: StagePlan
 
 
 def too_short(stage: StagePlan, geometry: Geometry, longest: int) -> DataError:
-    """Say that no item is long enough for a window."""
-    rows = stage.built.rows
+    """Say that no item is long enough for a window, and the largest window that fits the longest."""
+    rows, least = stage.built.rows, max(2, stage.built.objective.least_rows)
+    fits = bisect_left(range(1, rows), True, key=lambda window: not geometry.window_starts(longest, window))
+    remedy = (
+        f"Lower it, for example with `--set stage.{stage.name}.objective.window={fits}`."
+        if fits >= least
+        else f"Its objective needs {least}: join the items, or make kernels and strides smaller, here or below."
+    )
     return DataError(
         f"stage {stage.name}: no training item is long enough for a window of {rows} rows, which takes "
-        f"{geometry.window_span(rows)} rows of its input (the longest item has {longest}). Lower it, for example with "
-        f"`--set stage.{stage.name}.objective.window={max(2, rows // 2)}`."
+        f"{geometry.window_span(rows)} rows of its input (the longest item has {longest}). {remedy}"
     )
 
 
 def too_small(stage: StagePlan, size: Images, items: npt.NDArray[np.int64]) -> DataError:
-    """Say that no image of some is large enough for a crop."""
+    """Say that no image of some is large enough for a crop, and the largest crop that fits the largest."""
     (R, S), most = size.crop, int(size.grids[items].min(1).max(initial=1))
+    lower = f"Lower it, for example with `--set data.crop={size.patch + (most - 1) * size.stride}`, or enlarge"
     return DataError(
-        f"stage {stage.name}: no training image holds a crop of {R} × {S} patches. Lower it, for example with "
-        f"`--set data.crop={size.patch + (most - 1) * size.stride}`, or set data.size to enlarge the images."
+        f"stage {stage.name}: no training image holds a crop of {R} × {S} patches. "
+        f"{lower if most >= stage.built.objective.least_rows else 'Enlarge'} the images, for example with "
+        f"`--set data.size={size.patch + (R - 1) * size.stride}`."
     )
 
 

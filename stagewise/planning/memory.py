@@ -50,7 +50,7 @@ def forecast(pipeline: Pipeline, stages: Sequence[BuiltStage], below: Sequence[S
         return predict_together([m.trainee for m in members], below, shape, places(members, drawn, 0))
     except ValueError as error:  # an objective that cannot score such windows
         where = pipeline.where(f"stage.{top.config.name}.objective")
-        raise ConfigError(f"{where}: {error}. Change it, or the crop or window that it is given.") from error
+        raise ConfigError(f"{where}: {error}. Change it, or the window, crop or batch that it is given.") from error
 
 
 def within_limit(pipeline: Pipeline, stages: Sequence[BuiltStage], below: Sequence[StageModule]) -> Forecast:

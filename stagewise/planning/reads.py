@@ -27,11 +27,17 @@ def reads_of(pipeline: Pipeline) -> dict[str, Any]:
         target: its class.
         kind: "audio" or "image"; None where it reads in a way of its own, and its class may not even be here.
         short_side: pixels that short sides of images are resized to; None leaves them.
+        crop: pixels of a training crop's side; None of audio.
     """
     target = SHORT_NAMES.get(pipeline.data.target, pipeline.data.target)
     kind = {SHORT_NAMES[name]: kind for name, kind in KINDS.items()}.get(target)
-    short_side = None
+    sizes: dict[str, Any] = {}
     if kind == "image":
-        size = inspect.signature(dataset_kind(pipeline)).parameters.get("size")
-        short_side = None if size is None else pipeline.data.arguments.get("size", size.default)
-    return {"target": pipeline.data.target, "kind": kind, "short_side": short_side}
+        parameters = inspect.signature(dataset_kind(pipeline)).parameters
+        sizes = {name: each.default for name, each in parameters.items()} | pipeline.data.arguments
+    return {
+        "target": pipeline.data.target,
+        "kind": kind,
+        "short_side": sizes.get("size"),
+        "crop": sizes.get("crop"),
+    }

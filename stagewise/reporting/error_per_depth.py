@@ -90,7 +90,8 @@ def _picture(name: str, views: Sequence[View]) -> str:
         axes.yaxis.set_minor_formatter(NullFormatter())
 
     measured = "; ".join(
-        f"{run}: " + ", ".join(f"{error:.3g} at stage {depth}" for depth, error, _, _ in found)
+        f"{run}: "
+        + ", ".join(f"{error:.3g} at stage {depth}" for depth, error, _, _ in found)
         + (", before training: " if start[run] else "")
         + ", ".join(f"{error:.3g} at stage {depth}" for depth, error in start[run])
         for run, found in lines.items()

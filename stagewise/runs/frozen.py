@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from stagewise import modules
-from stagewise.config import Spec, build, from_json
+from stagewise.config import Spec, from_json
 from stagewise.errors import ConfigError
 from stagewise.inputs import load_weights
 from stagewise.modules.geometry import Geometry
 from stagewise.modules.patch_stage import means
 from stagewise.modules.patches import cut_patches
 from stagewise.modules.stage_module import StageModule
-from stagewise.planning.build import join
+from stagewise.planning.network import make_network
 from stagewise.planning.reads import reads_of
+from stagewise.runs.given import check_path, check_pixels, check_samples
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +39,7 @@ class FrozenEncoder(nn.Module):
         hop: input samples between neighbouring rows.
         receptive_field: input samples that one row sees (a recurrent stage sees all before it, too).
         first: the first sample that row 0 sees; negative in the padding.
-        sample_rate: samples per second of the input.
+        sample_rate: samples per second of the input; None of images.
         mean, std: of the standardisation: x = (samples - mean) / std.
         channels: D.
         facts: `input` of the run's lock, and how files are read.
@@ -49,15 +49,25 @@ class FrozenEncoder(nn.Module):
         super().__init__()
         self.name, self.facts = name, facts
         self.stages = nn.ModuleList(stages)
-        geometry = sum((stage.geometry for stage in stages), Geometry())
+        self.geometry = geometry = sum((stage.geometry for stage in stages), Geometry())
         self.hop, self.receptive_field, self.first = geometry.hop, geometry.receptive_field, geometry.first
-        self.sample_rate, self.mean, self.std = facts["sample_rate"], facts["mean"], facts["std"]
+        self.sample_rate: int | None = facts["sample_rate"] or None
+        self.mean, self.std = facts["mean"], facts["std"]
         self.channels = stages[-1].out_channels
         self.requires_grad_(False)
         self.eval()
 
     def forward(self, x_BCT: Tensor) -> Tensor:
-        """Return the representation, float32."""
+        """Return the representation, float32.
+
+        Raises:
+            InputError: x has another shape or type, or is too short for a row.
+        """
+        if not torch.compiler.is_compiling():  # a program is for sizes that are not known yet
+            check_samples(x_BCT, self.facts["channels"], self._weight.dtype, self.geometry)
+        return self._through(x_BCT)
+
+    def _through(self, x_BCT: Tensor) -> Tensor:
         for stage in self.stages:
             x_BCT = stage(x_BCT)[1]
         return x_BCT.float()
@@ -65,7 +75,11 @@ class FrozenEncoder(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where it is, and computes."""
-        return next((each.device for each in chain(self.parameters(), self.buffers())), torch.device("cpu"))
+        return self._weight.device
+
+    @property
+    def _weight(self) -> Tensor:
+        return next(chain(self.parameters(), self.buffers()), torch.empty(0))
 
     def embed(self, path: str | Path, pool: Pool | None = None) -> npt.NDArray[np.float32]:
         """Return the representation of an audio or image file, (rows, channels): what `stagewise embed` writes.
@@ -81,11 +95,12 @@ class FrozenEncoder(nn.Module):
         Raises:
             ConfigError: it is a folder, or the stages were trained on what no file is read as.
             DataError: the file cannot be used.
+            InputError: it is no path.
             NumberError: a row is NaN or infinite.
         """
         from stagewise.embedding.embed import embedding
 
-        if Path(path).is_dir():
+        if check_path(path).is_dir():
             raise ConfigError(f"{path} is a folder: name one file after another, or type `stagewise embed`.")
         training = self.training
         try:
@@ -109,11 +124,13 @@ class FrozenPatches(FrozenEncoder):
         self.hop, self.receptive_field, self.first = facts["stride"], facts["patch"], 0
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Return the representation, float32."""
+        """Return the representation, float32; raises what that of samples does."""
+        if not torch.compiler.is_compiling():
+            check_pixels(x_BCHW, self.facts["channels"], self._weight.dtype, self.receptive_field)
         if not self.receptive_field:
-            return super().forward(x_BCHW[:, :, None])[:, :, 0]
+            return self._through(x_BCHW[:, :, None])[:, :, 0]
         patches_BRSCPP = cut_patches(x_BCHW, self.receptive_field, self.hop)
-        z_BDT = means(super().forward(patches_BRSCPP.flatten(1, 2).movedim(1, 2)))
+        z_BDT = means(self._through(patches_BRSCPP.flatten(1, 2).movedim(1, 2)))
         z_BDRS: Tensor = z_BDT.unflatten(2, patches_BRSCPP.shape[1:3])
         return z_BDRS
 
@@ -149,12 +166,9 @@ def build_encoder(networks: Sequence[Network], facts: dict[str, Any], name: str)
     shape, stages = tuple(facts.get("row_shape") or [facts["channels"]]), []
     with torch.random.fork_rng(devices=[]):
         for network in networks:
-            where = f"{name}: stage.{network.name}"
-            encoder, context = (
-                None if spec is None else build(spec, nn.Module, modules.SHORT_NAMES, f"{where}.{part}")
-                for part, spec in (("encoder", network.encoder), ("context", network.context))
-            )
-            stages.append(join(encoder, context, shape, where, getattr(torch, network.precision)))
+            precision = getattr(torch, network.precision)
+            parts = network.encoder, network.context
+            stages.append(make_network(f"stage.{network.name}", *parts, shape, precision, lambda key: f"{name}: {key}"))
             shape = stages[-1].out_shape
     return (FrozenPatches if len(shape) == 3 else FrozenEncoder)(stages, facts, networks[-1].name)
 

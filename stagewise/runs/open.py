@@ -140,12 +140,21 @@ class Run:
         stage: str | None = None,
         pool: Pool | None = None,
         report: Callable[..., None] = lambda *_, **__: None,
+        skip: bool = False,
     ) -> Embedding:
-        """Prepare what `embed` computes, to be taken piece by piece; `report` is told of progress and conversions."""
+        """Prepare what `embed` computes, to be taken piece by piece.
+
+        Args:
+            paths: files, and folders of them.
+            stage: whose representation; the topmost stage's when left out.
+            pool: "mean" gives the mean of an item's rows.
+            report: told of progress, of conversions, and of what is left out.
+            skip: leave out files that cannot be used.
+        """
         from stagewise.embedding.embed import embedding
 
         encoder = self.encoder(stage or self.top())
-        return embedding(encoder.to(self._device()), paths, pool, report)
+        return embedding(encoder.to(self._device()), paths, pool, report, skip)
 
     def _device(self) -> torch.device:
         """Return the pipeline's device if this machine has it, else the CPU."""

@@ -16,7 +16,8 @@ from stagewise.embedding.given_audio import GivenAudio
 from stagewise.embedding.given_images import GivenImages
 
 AUDIO = {"sample_rate": 16_000, "mean": 0.0, "std": 0.06}
-IMAGES = {"row_shape": [1, 16, 16], "patch": 16, "stride": 8, "mean": 0.4, "std": 0.25}
+READS = {"short_side": None, "crop": None}
+IMAGES = {"row_shape": [1, 16, 16], "patch": 16, "stride": 8, "mean": 0.4, "std": 0.25, "reads": READS}
 SAMPLES, OVERLAP, PATCHES = 20_480, 465, 2_000  # of a piece
 LENGTHS = {"short": 1, "long": 10}
 
@@ -38,9 +39,9 @@ def write_file(path: Path, length: int) -> None:
 
 def read(path: Path) -> None:
     if path.suffix == ".png":
-        data, size, overlap = GivenImages([path], IMAGES, None, silent), PATCHES, 0
+        data, size, overlap = GivenImages([path], IMAGES, silent, skip=False), PATCHES, 0
     else:
-        data, size, overlap = GivenAudio([path], AUDIO, silent), SAMPLES, OVERLAP
+        data, size, overlap = GivenAudio([path], AUDIO, lambda _: None, silent, skip=False), SAMPLES, OVERLAP
     length = int(data.lengths[0])
     for start in range(0, length, size):
         data.read(0, max(0, start - overlap), min(length, start + size))

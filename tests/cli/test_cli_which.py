@@ -13,6 +13,7 @@ from click.testing import CliRunner
 import stagewise
 from stagewise import atomic
 from stagewise.cli.main import main
+from stagewise.exporting import write as writing
 from stagewise.runs.folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("no_peaks")
@@ -39,8 +40,28 @@ def test_export_names_its_run_and_says_that_weights_are_random(home, monkeypatch
     assert "weights are random" not in done.stderr + (home / "trained/README.md").read_text()
     done = call("export", "runs/random", "--stage", "two", "--out", "untrained")
     assert "stage two of runs/random" in done.stderr
-    assert "warning: one, two was trained for no epoch: its weights are random." in done.stderr
+    assert "warning: one, two were trained for no epoch: their weights are random." in done.stderr
     assert "**one, two: trained for no epoch, the weights are random.**" in (home / "untrained/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [("one", "one was trained for no epoch"), ("context", "one, two, context were trained for no epoch")],
+)
+@pytest.mark.parametrize("verb", ["embed", "export"])
+def test_random_weights_are_used_only_where_their_run_is_named(home, monkeypatch, tmp_path, verb, stage, words):
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(writing, "write_program", lambda *_: "model.pt2 is left out: not asked for.")
+    (home / "runs/last").write_text("runs/random\n")
+    inputs, out = (["x.wav"] if verb == "embed" else []), tmp_path / "x.npz"
+    done = call(verb, *inputs, "--stage", stage, "--out", out)
+    assert done.exit_code == 2
+    assert f"the last run made here, runs/random, has random weights ({words}): name" in done.stderr
+    assert f"`stagewise {verb} runs/random …`" in done.stderr
+    named = call(verb, "runs/random", *inputs, "--stage", stage, "--out", out)
+    assert f"warning: {words}: {'its' if stage == 'one' else 'their'} weights are random." in named.stderr
+    (home / "runs/last").write_text("runs/tiny\n")
+    assert "random weights" not in call(verb, *inputs, "--stage", stage, "--out", tmp_path / "y.npz").stderr
 
 
 def test_a_run_says_what_it_is(home):

@@ -38,7 +38,7 @@ labels = ""
         'x.toml:7: stage.conv1.encoder: needs { target = …, arguments }, not "conv1d"',
         "x.toml:8: stage.conv1.train.optimizer: needs { target = …, arguments }, not 3",
         "x.toml:9: stage.conv1: needs an encoder, a context or both",
-        'x.toml:10: stage.conv1.name: "conv1" is already the name of stage 1',
+        'x.toml:10: stage.conv1.name: "conv1" names stage 1 already: choose another',
         "x.toml:11: stage.conv1.objective.window: needs to be at least 2, not 1",
         "x.toml:12: probe.1.name: is missing: Name of the probe, unique in the file.",
         'x.toml:13: probe.1.stages: no such stage: "conv2" (did you mean "conv1"?); there are: "conv1"',
@@ -184,6 +184,13 @@ def test_tables_of_the_wrong_shape() -> None:
         "x.toml:5: probe: needs a list of tables, not a table",
     ]
     assert problems_of(head + "[stage]\nname = 'a'") == ["x.toml:4: stage: needs a list of tables, not a table"]
+    with pytest.raises(ConfigError, match=r"x.toml:6: not TOML: Cannot declare .*have two brackets: \[\[stage\]\]"):
+        load_text(head + "[[stage]]\nname = 'a'\n[stage]\nname = 'b'", "x.toml")
+
+
+@pytest.mark.parametrize("key", ["defaults.train.lr", "stage.conv1.lr", "stage.conv1.train.learning_rate"])
+def test_a_learning_rate_belongs_to_the_optimizer(key: str) -> None:
+    assert f'{key}: unknown key (did you mean "train.optimizer.lr"?)' in problems_of(MINIMAL, {key: 0.1})[0]
 
 
 @pytest.mark.parametrize("version", ["true", "1.0", '"1"', "0"])
@@ -194,7 +201,9 @@ def test_other_formats(version: str) -> None:
 
 def test_names_given_twice() -> None:
     probe = '[[probe]]\nname = "p"\nlabels = "l"\nstages = "all"\n'
-    assert problems_of(MINIMAL + probe + probe) == ['x.toml:14: probe.p.name: "p" is already the name of probe 1']
+    assert problems_of(MINIMAL + probe + probe) == [
+        'x.toml:14: probe.p.name: "p" names probe 1 already: choose another'
+    ]
 
 
 def test_a_hundred_problems_are_enough() -> None:

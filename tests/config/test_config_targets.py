@@ -112,6 +112,7 @@ def test_an_argument_that_stagewise_gives() -> None:
 def test_a_constructor_that_refuses(error: str) -> None:
     assert message("picky", error=error) == '"picky" refuses its arguments: no such size'
     assert message("picky", error=error, words="").startswith('"picky" refuses its arguments: ')
+    assert message("picky", error=error, words="1e-3").endswith("; words is text: a number has no quotes, words = 1e-3")
 
 
 def test_errors_of_the_product_and_of_the_machine() -> None:

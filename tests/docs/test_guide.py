@@ -21,7 +21,10 @@ from stagewise.cli.main import main
 REPO = Path(__file__).parents[2]
 GUIDE = REPO / "stagewise" / "guide"
 BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGES = (("own_data.md", "training.md", "memory.md", "stores.md"), ("extend.md",))  # each in a folder of its own
+PAGES = (
+    ("own_data.md", "network.md", "training.md", "memory.md", "stores.md"),
+    ("extend.md",),
+)  # each in a folder of its own
 
 
 def recordings(folder):
@@ -50,17 +53,35 @@ def photographs(folder):
     assert CliRunner().invoke(main, ["export", str(folder / "run"), "--out", str(folder / "encoder")]).exit_code == 0
 
 
+def type_in(line, refusal=""):
+    """Type a command, which is refused with these words or, without any, does its work."""
+    command, *words = shlex.split(line, comments=True)
+    assert command == "stagewise"
+    result = CliRunner().invoke(main, words)
+    assert (result.exit_code == 0) == (not refusal), (line, result.output)
+    assert refusal in result.output, (line, result.output)
+
+
+def change(file, text):
+    """Change a copy of a pipeline file as lines with - and + say, which need not repeat its comments, and plan it."""
+    lines = text.splitlines(keepends=True)
+    old, new = ("".join(line[1:] or line for line in lines if line[0] != sign) for sign in "+-")
+    content = re.sub(r" +#.*", "", Path(file).read_text())
+    assert content.count(old) == 1, old
+    Path("changed.toml").write_text(content.replace(old, new))
+    type_in("stagewise plan changed.toml")
+
+
 def carry_out(kind, name, text, environment):
     """Do with a block what a reader does with it, in the folder or with the file of its name."""
     home = Path(name) if name and Path(name).is_dir() else None
-    if name is not None and home is None:
+    if name is not None and home is None and kind != "diff":
         Path(name).write_text(text)
     if kind == "console":
-        for line in text.splitlines():
-            command, *words = shlex.split(line, comments=True)
-            assert command == "stagewise"
-            result = CliRunner().invoke(main, words)
-            assert result.exit_code == 0, (line, result.output)
+        for line, refusal in re.findall(r"^(stagewise.*)\n((?:# .*\n)*)", text, re.MULTILINE):
+            type_in(line, refusal.replace("\n# ", " ").removeprefix("# ").strip())
+    elif kind == "diff":
+        change(name, text)
     elif kind == "python":
         program = [name] if name and home is None else ["-c", text]
         done = subprocess.run([sys.executable, *program], capture_output=True, text=True, env=environment, cwd=home)
@@ -73,6 +94,7 @@ def carry_out(kind, name, text, environment):
 @pytest.mark.parametrize("pages", PAGES, ids=lambda pages: pages[0])
 def test_every_block_of_the_guide_runs(pages, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)  # `init` writes wider stages for a GPU
     monkeypatch.setattr(sys, "path", ["", str(tmp_path), *sys.path])  # as `python -m` and PYTHONPATH have it
     recordings(tmp_path)
     photographs(tmp_path / "photographs")

@@ -53,7 +53,7 @@ def test_npz_is_read_by_numpy_without_objects(run, root, tmp_path, pool):
         np.testing.assert_array_equal(np.diff(archive["offsets"]), [len(each) for each in items])
     assert told[-1][1]["rows"] == told[-1][1]["of"] == sum(map(len, items))
     before = out.read_bytes()
-    write(run.embedding([root], pool=pool), out, silent)
+    write(run.embedding([root], pool=pool), out, silent, force=True)
     assert out.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["z.npz"]
 
@@ -88,6 +88,36 @@ def test_parquet_is_read_by_pyarrow(run, root, tmp_path, monkeypatch, pool, grou
     np.testing.assert_array_equal(np.array(table["z"].to_pylist(), np.float32), np.concatenate(items))
 
 
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_file_is_replaced_once_the_new_one_is_whole(run, root, tmp_path, suffix):
+    out = tmp_path / f"z{suffix}"
+    first, second = run.embedding([root / "a"]), run.embedding([root / "b"])
+    write(first, out, silent)
+    old = contents(tmp_path)
+
+    def stop(*_, **__):
+        assert {name: content for name, content in contents(tmp_path).items() if name in old} == old
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write(second, out, stop, force=True)
+    with pytest.raises(ConfigError, match=r"is there already: name another, or type --force to replace it"):
+        write(second, out, silent)
+    assert contents(tmp_path) == old
+    write(second, out, silent, force=True)
+    new = contents(tmp_path)
+    assert new != old
+    assert {name.partition("/")[0] for name in new} == {out.name}
+    if suffix == ".zarr":
+        (out / "notes.txt").touch()
+        with pytest.raises(ConfigError, match=r"z.zarr is there already, and is not what this command writes"):
+            write(first, out, silent, force=True)
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_without_pyarrow_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ConfigError, match=r"pip install 'stagewise\[parquet\]'"):
@@ -96,10 +126,19 @@ def test_without_pyarrow_it_says_what_to_install(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("z.csv", "must end in"), ("no/z.npz", "there is no folder"), ("file.zarr", "there already")],
+    [
+        ("z.csv", "must end in"),
+        ("no/z.npz", "there is no folder"),
+        ("file.npz", "there already: name another, or type --force"),
+        ("file.parquet", "there already: name another, or type --force"),
+        ("file.zarr", "there already, and is not what this command writes"),
+        ("folder.npz", "there already, and is not what this command writes"),
+    ],
 )
 def test_a_place_that_cannot_be_is_refused_beforehand(tmp_path, name, words):
-    (tmp_path / "file.zarr").touch()
+    for there in ("file.npz", "file.parquet", "file.zarr"):
+        (tmp_path / there).touch()
+    (tmp_path / "folder.npz").mkdir()
     with pytest.raises(ConfigError, match=words):
         check_out(tmp_path / name)
 
@@ -159,6 +198,7 @@ def test_the_command(run, root, tmp_path, monkeypatch):
     assert "two.npz" in done.stdout
     assert "8 items" in done.stdout
     assert f"stage two of {run.path}" in done.stderr
+    assert done.stderr.endswith('Read it with numpy.load("two.npz")["z"]\n')
     with np.load(tmp_path / "two.npz") as archive:
         assert archive["z"].shape[1] == 8
     bad = stagewise_command("embed", run.path, "none.wav", "--out", "z.npz")

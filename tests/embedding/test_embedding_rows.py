@@ -108,7 +108,7 @@ def test_a_long_file_is_streamed(audio, tmp_path, monkeypatch):
         soundfile.write(path, np.tile(examples.noise(60), (minutes, 1)), examples.RATE)
         spans.clear()
         tracemalloc.start()
-        write(audio.embedding([path]), tmp_path / "z.npz", silent)
+        write(audio.embedding([path]), tmp_path / "z.npz", silent, force=True)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         largest.append(max(spans))
@@ -221,7 +221,7 @@ def test_an_encoder_gives_the_rows_of_the_command(kind, request, tmp_path, monke
     write_export(run, "two", tmp_path / "encoder", False, silent)
     assert "rows = encoder.embed(" in (tmp_path / "encoder" / "README.md").read_text()
     for pool in (None, "mean"):
-        write(run.embedding([path], "two", pool), tmp_path / "z.npz", silent)
+        write(run.embedding([path], "two", pool), tmp_path / "z.npz", silent, force=True)
         with np.load(tmp_path / "z.npz") as archive:
             z = archive["z"]
         for encoder in (run.encoder("two"), stagewise.load(tmp_path / "encoder").requires_grad_(True)):
@@ -273,5 +273,7 @@ def test_images_that_hold_no_patch_are_named(images, tmp_path):
     with pytest.raises(DataError, match=r"line.png: it has more than the 67,108,864 pixels that are decoded"):
         images.embed([tmp_path / "line.png"])
     Image.new("L", (30, 6)).save(tmp_path / "low.png")
+    facts = images.encoder("two").facts
+    unresized = facts | {"reads": facts["reads"] | {"short_side": None}}
     with pytest.raises(DataError, match=r"low.png: its 6 × 30 pixels hold no patch of 8 × 8: enlarge it"):
-        given_images.GivenImages([tmp_path / "low.png"], images.locked["input"], None, silent)
+        given_images.GivenImages([tmp_path / "low.png"], unresized, silent, skip=False)

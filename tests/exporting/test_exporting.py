@@ -180,12 +180,36 @@ def test_settings_that_do_not_hold_together_are_refused(audio, tmp_path, change)
 
 def test_a_folder_that_is_there_is_left_alone(finished, tmp_path):
     (tmp_path / "mine").mkdir()
-    with pytest.raises(ConfigError, match="is there already"):
-        export(finished / "run", tmp_path / "mine")
+    (tmp_path / "mine" / "thesis.tex").touch()
+    for force in (False, True):
+        with pytest.raises(ConfigError, match="is there already, and is not what this command writes"):
+            write_export(stagewise.open(finished / "run"), None, tmp_path / "mine", False, print, force)
     with pytest.raises(ConfigError, match="is not an export"):
         stagewise.load(tmp_path / "mine")
     with pytest.raises(ConfigError, match="there is no folder"):
         export(finished / "run", tmp_path / "no" / "place")
+
+
+def test_an_export_is_replaced_once_the_new_one_is_whole(finished, tmp_path, monkeypatch):
+    run, out = stagewise.open(finished / "run"), tmp_path / "encoder"
+    monkeypatch.setattr(writing, "write_program", lambda *_: "model.pt2 is left out: not asked for.")
+    export(run.path, out, "one")
+    with pytest.raises(ConfigError, match=r"encoder is there already: name another, or type --force to replace it"):
+        export(run.path, out, "two")
+    card = writing.model_card
+
+    def look(*facts):
+        assert stagewise.load(out).name == "one"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writing, "model_card", look)
+    with pytest.raises(KeyboardInterrupt):
+        write_export(run, "two", out, False, print, force=True)
+    assert stagewise.load(out).name == "one"
+    monkeypatch.setattr(writing, "model_card", card)
+    write_export(run, "two", out, False, print, force=True)
+    assert stagewise.load(out).name == "two"
+    assert [path.name for path in tmp_path.iterdir()] == ["encoder"]
 
 
 def test_what_fails_leaves_nothing(finished, tmp_path, monkeypatch):
@@ -271,5 +295,6 @@ def test_the_command(finished, tmp_path):
     )
     assert done.exit_code == 0
     assert done.stdout == f"{tmp_path / 'out'}\n"
+    assert done.stderr.endswith(f'Load it with stagewise.load("{tmp_path / "out"}")\n')
     assert stagewise.load(tmp_path / "out").hop == 5
     assert CliRunner().invoke(export_command, [str(finished / "run")]).exit_code == 2  # where to is not said

@@ -158,7 +158,7 @@ def test_a_module_of_another_shape_is_refused():
     with pytest.raises(ConfigError, match="AssertionError|does not take an input of shape") as raised:
         geometry_of(Opaque(nn.Conv1d(3, 4, 1)), 5, "stage.a.encoder")
     assert str(raised.value).startswith("stage.a.encoder: Opaque does not take an input of shape (B, 5, T): ")
-    assert str(raised.value).endswith(". Check its channels against the stage below.")
+    assert str(raised.value).endswith(". Make it take 5 channels, of rows as conv1d and gru do.")
 
 
 def test_trying_changes_nothing():

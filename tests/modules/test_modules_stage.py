@@ -70,7 +70,7 @@ def test_stages_of_different_precision_feed_each_other():
 def test_parts_that_do_not_fit_are_refused():
     with pytest.raises(ConfigError, match="^stage.a.encoder.0: Conv1d does not take an input of shape") as raised:
         StageModule(conv(3), None, 2, "stage.a")
-    assert str(raised.value).endswith("Check its channels against the stage below.")
+    assert str(raised.value).endswith("Make it take 2 channels, of rows as conv1d and gru do.")
     with pytest.raises(ConfigError) as raised:
         StageModule(None, conv(), 1, "stage.a")
     assert str(raised.value) == (
@@ -84,8 +84,29 @@ def test_lists_of_different_length_are_refused(bad):
         Conv1d(1, [4, 4], **bad)
 
 
-@pytest.mark.parametrize("bad", [{"stride": [[]]}, {"kernel_size": 2.5}, {"padding": ["same"]}, {"out_channels": "8"}])
-def test_what_is_no_whole_number_is_refused(bad):
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"stride": [[]]}, r"stride must be a whole number, not \[\]"),
+        ({"kernel_size": 2.5}, "kernel_size must be a whole number, not 2.5"),
+        ({"padding": ["same"]}, "padding must be a whole number, not 'same'"),
+        ({"out_channels": "8"}, "out_channels must be a whole number, not '8'"),
+        ({"in_channels": "1"}, "in_channels must be a whole number, not '1'"),
+        ({"stride": 0}, "stride must be at least 1, not 0"),
+        ({"kernel_size": [3, 0]}, "kernel_size must be at least 1, not 0"),
+        ({"out_channels": 0}, "out_channels must be at least 1, not 0"),
+        ({"padding": -1}, "padding must be at least 0, not -1"),
+    ],
+)
+def test_what_is_no_size_is_refused(bad, words):
     good = {"in_channels": 1, "out_channels": 4, "kernel_size": 3}
-    with pytest.raises((ValueError, TypeError), match=r"is one whole number, or one for each layer|has no len"):
+    with pytest.raises(ValueError, match=f"^{words}$"):
         Conv1d(**{**good, **bad})
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"), [({"stride": 0}, "non-positive stride"), ({"padding": -1}, "negative padding")]
+)
+def test_a_convolution_of_torch_that_torch_refuses_is_refused(bad, words):
+    with pytest.raises(ConfigError, match=f"^stage.a.encoder: Conv1d does not take an input of shape .*{words}"):
+        StageModule(nn.Conv1d(1, 4, 3, **bad), None, 1, "stage.a")

@@ -150,7 +150,7 @@ class Flat(nn.Module):
             ResNet(3, 1, 1),
             None,
             r"^stage\.a\.encoder: ResNet does not take an input of shape \(N, 2, 6, 6\): .*"
-            r"Check its channels against the stage below\.$",
+            r"Make it take 2 channels, of images as resnet and pixelcnn do\.$",
         ),
         (nn.Conv2d(2, 4, 9), None, r"^stage\.a\.encoder: Conv2d does not take an input of shape \(N, 2, 6, 6\)"),
         (Flat(), None, r"^stage\.a\.encoder: Flat must return one tensor of shape \(N, D, H, W\)\. Wrap it"),

@@ -130,7 +130,10 @@ def test_numbers_are_repeated_for_every_group():
     [
         ({"planes": [4, 8], "blocks": [1, 1, 1]}, "one number per group is needed in every list"),
         ({"planes": 4, "blocks": []}, "one number per group is needed in every list"),
-        ({"planes": 4, "blocks": [1, 0]}, "at least 1 block, not 0"),
+        ({"planes": 4, "blocks": [1, 0]}, "blocks must be at least 1, not 0"),
+        ({"planes": "4", "blocks": 1}, "planes must be a whole number, not '4'"),
+        ({"planes": 4, "blocks": 1, "stride": 0}, "stride must be at least 1, not 0"),
+        ({"planes": 4, "blocks": 1, "stem": 0}, "stem must be at least 1, not 0"),
         ({"planes": 4, "blocks": 1, "block": "wide"}, "block must be one of bottleneck, basic, not 'wide'"),
     ],
 )

@@ -159,6 +159,12 @@ def test_a_window_shorter_than_the_steps_is_refused():
         objective(z, c)
 
 
+def test_images_are_refused():
+    objective, z, c = problem()
+    with pytest.raises(ValueError, match="infonce is for recordings: images take infonce-grid"):
+        objective(z[..., None], c[..., None])
+
+
 def test_others_needs_two_rows():
     with pytest.raises(ValueError, match="at least two rows"):
         draw_negatives("others", 1, 1, 3)

@@ -172,6 +172,12 @@ def test_arguments_out_of_range_are_refused(arguments, words):
         GridInfoNCE(4, 4, **arguments)
 
 
+def test_recordings_are_refused():
+    objective, z, c = problem()
+    with pytest.raises(ValueError, match="infonce-grid is for images: recordings take infonce"):
+        objective(z.flatten(2), c.flatten(2))
+
+
 def test_a_grid_with_too_few_rows_is_refused():
     objective, z, c = problem(H=6, steps=5)
     with pytest.raises(ValueError, match="grid of 6 rows is too short to predict 5 steps after 1 skipped.*7 rows"):

@@ -1,0 +1,36 @@
+"""Where a command may write what somebody named with --out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from stagewise.errors import ConfigError
+
+
+def check_place(out: Path, force: bool, holds: Collection[str] = ()) -> None:
+    """Refuse a place that is taken, or that cannot be.
+
+    Args:
+        out: the file or folder to write.
+        force: replace what is there, if it is such a one.
+        holds: names in such a folder; none of a file.
+
+    Raises:
+        ConfigError: its folder is not there, or something is in its place.
+    """
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}: make it, or name another.")
+    if not os.path.lexists(out):
+        return
+    if holds:
+        ours = out.is_dir() and not out.is_symlink() and {path.name for path in out.iterdir()} <= {*holds}
+    else:
+        ours = not out.is_dir()
+    if not ours:  # one slip would delete a folder of somebody's own
+        raise ConfigError(
+            f"--out {out} is there already, and is not what this command writes: name another, or delete it yourself."
+        )
+    if not force:
+        raise ConfigError(f"--out {out} is there already: name another, or type --force to replace it.")
