@@ -54,8 +54,8 @@ def list_(as_json: bool) -> None:
 def check(folder: Path, kind: Literal["audio", "images"] | None, as_json: bool) -> None:
     """Look at every audio file and image below FOLDER.
 
-    It prints counts, durations, sizes, and bad files with reasons; exit code 1 if one is bad. A file's header and its
-    end are looked at.
+    It prints counts, durations, sizes, classes, bad files with reasons, and whether `init` can work with them; exit
+    code 1 if it cannot, or a file is bad. A file's header and its end are looked at.
 
     \b
     stagewise data check data/birds
@@ -63,15 +63,17 @@ def check(folder: Path, kind: Literal["audio", "images"] | None, as_json: bool) 
     """
     from stagewise.cli.progress import terminal_report
     from stagewise.datasets.kinds import find
-    from stagewise.errors import DataError
+    from stagewise.errors import ConfigError, DataError
     from stagewise.starting.facts import facts, words
     from stagewise.starting.look import look
+    from stagewise.starting.verdict import verdict, verdict_words
 
     found = find(folder)
     if kind is not None and not found.count(kind):
-        raise DataError(f"{folder} holds no {'audio files' if kind == 'audio' else 'images'}: leave --kind out.")
+        raise ConfigError(f"{folder} holds no {'audio files' if kind == 'audio' else 'images'}: leave --kind out.")
     with terminal_report() as report:
-        looked = [facts(look(found, each, report)) for each in ([kind] if kind else found.kinds)]
+        contents = [look(found, each, report) for each in ([kind] if kind else found.kinds)]
+    looked = [facts(content) | verdict(content, len(found.kinds) == 1) for content in contents]
     if as_json:
         click.echo(json.dumps({"format": 1, "folder": str(folder), "found": looked}, indent=1))
     else:
@@ -80,12 +82,16 @@ def check(folder: Path, kind: Literal["audio", "images"] | None, as_json: bool) 
             echo("\n".join([head, *(f"  {line}" for line in rest)]))
             for bad in content["bad"]:
                 echo(f"  bad: {bad['file']}: {bad['reason']}")
+            *lines, last = verdict_words(content)
+            echo("\n".join([*(f"  {line}" for line in lines), last]))
     bad, files = (sum(count) for count in zip(*((len(c["bad"]), c["files"]) for c in looked), strict=True))
     if bad:
         raise DataError(
             f"{bad:,} of {counted(files, 'file')} cannot be used: repair them or take them away; up to 1 % of them are "
             'left out with data.bad_items = "skip".'
         )
+    if not any(content["fit"] for content in looked):
+        raise DataError(f"init can make no pipeline file of {folder}: see why above.")
 
 
 @data.command()

@@ -33,14 +33,11 @@ def init(folder: Path, kind: Literal["audio", "images"] | None, out: Path | None
     """
     from stagewise import atomic
     from stagewise.cli.progress import terminal_report
-    from stagewise.cli.tables import print_plan
     from stagewise.datasets.bad_items import remembering
     from stagewise.datasets.kinds import find
     from stagewise.errors import ConfigError
-    from stagewise.planning.facts import plan_facts
     from stagewise.starting.look import look
     from stagewise.starting.machine import this_machine
-    from stagewise.starting.write import encoded, start
 
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")[:64] or "pipeline"
     file = out or Path(f"{name}.toml")
@@ -63,9 +60,15 @@ def init(folder: Path, kind: Literal["audio", "images"] | None, out: Path | None
                 err=True,
             )
     with terminal_report() as report, remembering():
-        text, plan = start(look(found, taken, report), this_machine(), name, file, report)
-    content = encoded(text)
+        content = look(found, taken, report)
+        report("note", text=f"choosing a pipeline for {counted(len(content.names), 'file')} and planning it …")
+        from stagewise.cli.tables import print_plan  # these take seconds, too
+        from stagewise.planning.facts import plan_facts
+        from stagewise.starting.write import encoded, start
+
+        text, plan = start(content, this_machine(), name, file, report)
+    written = encoded(text)
     file.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_bytes(file, content)
+    atomic.write_bytes(file, written)
     echo(f"{file} is written. Look at it, then type: stagewise run {shlex.quote(str(file))}")
     print_plan(plan_facts(plan))

@@ -46,6 +46,11 @@ class AudioFolder(AudioFiles):
         DataError: there are no files, files are bad, or a list or label file does not fit.
     """
 
+    label_sources = (
+        'data.labels = { NAME = "folder" } takes the folder of a file, { NAME = "TABLE.csv" } a table, and '
+        'data.phones = "FILE" gives `phones`'
+    )
+
     def __init__(
         self,
         root: str,

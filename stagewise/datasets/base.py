@@ -68,6 +68,7 @@ class Dataset(ABC):
         grids: rows and columns of the patches of every image, int64 (N, 2); None for other items.
         crop: rows and columns of the patches of a training crop; None for other items.
         views: items that every example is there as, one after another; `split` and `pool` name the first.
+        label_sources: where labels come from, in words, for whoever names one that is not there.
     """
 
     channels: int = 1
@@ -81,6 +82,7 @@ class Dataset(ABC):
     grids: Ints | None = None
     crop: tuple[int, int] | None = None
     views: int = 1
+    label_sources: str = "this data set brings its own"
 
     @property
     def row_shape(self) -> tuple[int, ...]:
@@ -174,7 +176,7 @@ class Dataset(ABC):
         if name not in self.labels:
             known = ", ".join(f"'{label}'" for label in self.labels) or "none"
             raise DataError(
-                f"this data set has no label '{name}'; it has: {known}. "
-                "Set `labels` to one of them, or add the label to [data]."
+                f"this data set has no label '{name}'; it has: {known}. Set `labels` to one of them. "
+                f"Where labels come from: {self.label_sources}."
             )
         return self.labels[name]

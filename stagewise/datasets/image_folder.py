@@ -54,6 +54,8 @@ class ImageFolder(Images):
         DataError: there are no images, files are bad, or a split list does not fit.
     """
 
+    label_sources = "the first folder of a file below data.root gives `class`"
+
     def __init__(
         self,
         root: str,

@@ -10,7 +10,7 @@ from stagewise.datasets.audio_folder import SUFFIXES as AUDIO
 from stagewise.datasets.base import BadItem
 from stagewise.datasets.found_files import find_files
 from stagewise.datasets.image_files import SUFFIXES as IMAGES
-from stagewise.errors import DataError
+from stagewise.errors import ConfigError, DataError
 
 Kind = Literal["audio", "images"]
 SUFFIXES: dict[Kind, tuple[str, ...]] = {"audio": AUDIO, "images": IMAGES}
@@ -38,11 +38,12 @@ def find(root: Path) -> Found:
     """Find all audio files and images below a folder; names that begin with a dot are left out.
 
     Raises:
-        DataError: the folder cannot be read, or holds neither.
+        ConfigError: there is no such folder.
+        DataError: it cannot be read, or holds neither.
     """
     if not root.is_dir():
         what = "is a file, no folder" if root.exists() else "is not there"
-        raise DataError(f"{root} {what}: name the folder that holds the audio files or the images.")
+        raise ConfigError(f"{root} {what}: name the folder that holds the audio files or the images.")
     try:
         names, refused = find_files(root, AUDIO + IMAGES, "audio or image", "FOLDER")
     except DataError as error:

@@ -61,6 +61,8 @@ class LibriSpeech(AudioFiles):
         DataError: the subset is missing or incomplete, files are bad, or a list or label file does not fit.
     """
 
+    label_sources = 'data.phones = "FILE" gives `phones`, the folder of a file gives `speaker`'
+
     def __init__(
         self,
         root: str,

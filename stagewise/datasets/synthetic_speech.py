@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stagewise.atomic import read_json
-from stagewise.datasets.base import Expected
+from stagewise.datasets.base import Dataset, Expected
 from stagewise.datasets.corpus import ALIGNMENT, MARKER, NAMES, Utterance, write_corpus
 from stagewise.datasets.labels import FrameTable
 from stagewise.datasets.librispeech import LibriSpeech
@@ -62,6 +62,8 @@ class SyntheticSpeech(LibriSpeech):
         DataError: the folder cannot be written, or a split list does not fit.
         IntegrityError: files of the corpus are missing.
     """
+
+    label_sources = Dataset.label_sources
 
     def __init__(
         self,

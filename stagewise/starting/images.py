@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from stagewise.datasets.bad_items import judge
 from stagewise.datasets.base import BadItem
+from stagewise.datasets.found_files import items_by_name
 from stagewise.datasets.image_files import MAX_PIXELS, resized
 from stagewise.errors import DataError
+from stagewise.starting.beside import Beside
 from stagewise.starting.look import Pictures, folders, tells_apart
-from stagewise.starting.machine import Machine
-from stagewise.starting.recipe import Line, Recipe, skipped
+from stagewise.starting.recipe import Line, Recipe, root_line, skipped
 
 SMALLEST, LARGEST = 40, 96  # pixels of a short side: handwritten digits are enlarged, photographs are reduced
 LARGE = 80  # from here on, the paper's patches of 16 pixels
@@ -23,24 +24,27 @@ WHY_WIDTHS = {
     False: "8 planes and one block, for speed; the paper's 64, and 3, 4 and 6, want a GPU",
     True: "planes and blocks as in the paper",
 }
-TRAIN, TEST = "train", "test"
+TRAIN, TESTS = "train", ("test", "validation", "valid", "val")
 
 
-def images_recipe(content: Pictures, machine: Machine) -> Recipe:
+def images_recipe(content: Pictures, gpu: bool) -> Recipe:
     """Choose the folders, a size, the patches, and the width of the stages.
 
     Raises:
         DataError: more than 1 % of the files are bad.
     """
-    parts = folders([*content.names, *(item.key for item in content.bad)])
-    apart = TRAIN in parts and TEST in parts
-    roots = [f"{TRAIN}/", f"{TEST}/"] if apart else [""]
-    seen = [
-        (name, header)
-        for name, header in zip(content.names, content.headers, strict=True)
-        if name.startswith(tuple(roots))
-    ]
-    bad = [item for item in content.bad if item.key.startswith(tuple(roots))]
+    beside = Beside(content)
+    every = sorted([*content.names, *(item.key for item in content.bad)])
+    parts = folders(every)
+    test = next((part for part in TESTS if part in parts), None) if TRAIN in parts else None
+    roots = [f"{TRAIN}/", f"{test}/"] if test else [""]
+    splits, listed = ([], None) if test else beside.splits(items_by_name(every).get)
+    taken = {
+        name for item, name in enumerate(every) if name.startswith(tuple(roots)) and (listed is None or item in listed)
+    }
+    known = zip(content.names, content.headers, strict=True)
+    seen = [(name, header) for name, header in known if name in taken]
+    bad = [item for item in content.bad if item.key in taken]
     shorts = sorted(min(header.height, header.width) for _, header in seen)
     short = max(SMALLEST, min(LARGEST, shorts[len(shorts) // 2])) if shorts else LARGEST
     same = set(shorts) == {short}
@@ -57,18 +61,15 @@ def images_recipe(content: Pictures, machine: Machine) -> Recipe:
     counted = set(trained)
     pixels = sum(header.height * header.width for name, header in seen if name in counted)
     classes = folders(trained, len(roots))
-    label = "class" if tells_apart(classes) else None
-    others = sorted({name.partition("/")[0] for name in content.names} - {TRAIN, TEST}) if apart else []
+    labels = {"class": classes} if tells_apart(classes) else {}
+    others = sorted({name.partition("/")[0] for name in content.names} - {TRAIN, test}) if test else []
     data: list[Line] = [
-        ("target", "image-folder", "an image's class is its folder" if label else ""),
-        (
-            "root",
-            str(content.root / TRAIN) if apart else str(content.root),
-            f"not used: {', '.join(others)}" if others else "",
-        ),
+        ("target", "image-folder", "an image's class is its folder" if labels else ""),
+        root_line("root", content.root / (TRAIN if test else ""), f"not used: {', '.join(others)}" if others else ""),
+        *splits,
     ]
-    if apart and any(name.startswith(roots[1]) for name in used):
-        data.append(("test", str(content.root / TEST), "images to test the probes on"))
+    if test and any(name.startswith(roots[1]) for name in used):
+        data.append(root_line("test", content.root / test, "images to test the probes on"))
     if not same:
         span = f"{shorts[0]} pixels" if shorts[0] == shorts[-1] else f"{shorts[0]} to {shorts[-1]} pixels"
         data.append(("size", short, f"images are resized: their short sides have {span}"))
@@ -91,11 +92,13 @@ def images_recipe(content: Pictures, machine: Machine) -> Recipe:
         data=data,
         objective=objective,
         batch_size=32,
-        learning_rate=2e-4 if machine.gpu else 1e-3,
-        why_rate="as in the paper" if machine.gpu else "more than the paper's 2e-4: narrow stages bear it",
+        learning_rate=2e-4 if gpu else 1e-3,
+        why_rate="as in the paper" if gpu else "more than the paper's 2e-4: narrow stages bear it",
         store=[("write", False, "crops of the pixels, mirrored anew in every epoch; stores of patches are huge")],
-        stages=_stages(machine.gpu is not None),
-        label=label,
+        stages=_stages(gpu),
+        labels=labels,
+        notes=beside.notes,
+        items=len(used),
         images=True,
         reading=PER_IMAGE + pixels / max(1, len(trained)) / PIXELS,
     )

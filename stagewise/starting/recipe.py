@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from stagewise.datasets.base import BadItem
 
+WIDTH = 120
 Line = tuple[str, object, str]  # key, value, why
 
 
@@ -23,8 +26,11 @@ class Recipe:
         why_rate: why it is that.
         store: lines of the stores' defaults.
         stages: lines of every stage.
-        label: what probes predict, None without labels.
+        labels: what probes predict of an item, and how many items every class has.
+        notes: what lies beside the items and was not taken.
+        items: that can be used.
         images: whether items are images.
+        short: of the items, those shorter than a training window.
         reading: seconds that reading one window takes, where that is of weight.
     """
 
@@ -35,9 +41,23 @@ class Recipe:
     why_rate: str
     store: list[Line]
     stages: list[list[Line]]
-    label: str | None
+    labels: Mapping[str, Counter[str]]
+    notes: Sequence[str]
+    items: int
     images: bool
+    short: int = 0
     reading: float = 0.0
+
+    @property
+    def phones(self) -> bool:
+        """Whether there are phone labels."""
+        return any(key == "phones" for key, _, _ in self.data)
+
+
+def root_line(key: str, folder: Path, why: str = "") -> Line:
+    """Return the line of a folder; a relative one is as it was typed, which the file must say."""
+    where = "" if folder.is_absolute() else f"as seen from {Path.cwd()}, where you type stagewise"
+    return key, str(folder), "; ".join(filter(None, [why, where]))
 
 
 def toml(value: object) -> str:
@@ -65,6 +85,10 @@ def comment(text: str) -> str:
 
 
 def table(lines: Sequence[Line]) -> str:
-    """Write lines `key = value    # why`."""
-    written = [(f"{key} = {toml(value)}", why) for key, value, why in lines]
-    return "\n".join(f"{text:<36} # {comment(why)}" if why else text for text, why in written)
+    """Write lines `key = value    # why`, with the reason above where that would be too long."""
+    written = []
+    for key, value, why in lines:
+        text, said = f"{key} = {toml(value)}", f"# {comment(why)}" if why else ""
+        beside = f"{text:<36} {said}".rstrip()
+        written.append(beside if len(beside) <= WIDTH or not why else f"{said}\n{text}")
+    return "\n".join(written)

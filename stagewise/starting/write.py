@@ -25,6 +25,14 @@ from stagewise.starting.recipe import Line, Recipe, comment, table
 
 SHARE = {False: 0.5, True: 0.8}  # of the memory that training may take, by whether it is a GPU's
 DISK_SHARE = 0.25  # of what is free, that stores may take
+PHONES: list[Line] = [
+    ("name", "phones", "how well a linear reader of every row tells which phone is said"),
+    ("stages", ["context"], ""),
+    ("labels", "phones", ""),
+    ("random", True, ""),
+    ("epochs", 20, ""),
+    ("batch_size", 256, "rows of a step"),
+]
 FIRST_GUESS = Pace(1, 1, 1, 1, 1, 0.0)
 
 
@@ -47,8 +55,10 @@ def start(
         ConfigError: a path cannot be written down, or the stages do not fit into the memory.
         DataError: too many files are bad, or what there is cannot be trained on.
     """
-    recipe = audio_recipe(content, machine) if isinstance(content, Recordings) else images_recipe(content, machine)
-
+    gpu = machine.gpu is not None
+    recipe = audio_recipe(content, gpu) if isinstance(content, Recordings) else images_recipe(content, gpu)
+    for note in recipe.notes:
+        report("note", text=note)
     rough = load_text(_text(recipe, FIRST_GUESS, content, machine, name, file), str(file))
     dataset, device = build_dataset(rough), device_of(rough)
     for item in dataset.bad:
@@ -70,7 +80,7 @@ def start(
         return text, make_plan(pipeline, RunFolder(Path("runs") / name), built, device, dataset)
 
     written, plan = planned()
-    limit = int(machine.memory * SHARE[machine.gpu is not None])
+    limit = int(machine.memory * SHARE[gpu])
     if max(stage.forecast.bytes.peak for stage in plan.stages) > limit:
         return planned(limit)
     return written, plan
@@ -118,24 +128,28 @@ def _text(
     parts = [
         "\n".join(f"# {comment(line)}".rstrip() for line in head) + "\nformat = 1",
         f"[pipeline]\n{table(settings)}",
-        f"[data]\n{table(recipe.data)}",
+        "\n".join(["[data]", *(f"# {comment(note)}" for note in recipe.notes), table(recipe.data)]),
         f"{_reasons(recipe, chosen, len(content.names))}\n[defaults.train]\n{table(_train(recipe, chosen))}",
         f"[defaults.objective]\n{table(recipe.objective)}",
         *([f"[defaults.store]\n{table(recipe.store)}"] if recipe.store else []),
         *(f"[[stage]]\n{table(lines)}" for lines in recipe.stages),
     ]
-    if recipe.label:
-        probe: list[Line] = [
-            ("name", recipe.label, "how well a linear reader of each stage tells these apart"),
-            ("stages", "all", ""),
-            ("labels", recipe.label, ""),
-            ("pool", "mean", ""),
-            ("random", True, "beside the same stages before training: what is the training worth?"),
-            ("epochs", 200, "few items make few steps: enough for a linear reader of them to converge"),
-            ("optimizer", {"target": "torch.optim:Adam", "lr": 0.01}, ""),
-        ]
-        parts.append(f"[[probe]]\n{table(probe)}")
+    parts += [f"[[probe]]\n{table(_probe(label))}" for label in recipe.labels]
+    if recipe.phones:
+        parts.append(f"[[probe]]\n{table(PHONES)}")
     return "\n\n".join(parts) + "\n"
+
+
+def _probe(label: str) -> list[Line]:
+    return [
+        ("name", label, "how well a linear reader of each stage tells these apart"),
+        ("stages", "all", ""),
+        ("labels", label, ""),
+        ("pool", "mean", ""),
+        ("random", True, "beside the same stages before training: what is the training worth?"),
+        ("epochs", 200, "few items make few steps: enough for a linear reader of them to converge"),
+        ("optimizer", {"target": "torch.optim:Adam", "lr": 0.01}, ""),
+    ]
 
 
 def _train(recipe: Recipe, chosen: Pace) -> list[Line]:
@@ -160,7 +174,11 @@ def _reasons(recipe: Recipe, chosen: Pace, files: int) -> str:
         f"{counted(chosen.patience, 'epoch')} without a better validation loss. The "
         "aim is two hours at most, and at most 20,000 steps of a stage; more is likely to do better."
     )
-    return "\n".join(f"# {line}" for line in textwrap.wrap(told, 116))
+    tried = (
+        "To rehearse it first: --set defaults.train.epochs=2; the encoder of a rehearsal is usually no better than "
+        "random weights."
+    )
+    return "\n".join(f"# {line}" for text in (told, tried) for line in textwrap.wrap(text, 116))
 
 
 def _about(seconds: float) -> str:

@@ -94,6 +94,21 @@ def test_an_unknown_label_names_the_known_ones(method):
         getattr(Tiny(), method)("sex")
     with pytest.raises(DataError, match="no label 'sex'"):
         Tiny().frame_labels("sex", 0)
+    with pytest.raises(DataError, match="Where labels come from: this data set brings its own"):
+        Tiny().item_labels("sex")
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("librispeech", ["data.phones", "folder", "speaker"]),
+        ("audio-folder", ["data.labels", '"folder"', '"TABLE.csv"', "data.phones"]),
+        ("image-folder", ["folder", "data.root", "class"]),
+    ],
+)
+def test_every_data_set_names_the_keys_that_give_its_labels(name, keys):
+    said = resolve_name(SHORT_NAMES[name]).label_sources
+    assert all(key in said for key in keys)
 
 
 def test_a_label_of_the_other_kind_says_what_to_change():

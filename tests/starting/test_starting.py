@@ -83,9 +83,15 @@ def test_the_layout_of_librispeech_below_its_folders(tmp_path, no_peaks_here):
 
 def test_real_librispeech(shared):
     content = look(find(shared / "librispeech-sample"), "audio")
-    recipe = audio_recipe(content, GPU)
-    assert [value for _, value, _ in recipe.data] == ["librispeech", str(shared / "librispeech-sample")]
-    assert recipe.label == "speaker"
+    recipe = audio_recipe(content, gpu=True)
+    folder = shared / "librispeech-sample"
+    assert {key: value for key, value, _ in recipe.data} == {
+        "target": "librispeech",
+        "root": str(folder),
+        "splits": {"train": str(folder / "train.txt"), "test": str(folder / "test.txt")},
+        "phones": str(folder / "phone_alignment.txt"),
+    }
+    assert set(recipe.labels) == {"speaker"}
     assert recipe.stages[0][1][1]["out_channels"] == 512
 
 
@@ -113,10 +119,10 @@ def test_images_of_one_size_in_folders_of_classes(tmp_path):
 def test_images_of_other_sizes_are_resized_and_their_patches_suit(tmp_path, sizes, size, patch, no_peaks_here):
     for number in range(6):
         png(tmp_path / "in" / f"{number}.png", *sizes[number % len(sizes)])
-    recipe = images_recipe(look(find(tmp_path / "in"), "images"), CPU)
+    recipe = images_recipe(look(find(tmp_path / "in"), "images"), gpu=False)
     data = {key: value for key, value, _ in recipe.data}
     assert (data["size"], data["patch"], data["crop"]) == (size, patch, 4 * patch)
-    assert recipe.label is None
+    assert not recipe.labels
     if len(sizes) > 1:
         _, plan = made(tmp_path / "in", "images")
         assert len(plan.size.pool()) == 5  # a fifth is for testing
@@ -148,7 +154,7 @@ def test_a_bad_image_is_named(tmp_path):
     png(tmp_path / "in" / "a.png", 50, 50)
     (tmp_path / "in" / "b.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"(?s)1 of 2 image files cannot be used:.*b.png"):
-        images_recipe(look(find(tmp_path / "in"), "images"), CPU)
+        images_recipe(look(find(tmp_path / "in"), "images"), gpu=False)
 
 
 def test_a_folder_of_nothing_and_one_that_is_not_there(tmp_path):

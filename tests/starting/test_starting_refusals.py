@@ -16,7 +16,7 @@ CPU = Machine(None, 8 << 30, 50_000_000_000, 2)
 
 
 def recipe(folder):
-    return images_recipe(look(find(folder), "images"), CPU)
+    return images_recipe(look(find(folder), "images"), gpu=False)
 
 
 def test_a_line_that_would_be_as_large_as_a_disk(tmp_path):

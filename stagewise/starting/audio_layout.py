@@ -1,0 +1,86 @@
+"""How a folder's audio files become items: as LibriSpeech's, or as any folder's; their keys and their labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TypeVar
+
+from stagewise.datasets.found_files import items_by_name
+from stagewise.datasets.librispeech import UTTERANCE
+from stagewise.starting.beside import Beside
+from stagewise.starting.look import Recordings, folders, tells_apart
+from stagewise.starting.recipe import Line, root_line
+
+PARTS = {"train", "test", "dev", "val", "valid", "validation", "eval"}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How files become items.
+
+    Attributes:
+        target: of the data table.
+        lines: the first of the data table.
+        keys: of the items, by path below the folder; bad files have one too.
+        labels: how many items every class of a label has.
+    """
+
+    target: str
+    lines: list[Line]
+    keys: Mapping[str, str]
+    labels: Mapping[str, Counter[str]]
+
+
+def audio_layout(content: Recordings, beside: Beside) -> Layout:
+    """Take LibriSpeech's layout if half of the files or more lie as there, else that of any folder."""
+    every = sorted([*content.names, *(item.key for item in content.bad)])
+    spoken = {name: match for name in every if (match := UTTERANCE.fullmatch(name))}
+    if 2 * len(spoken) < len(every):
+        return _any_folder(content, beside, every)
+    ((prefix, _),) = Counter(match[1] or "" for match in spoken.values()).most_common(1)
+    others = sorted({match[1] or "" for match in spoken.values()} - {prefix})
+    names = [name for name, match in spoken.items() if (match[1] or "") == prefix]
+    keys = [PurePosixPath(name).stem for name in names]
+    splits, listed = beside.splits({key: item for item, key in enumerate(keys)}.get)
+    used = dict(_listed(list(zip(names, keys, strict=True)), listed))
+    lines: list[Line] = [
+        ("target", "librispeech", "SPEAKER/CHAPTER/SPEAKER-CHAPTER-UTTERANCE.flac"),
+        root_line("root", content.root / prefix, f"there are also: {', '.join(others)}" if others else ""),
+        *splits,
+    ]
+    speakers = Counter(used[name].split("-")[0] for name in content.names if name in used)
+    return Layout("librispeech", lines, used, {"speaker": speakers} if tells_apart(speakers) else {})
+
+
+def _any_folder(content: Recordings, beside: Beside, every: list[str]) -> Layout:
+    splits, listed = beside.splits(items_by_name(every).get)
+    used = {name: name for name in _listed(every, listed)}
+    names = [name for name in content.names if name in used]
+    level = 2 if {name.lower() for name in folders(names)} <= PARTS else 1
+    parts = "train and test are chosen file by file, whatever its folders say: data.splits takes lists"
+    lines: list[Line] = [
+        ("target", "audio-folder", ""),
+        root_line("root", content.root, parts if level == 2 and len(folders(names)) > 1 and not splits else ""),
+    ]
+    sources: dict[str, str] = {}
+    labels: dict[str, Counter[str]] = {}
+    why = []
+    classes = folders(names, level)
+    if tells_apart(classes):
+        source, which = ("folder", "first") if level == 1 else ("folder:2", "second")
+        sources["class"], labels["class"] = source, classes
+        why.append(f"a file's class is the {which} folder that it lies in")
+    for label, (path, counts) in beside.tables(content.root, names).items():
+        sources[label], labels[label] = path, counts
+        why.append(f"{label}: of {counts.total():,} files, in a table found here")
+    if sources:
+        lines.append(("labels", sources, "; ".join(why)))
+    return Layout("audio-folder", [*lines, *splits], used, labels)
+
+
+def _listed(items: Sequence[T], listed: set[int] | None) -> list[T]:
+    return [item for number, item in enumerate(items) if listed is None or number in listed]

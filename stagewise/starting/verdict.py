@@ -1,0 +1,55 @@
+"""Whether `init` can make a pipeline of what is in a folder, as facts for programs and in words."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from stagewise.errors import DataError
+from stagewise.show import counted, seconds_text
+from stagewise.starting.audio import audio_recipe
+from stagewise.starting.images import images_recipe
+from stagewise.starting.look import Pictures, Recordings
+
+
+def verdict(content: Recordings | Pictures, alone: bool) -> dict[str, Any]:
+    """Choose a recipe as `init` does, and say what came of it, JSON-able.
+
+    Args:
+        content: of a folder.
+        alone: whether it is all there is, of whatever kind.
+    """
+    try:
+        recipe = audio_recipe(content, False) if isinstance(content, Recordings) else images_recipe(content, False)
+    except DataError as error:
+        return {"fit": False, "why": str(error)}
+    typed = ["stagewise", "init", str(content.root), *([] if alone else ["--kind", content.kind])]
+    return {
+        "fit": True,
+        "items": recipe.items,
+        "too_short": recipe.short,
+        "labels": {label: dict(classes.most_common()) for label, classes in recipe.labels.items()},
+        "phones": recipe.phones,
+        "notes": recipe.notes,
+        "next": shlex.join(typed),
+    }
+
+
+def verdict_words(found: dict[str, Any]) -> list[str]:
+    """Say what `facts` and `verdict` found: labels, what is too short, what is not used, and last what to type."""
+    if not found["fit"]:
+        return [f"not fit to train on: {found['why'].partition(chr(10))[0].rstrip(':')}"]
+    lines = []
+    for label, classes in found["labels"].items():
+        (most, many), *_, (least, few) = classes.items()
+        lines.append(
+            f"label {label}: {len(classes):,} classes of {few:,} ({least}) to {counted(many, 'file')} ({most})"
+        )
+    if found["too_short"]:
+        lines.append(f"too short for a training window, and not trained on: {counted(found['too_short'], 'file')}")
+    lines += found["notes"]
+    what = counted(found["items"], "recording" if found["kind"] == "audio" else "image")
+    long = [seconds_text(found["seconds"])] if found["kind"] == "audio" else []
+    labels = [*found["labels"], *(["phones"] if found["phones"] else [])]
+    known = f"labels: {', '.join(labels)}" if labels else "no labels found"
+    return [*lines, f"fit to train on: {', '.join([what, *long, known])}; next: {found['next']}"]

@@ -1,0 +1,202 @@
+"""Lists, phone labels and tables at the top of a folder are taken if a data set takes them; the rest is named."""
+
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+from small_files import png, wav
+
+from stagewise.datasets.kinds import find
+from stagewise.datasets.labels import frame_count
+from stagewise.starting.audio import audio_recipe
+from stagewise.starting.images import images_recipe
+from stagewise.starting.look import look
+from stagewise.starting.machine import Machine
+from stagewise.starting.recipe import WIDTH, root_line, table
+from stagewise.starting.write import start
+
+CPU = Machine(None, 8 << 30, 50_000_000_000, 2)
+
+
+def recipe(folder):
+    """The data table and the recipe of a folder of audio."""
+    made = audio_recipe(look(find(folder), "audio"), gpu=False)
+    return {key: value for key, value, _ in made.data}, made
+
+
+@pytest.fixture
+def speech(tmp_path):
+    """Two speakers in LibriSpeech's layout, two utterances each."""
+    for speaker in ("12", "34"):
+        for number in range(2):
+            wav(tmp_path / "in" / speaker / "5" / f"{speaker}-5-000{number}.flac", 1.0)
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def birds(tmp_path):
+    """Four files in a flat folder."""
+    for number in range(4):
+        wav(tmp_path / "in" / f"{number}.wav", 1.0)
+    return tmp_path / "in"
+
+
+def phone_lines(keys, count=None):
+    return "".join(f"{key}{' 3' * (count or frame_count(16_000))}\n" for key in keys)
+
+
+def test_lists_and_phones_of_librispeech_and_what_else_lies_there(speech, no_peaks_here):
+    (speech / "train.txt").write_text("12-5-0000\n34-5-0000\n")
+    (speech / "test.txt").write_text("34-5-0001\n")
+    (speech / "phones.ali.txt").write_text(phone_lines(["12-5-0000", "34-5-0001", "99-1-0000"]))
+    (speech / "SPEAKERS.TXT").write_text("12 | ann")
+    told = []
+    text, plan = start(
+        look(find(speech), "audio"), CPU, "made", speech.parent / "x.toml", lambda kind, **facts: told.append(facts)
+    )
+    content = tomllib.loads(text)
+    assert content["data"]["splits"] == {"train": str(speech / "train.txt"), "test": str(speech / "test.txt")}
+    assert content["data"]["phones"] == str(speech / "phones.ali.txt")
+    assert [probe["labels"] for probe in content["probe"]] == ["phones"]  # of one speaker there is one utterance
+    assert "# phone labels of 2 of 3 files, found here" in text
+    assert "# lists found here: 2 for training, 1 for testing" in text
+    assert "# beside the files, not used: SPEAKERS.TXT" in text
+    assert told == [{"text": "beside the files, not used: SPEAKERS.TXT"}]
+    assert list(plan.size.keys) == ["12-5-0000", "34-5-0000", "34-5-0001"]
+    assert list(plan.size.split("test")) == [2]
+    assert plan.size.label_kind("phones") == "frames"
+
+
+@pytest.mark.parametrize("train", ["0\n9\n", "0\n3\n", ""])
+def test_lists_that_do_not_fit_are_named_with_the_reason(birds, train):
+    (birds / "train.txt").write_text(train)
+    (birds / "test.txt").write_text("3.wav\n")
+    data, made = recipe(birds)
+    assert "splits" not in data
+    (note,) = made.notes
+    assert note.startswith(f"train.txt and test.txt not used: {birds}/")
+    assert "train.txt" in note
+
+
+def test_one_list_alone_is_no_split(birds):
+    (birds / "train.txt").write_text("0\n")
+    data, made = recipe(birds)
+    assert "splits" not in data
+    assert made.notes == ["beside the files, not used: train.txt"]
+
+
+def test_bad_files_that_no_list_names_do_not_count(birds):
+    (birds / "bad.wav").write_bytes(b"no sound")
+    (birds / "train.txt").write_text("0\n1\n")
+    (birds / "test.txt").write_text("2\n")
+    data, made = recipe(birds)
+    assert "bad_items" not in data
+    assert made.items == 3
+
+
+def test_phone_labels_of_other_audio_are_named_and_of_two_files_none_is_taken(birds):
+    (birds / "a.txt").write_text(phone_lines(["0.wav"], 7))
+    data, made = recipe(birds)
+    assert "phones" not in data
+    assert "a.txt not used" in made.notes[0]
+    assert "has 7 labels" in made.notes[0]
+    (birds / "a.txt").write_text(phone_lines(["0.wav"]))
+    assert recipe(birds)[0]["phones"] == str(birds / "a.txt")
+    (birds / "b.txt").write_text(phone_lines(["1.wav"]))
+    data, made = recipe(birds)
+    assert "phones" not in data
+    assert made.notes == ["a.txt and b.txt both look like phone labels: data.phones takes one"]
+
+
+def test_phone_labels_need_16000_samples_a_second(tmp_path):
+    for number in range(4):
+        wav(tmp_path / f"{number}.wav", 1.0, 8_000)
+    (tmp_path / "a.txt").write_text(phone_lines(["0.wav"]))
+    data, made = recipe(tmp_path)
+    assert "phones" not in data
+    assert made.notes == ["beside the files, not used: a.txt"]
+
+
+def test_a_table_of_one_label_is_taken_beside_the_folders(tmp_path, no_peaks_here):
+    for number in range(8):
+        wav(tmp_path / "in" / "ab"[number % 2] / f"{number}.wav", 1.0)
+    lines = [f"{'ab'[number % 2]}/{number}.wav,{'owl' if number < 4 else 'wren'}\n" for number in range(8)]
+    (tmp_path / "in" / "birds.csv").write_text("file,species\n" + "".join(lines))
+    text, plan = start(look(find(tmp_path / "in"), "audio"), CPU, "made", tmp_path / "x.toml")
+    content = tomllib.loads(text)
+    assert content["data"]["labels"] == {"class": "folder", "species": str(tmp_path / "in/birds.csv")}
+    assert [probe["labels"] for probe in content["probe"]] == ["class", "species"]
+    assert plan.size.label_classes("species") == ["owl", "wren"]
+
+
+@pytest.mark.parametrize(
+    ("table", "note"),
+    [
+        ("file,a,b\n0,1,2\n", "is for you to choose from: data.labels"),
+        ("file,a b\n0,1\n", "is for you to choose from: data.labels"),
+        ("file,a\n0,x\n1,y\n", "not used: no two of its classes have two files each"),
+        ("file,a\n7,x\n", "not used: .*none of its files is in the data set"),
+        ("name,a\n0,x\n", "beside the files, not used: t.csv"),
+        ("", "beside the files, not used: t.csv"),
+    ],
+)
+def test_tables_that_are_not_clear_are_named(birds, table, note):
+    (birds / "t.csv").write_text(table)
+    data, made = recipe(birds)
+    assert "labels" not in data
+    with pytest.raises(AssertionError, match=note):
+        raise AssertionError(made.notes)
+
+
+def test_transcripts_are_no_surprise_and_of_many_files_a_few_are_named(birds):
+    (birds / "0.txt").write_text("hello")
+    assert recipe(birds)[1].notes == []
+    for number in range(10, 20):
+        (birds / f"{number}.json").touch()
+    (note,) = recipe(birds)[1].notes
+    assert note.endswith("15.json, and 4 others")
+
+
+def test_what_is_no_file_is_not_opened(birds):
+    os.mkfifo(birds / "train.txt")
+    os.mkfifo(birds / "phones.txt")
+    (birds / "test.txt").mkdir()
+    assert recipe(birds)[1].notes == []
+
+
+def test_lists_of_images(tmp_path):
+    for number in range(4):
+        png(tmp_path / "in" / "ab"[number % 2] / f"{number}.png", 48, 48)
+    (tmp_path / "in" / "train.txt").write_text("a/0\nb/1.png\n")
+    (tmp_path / "in" / "test.txt").write_text("a/2.png\n")
+    made = images_recipe(look(find(tmp_path / "in"), "images"), gpu=False)
+    assert "splits" in [key for key, _, _ in made.data]
+    assert made.items == 3
+
+
+@pytest.mark.parametrize("test", ["test", "validation", "valid", "val"])
+def test_folders_for_testing_have_several_names(tmp_path, test):
+    for part in ("train", test):
+        for number in range(4):
+            png(tmp_path / "in" / part / "ab"[number % 2] / f"{number}.png", 48, 48)
+    data = {key: value for key, value, _ in images_recipe(look(find(tmp_path / "in"), "images"), gpu=False).data}
+    assert (data["root"], data["test"]) == (str(tmp_path / "in/train"), str(tmp_path / "in" / test))
+
+
+def test_folders_of_audio_that_are_a_split_are_said_to_be_none(tmp_path):
+    for part in ("train", "test"):
+        for number in range(4):
+            wav(tmp_path / part / "ab"[number % 2] / f"{number}.wav", 1.0)
+    _, made = recipe(tmp_path)
+    (why,) = (why for key, _, why in made.data if key == "root")
+    assert why.startswith("train and test are chosen file by file, whatever its folders say")
+
+
+def test_a_relative_root_says_where_it_starts_and_long_lines_have_their_reason_above(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    assert root_line("root", tmp_path) == ("root", str(tmp_path), "")
+    assert root_line("root", Path("in"), "x") == ("root", "in", f"x; as seen from {tmp_path}, where you type stagewise")
+    reason, line = table([("root", "x" * 105, "a reason")]).split("\n")
+    assert (reason, len(line) > WIDTH - 20) == ("# a reason", True)
