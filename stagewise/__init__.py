@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "datasets", "load", "modules", "objectives", "open", "run"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'stagewise' has no attribute {name!r}")

@@ -14,6 +14,7 @@ from stagewise.errors import ConfigError, DiskError, IntegrityError
 from stagewise.memory.release import release_memory
 from stagewise.planning.build import Input, build_dataset, build_stages, dataset_kind, device_of
 from stagewise.planning.plan import Plan, make_plan
+from stagewise.planning.replaced import replaced
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.planning.weights import OUTGROWN, outgrown
 from stagewise.probing.run import planned_probes, run_planned_probe
@@ -87,7 +88,7 @@ def make(
     Raises:
         StagewiseError: anything a user can act on.
     """
-    _check_names(pipeline, until or only, probe)
+    check_names(pipeline, until or only, probe)
     with run.writing(), stoppable() as stop, atomic.disk_errors_below(run.path):
         _forget_damaged_lock(run, report)
         if fresh or (only is not None and anew):
@@ -135,6 +136,8 @@ def plan_pipeline(pipeline: Pipeline, run: RunFolder, report: Report = quiet, ne
 
 def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: str | None, probe: str | None) -> None:
     probes = planned_probes(plan)
+    if text := replaced(plan):
+        report("note", text=text)
     locked = plan.locked() | {"probes": [planned.locked() for planned in probes]}
     plan.run.lock(locked)
     assert isinstance(plan.size, Dataset)
@@ -143,23 +146,28 @@ def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: 
     with suppress(OSError, DiskError):  # a convenience: a read-only current folder must not stop a run
         plan.run.remember()
     release_memory(now=True)  # planning left much behind
+    made = False
     for position, stage in enumerate(plan.stages):
         wanted = probe is None and (only in (None, stage.name) or stage.action == "encode")
         if wanted:
             _forget_outgrown(plan, position)
         if wanted and stage.action not in ("cached", "recompute"):
             _make_stage(plan, position, stop, report)
+            made = True
             _drop_below(plan, position)
         elif stage.record is None and only != stage.name:
             raise ConfigError(
                 f"stage {stage.name} is not done yet: type `stagewise stage {stage.name}`, or `stagewise run FILE`."
             )
         if stage.name in (until, only):
-            return
-    for planned in probes:
-        if probe is not None and probe in ("", planned.probe.name):
-            atomic.remove(planned.folder)
-        run_planned_probe(plan, planned, stop, report)
+            break
+    else:
+        for planned in probes:
+            if probe is not None and probe in ("", planned.probe.name):
+                atomic.remove(planned.folder)
+            made |= run_planned_probe(plan, planned, stop, report)
+    if not made:
+        report("note", text="nothing to do: all of it is there already.")
 
 
 def _forget_outgrown(plan: Plan, position: int) -> None:
@@ -274,7 +282,8 @@ def _store_problems(folder: Path) -> list[str]:
         return [str(error)]
 
 
-def _check_names(pipeline: Pipeline, stage: str | None, probe: str | None) -> None:
+def check_names(pipeline: Pipeline, stage: str | None, probe: str | None = None) -> None:
+    """Refuse the name of a stage or a probe that the pipeline does not have."""
     for kind, wanted, there in (("stage", stage, pipeline.stage), ("probe", probe, pipeline.probe)):
         names = [part.name for part in there]
         if wanted and wanted not in names:

@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from stagewise.cli import completion
-from stagewise.cli.echo import echo
 from stagewise.cli.options import JSON
 from stagewise.show import counted
 
@@ -23,13 +22,13 @@ def compare(runs: tuple[Path, ...], as_json: bool, as_markdown: bool) -> None:
     """Put runs beside each other, and beside what was published.
 
     One row per system (`pipeline.system`), with the mean over the runs of several seeds; one table per probe, on the
-    topmost stage that it reads.
+    topmost stage that it reads, and one of all the stages that it reads.
 
     \b
     stagewise compare runs/*
     stagewise compare runs/gim-0 runs/gim-1 runs/cpc --markdown
     """
-    from stagewise.cli.tables import printable_facts
+    from stagewise.cli.tables import print_warning, printable_facts
     from stagewise.comparing.collect import compare_runs
     from stagewise.comparing.tables import markdown, print_sheets
     from stagewise.errors import IntegrityError
@@ -43,14 +42,14 @@ def compare(runs: tuple[Path, ...], as_json: bool, as_markdown: bool) -> None:
     empty = [path for path in named if path.is_dir() and not (path / LOCK_FILE).exists()]
     if len(empty) < len(named):
         for path in empty:
-            echo(f"warning: {path} is left out: nothing was run there yet.", err=True)
+            print_warning(f"{path} is left out: nothing was run there yet.")
         named = [path for path in named if path not in empty]
     places: dict[Path, Path] = {}
     for path in named:
         places.setdefault(path.resolve(), path)
     facts = compare_runs([find_run(path) for path in places.values()])
     for warning in facts["warnings"]:
-        echo(f"warning: {warning}", err=True)
+        print_warning(warning)
     if as_json:
         click.echo(json.dumps(facts, indent=1))
     elif as_markdown:

@@ -30,6 +30,13 @@ MEANT = {
     "validate": "plan", "check": "data check", "fetch": "data fetch", "download": "data fetch", "align": "data align",
     "show": "inspect", "status": "inspect", "ls": "inspect", "eval": "probe", "new": "init", "convert": "export",
 }  # fmt: skip
+RUN_IS_ARGUMENT = "RUN is given without an option: `stagewise {} RUN`."
+KEYS = {
+    "--epochs": "defaults.train.epochs=30", "--batch-size": "defaults.train.batch_size=8",
+    "--lr": "defaults.train.optimizer.lr=1e-3", "--patience": "defaults.train.patience=5",
+    "--seed": "pipeline.seed=1", "--device": "pipeline.device=cpu", "--threads": "pipeline.threads=2",
+    "--data": "data.root=FOLDER", "--root": "data.root=FOLDER",
+}  # fmt: skip
 TOO_MANY_FILES = "too many open files: type `ulimit -n 4096`, then the same command again."
 
 
@@ -49,7 +56,7 @@ class Commands(click.Group):
             code = 130
         except click.ClickException as error:
             words = io.StringIO()
-            error.show(words)
+            _hinting(error).show(words)
             code = _say(words.getvalue().rstrip(), error.exit_code, who="")
         except StagewiseError as error:
             code = _say(str(error), error.exit_code)
@@ -106,6 +113,23 @@ def _finish_streams() -> None:
             stream.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _hinting(error: click.ClickException) -> click.ClickException:
+    """Add to the name of an option that is not there what is typed instead of it."""
+    if not isinstance(error, click.NoSuchOption) or error.ctx is None:
+        return error
+    name, command = error.option_name.replace("_", "-"), error.ctx.command
+    taken = {parameter.name for parameter in command.params}
+    if name == "--run" and taken & {"run", "runs", "inputs"}:
+        hint = RUN_IS_ARGUMENT.format(error.ctx.info_name)
+    elif name in KEYS and "sets" in taken:
+        hint = f"Keys of the file are set by name: `--set {KEYS[name]}`."
+    elif name in ("--out", "--output") and "run_folder" in taken:
+        hint = "Where a run is written is said by `--run DIR`."
+    else:
+        return error
+    return click.NoSuchOption(error.option_name, f"{error.message} {hint}", ctx=error.ctx)
 
 
 def _say(message: str, code: int, who: str = "stagewise: ") -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from stagewise.cli import completion
+from stagewise.cli.echo import echo
 from stagewise.cli.options import JSON
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ TENSORBOARD = click.option(
     type=click.Path(path_type=Path),
     help="Also write curves for `tensorboard --logdir DIR`; needs the extra tensorboard.",
 )
+
+PLANNING = "planning …"
 
 
 @click.command()
@@ -75,9 +79,13 @@ def run(
     pipeline = load_pipeline(file, sets)
     folder = _folder(pipeline, run_folder)
     if dry_run:
-        _print_plan(pipeline, folder, as_json)
+        _print_plan(pipeline, folder, as_json, until)
         return
     _make(pipeline, folder, as_json, tensorboard, until=until, fresh=fresh)
+    if not as_json and until is None:
+        path = shlex.quote(str(folder.path))
+        verbs = ("inspect {}", "report {}", "embed {} FILES --out x.npz")
+        echo(f"next: {' · '.join(f'`stagewise {verb.format(path)}`' for verb in verbs)}", err=True)
 
 
 @click.command()
@@ -98,6 +106,12 @@ def plan(file: Path, run_folder: Path | None, sets: tuple[str, ...], as_json: bo
 
     pipeline = load_pipeline(file, sets)
     _print_plan(pipeline, _folder(pipeline, run_folder), as_json)
+    if not as_json:
+        options = [
+            *(["--run", str(run_folder)] if run_folder else []),
+            *(word for key in sets for word in ("--set", key)),
+        ]
+        echo(f"next: `stagewise {shlex.join(['run', str(file), *options])}`", err=True)
 
 
 @click.command()
@@ -161,13 +175,17 @@ def _of_run(run_folder: Path | None) -> tuple[Pipeline, RunFolder]:
 def _make(pipeline: Pipeline, folder: RunFolder, as_json: bool, tensorboard: Path | None = None, **what: Any) -> None:
     from stagewise.cli.progress import terminal_report
     from stagewise.cli.tensorboard import with_curves
-    from stagewise.runner import make
     from stagewise.runs.facts import run_facts
 
     name, stages = pipeline.pipeline.name, [stage.name for stage in pipeline.stage]
     in_sync = pipeline.pipeline.schedule == "simultaneous" and len(stages) > 1
     group = f"{stages[0]} to {stages[-1]}" if in_sync else ""
-    with terminal_report(name, stages, group) as told, with_curves(told, tensorboard, stages, group) as report:
+    with (
+        terminal_report(name, stages, group, PLANNING) as told,
+        with_curves(told, tensorboard, stages, group) as report,
+    ):
+        from stagewise.runner import make  # it takes seconds, too
+
         make(pipeline, folder, report, **what)
     facts = run_facts(folder)
     if as_json:
@@ -178,17 +196,21 @@ def _make(pipeline: Pipeline, folder: RunFolder, as_json: bool, tensorboard: Pat
         print_run(facts)
 
 
-def _print_plan(pipeline: Pipeline, folder: RunFolder, as_json: bool) -> None:
+def _print_plan(pipeline: Pipeline, folder: RunFolder, as_json: bool, until: str | None = None) -> None:
+    """Print a plan; what `run` would refuse is refused."""
     from stagewise.cli.progress import terminal_report
-    from stagewise.datasets.base import Dataset
-    from stagewise.planning.facts import plan_facts
-    from stagewise.probing.run import planned_probes
-    from stagewise.runner import plan_pipeline
 
-    with terminal_report() as report:
+    with terminal_report(silence=PLANNING) as report:
+        from stagewise.datasets.base import Dataset  # these take seconds, too
+        from stagewise.planning.facts import plan_facts
+        from stagewise.probing.run import planned_probes
+        from stagewise.runner import check_names, plan_pipeline
+
+        check_names(pipeline, until)
+        folder.check_place()
         made = plan_pipeline(pipeline, folder, report)
         if isinstance(made.size, Dataset):
-            planned_probes(made)  # what `run` would refuse
+            planned_probes(made)
         facts = plan_facts(made)
     if as_json:
         click.echo(json.dumps(facts, indent=1))

@@ -6,38 +6,60 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from threading import Lock, Timer
 from typing import Any, TextIO, cast
 
 import psutil
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TimeElapsedColumn
 from rich.text import Text
 
 from stagewise.show import bytes_text, counted, printable, seconds_text
 
 QUIET_SECONDS = 60.0  # between lines where there is no terminal
 SURE_SECONDS = 1.0  # before a speed is told
+SILENT_SECONDS = 1.0  # before it is said what takes so long
 
 Report = Callable[..., None]
 
 
 @contextmanager
-def terminal_report(pipeline: str = "", stages: Sequence[str] = (), group: str = "") -> Iterator[Report]:
+def terminal_report(
+    pipeline: str = "", stages: Sequence[str] = (), group: str = "", silence: str = ""
+) -> Iterator[Report]:
     """Return what `runner` reports to, for as long as the body runs.
 
     Args:
         pipeline: its name, for what is under way to begin with.
         stages: names of all its stages, to say which of them is under way.
         group: name of all of them, if they are trained in sync.
+        silence: what to say if there was nothing to say for a second.
     """
     console = Console(file=cast(TextIO, _Unheard(sys.stderr)), markup=False, emoji=False)
     pace = _Pace(pipeline, stages, group)
     if not console.is_terminal:
-        yield _Lines(console, pace)
+        lines = _Lines(console, pace)
+        with _breaking(silence, lines.wait):
+            yield lines
         return
-    columns = BarColumn(bar_width=40), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn()
+    share = TaskProgressColumn("{task.percentage:>3.0f} % done", text_format_no_percentage="")
+    columns = BarColumn(bar_width=20), share, TimeElapsedColumn()
     with _Live(*columns, console=console, transient=True) as progress:
-        yield _Bars(progress, pace)
+        bars = _Bars(progress, pace)
+        with _breaking(silence, bars.wait):
+            yield bars
+
+
+@contextmanager
+def _breaking(silence: str, wait: Callable[[str], None]) -> Iterator[None]:
+    timer = Timer(SILENT_SECONDS, wait, [silence])
+    timer.daemon = True
+    if silence:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class _Unheard:
@@ -85,7 +107,8 @@ class _Pace:
         if seconds >= SURE_SECONDS and new > 0:
             rate, unit = (self.rows, "rows") if kind == "step" else (new, words)
             speed = f" · {_amount(rate / seconds, unit)}/s"
-            left = f" · {seconds_text(seconds / new * (of - done))} left"
+            if (still := seconds / new * (of - done)) >= 1:
+                left = f" · {seconds_text(still)} left"
         if kind == "step":
             memory = f" · {bytes_text(facts['peak_bytes'])}" if facts["peak_bytes"] else ""
         else:
@@ -102,7 +125,7 @@ class _Lines:
     """A line for what is finished, and one a minute for what is not."""
 
     def __init__(self, console: Console, pace: _Pace) -> None:
-        self.console, self.pace, self.last = console, pace, time.monotonic()
+        self.console, self.pace, self.last, self.silent = console, pace, time.monotonic(), True
 
     def __call__(self, kind: str, **facts: Any) -> None:
         line, found = finished_line(kind, facts), self.pace(kind, facts)
@@ -112,8 +135,13 @@ class _Lines:
         elif kind == "epoch" and quiet and facts["epoch"]:
             line = None
         if line is not None:
-            self.last = time.monotonic()
+            self.last, self.silent = time.monotonic(), False
             self.console.print(printable(line), highlight=False, soft_wrap=True)
+
+    def wait(self, words: str) -> None:
+        """Say what is under way, if nothing was said yet."""
+        if self.silent:
+            self.console.print(words, highlight=False)
 
 
 class _Live(Progress):
@@ -131,15 +159,24 @@ class _Bars:
 
     def __init__(self, progress: Progress, pace: _Pace) -> None:
         self.progress, self.pace, self.task, self.name = progress, pace, TaskID(0), ""
+        self.silent, self.lock = True, Lock()
 
     def __call__(self, kind: str, **facts: Any) -> None:
         found, line = self.pace(kind, facts), finished_line(kind, facts)
-        if found is not None:
-            self._advance(*found)
+        with self.lock:
+            self.silent &= found is None and line is None
+            if found is not None:
+                self._advance(*found)
         if line is not None:
             self.progress.console.print(printable(line), highlight=False, soft_wrap=True)
 
-    def _advance(self, name: str, words: str, done: int, of: int) -> None:
+    def wait(self, words: str) -> None:
+        """Show what is under way, if nothing was shown yet."""
+        with self.lock:
+            if self.silent:
+                self._advance(words, "", 0, None)
+
+    def _advance(self, name: str, words: str, done: int, of: int | None) -> None:
         if name != self.name:
             if self.name:
                 self.progress.remove_task(self.task)
@@ -158,9 +195,11 @@ def under_way(kind: str, facts: dict[str, Any]) -> tuple[str, int, int, str] | N
     if kind == "encode":
         return f"{facts['stage']} › encode", facts["rows"], facts["of"], "rows"
     if kind == "probe":
-        return f"{facts['probe']} on {facts['stage']}{_random(facts)} › read", facts["items"], facts["of"], "items"
+        name = f"probe {facts['probe']} on {facts['stage']}{_random(facts)} › read its rows"
+        return name, facts["items"], facts["of"], "items"
     if kind == "fit":
-        return f"{facts['probe']} on {facts['stage']}{_random(facts)} › fit", facts["epoch"], facts["of"], "epochs"
+        name = f"probe {facts['probe']} on {facts['stage']}{_random(facts)} › fit"
+        return name, facts["epoch"], facts["of"], "epochs"
     if kind == "verify":
         return f"{facts['stage']} › verify", facts["bytes"], facts["of"], "bytes"
     if kind == "look":
@@ -186,8 +225,8 @@ def finished_line(kind: str, facts: dict[str, Any]) -> str | None:
         words = f"{facts['stage']} › epoch {facts['epoch']}: validation loss {facts['validation_loss']:.3f}"
         if "validation_picked" in facts:
             words += f", positive picked {facts['validation_picked']:.1%}"
-        if "validation_information" in facts:
-            words += f", information ≥ {facts['validation_information']:.2f} nats"
+        if facts.get("validation_information", 0.0) >= 0.005:  # a lower bound: below zero it says nothing
+            words += f", mutual information at least {facts['validation_information']:.2f} nats"
         return f"{words} ({seconds_text(facts['seconds'])})"
     if kind == "done":
         train, store = facts["record"]["train"], facts["record"]["store"]

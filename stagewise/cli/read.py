@@ -56,12 +56,13 @@ def verify(run: Path | None, data: bool) -> None:
             other = verify_data(pipeline_of(folder), folder, report)
     if problems:
         raise IntegrityError(
-            "\n".join([*problems, f"not what was written: {len(problems)} of {counted(files, 'file')}."])
+            "\n".join([*problems, f"{folder.path}: not what was written: {len(problems)} of {counted(files, 'file')}."])
         )
     if other:
-        raise IntegrityError("\n".join([*other, f"not what the run was made of: {counted(len(other), 'item')}."]))
+        words = f"{folder.path}: not what the run was made of: {counted(len(other), 'item')}."
+        raise IntegrityError("\n".join([*other, words]))
     also = ", and the data is what the run was made of" if data else ""
-    click.echo(f"{counted(files, 'file is', 'files are')} what was written{also}.")
+    echo(f"{folder.path}: {counted(files, 'file is', 'files are')} what was written{also}.")
 
 
 @click.command()

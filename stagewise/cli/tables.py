@@ -37,7 +37,8 @@ def print_run(facts: dict[str, Any]) -> None:
     _print_table(console, f"{facts['run']}: {facts['state']}{busy}", table)
     console.print(
         "loss: validation, before → after training. epochs: + is not converged yet. memory: peak of a training "
-        f"step. e2e: the same network trained end to end would take {bytes_text(whole)} (predicted).",
+        f"step. e2e: the same network trained end to end would take {bytes_text(whole)} (predicted)."
+        f"{_unfinished(facts)}",
         style="dim",
     )
     for stage in facts["stages"]:
@@ -51,6 +52,13 @@ def print_run(facts: dict[str, Any]) -> None:
         )
     if facts["probes"]:
         _print_probes(console, facts["probes"])
+
+
+def _unfinished(facts: dict[str, Any]) -> str:
+    """Say what the states of the stages mean, where they are not all complete."""
+    if all(stage["state"] == "complete" for stage in facts["stages"]):
+        return ""
+    return " partial: begun. empty: not begun yet. `stagewise run FILE` goes on."
 
 
 def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:
@@ -94,6 +102,7 @@ def print_plan(facts: dict[str, Any]) -> None:
         table.add_column(name, justify="left" if name in ("stage", "action", "store") else "right", no_wrap=True)
     for stage in facts["stages"]:
         memory, store = stage["memory"], stage["store"]
+        sizes = bytes_text(store["predicted_bytes"]), bytes_text(store["float16_bytes"])
         pieces = f" in {memory['pieces']} pieces" if memory["pieces"] > 1 else ""
         table.add_row(
             f"{stage['index']} {stage['name']}",
@@ -101,10 +110,14 @@ def print_plan(facts: dict[str, Any]) -> None:
             bytes_text(memory["predicted_peak_bytes"]) + pieces,
             f"{memory['predicted_peak_bytes'] / whole:.2f}" if whole else "",
             store["dtype"] if store["state"] == "written" else store["state"],
-            bytes_text(store["predicted_bytes"]),
-            bytes_text(store["float16_bytes"]),
+            *(size if store["state"] == "written" else f"({size})" for size in sizes),
         )
     _print_table(console, f"plan for {facts['run']}", table)
+    console.print(
+        f"memory: peak of a training step. e2e: the same network trained end to end would take {bytes_text(whole)}. "
+        "size: of the store, float16: if it were float16; in brackets: it is not kept.",
+        style="dim",
+    )
     for stage in facts["stages"]:
         store = stage["store"]
         console.print(
@@ -113,10 +126,11 @@ def print_plan(facts: dict[str, Any]) -> None:
         )
     wanted = sum(s["store"]["predicted_bytes"] for s in facts["stages"] if s["store"]["state"] == "written")
     console.print(
-        f"data: {counted(data['items'], 'item')}, {data['samples']:,} samples ({data['source']}). "
-        f"stores: {bytes_text(wanted)} of {bytes_text(facts['disk_free_bytes'])} free. "
-        f"end to end, a training step would take {bytes_text(whole)}.",
+        f"data: {counted(data['items'], 'item')}, {data['samples']:,} {data['unit']} ({data['source']}). "
+        f"stores: {bytes_text(wanted)} of {bytes_text(facts['disk_free_bytes'])} free.",
     )
+    for warning in facts["warnings"]:
+        console.print(f"warning: {warning}", style="yellow")
     if wanted > facts["disk_free_bytes"]:
         console.print(
             f"warning: the stores need {bytes_text(wanted - facts['disk_free_bytes'])} more than is free. Make room, "
@@ -125,9 +139,14 @@ def print_plan(facts: dict[str, Any]) -> None:
         )
 
 
-def _console() -> Console:
-    """Return standard output, which takes every text as it is: a name may hold `[red]` or `:wave:`."""
-    return Console(markup=False, emoji=False, highlight=False)
+def print_warning(text: str) -> None:
+    """Print a warning to standard error, at any width of terminal."""
+    _console(stderr=True).print(printable(f"warning: {text}"), style="yellow")
+
+
+def _console(stderr: bool = False) -> Console:
+    """Return a standard stream that takes every text as it is: a name may hold `[red]` or `:wave:`."""
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def printable_facts(facts: Any) -> Any:

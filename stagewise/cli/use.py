@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from stagewise.show import counted
 
 if TYPE_CHECKING:
     from stagewise.embedding.embed import Pool
+    from stagewise.runs.frozen import FrozenEncoder
     from stagewise.runs.open import Run
 
 STAGE = click.option(
@@ -57,9 +59,9 @@ READ = {
 def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | None, skip: bool, force: bool) -> None:
     """Write the representation of any audio or image files.
 
-    INPUT is a file of any length, or a folder of files. They pass the frozen stages of RUN; of the last run made here
-    when left out. .npz and .zarr get arrays: z (rows, channels), offsets and keys; the rows of file i are
-    z[offsets[i]:offsets[i + 1]]. .parquet gets a line for every row; it needs the extra `parquet`.
+    INPUT is a file of any length, or a folder of files. They pass the frozen stages of RUN, which may be an export; of
+    the last run made here when left out. .npz and .zarr get arrays: z (rows, channels), offsets and keys; the rows of
+    file i are z[offsets[i]:offsets[i + 1]]. .parquet gets a line for every row; it needs the extra `parquet`.
 
     \b
     stagewise embed talk.flac --out talk.npz
@@ -68,18 +70,28 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
     import torch
 
     from stagewise.cli.progress import terminal_report
+    from stagewise.config.wording import did_you_mean
+    from stagewise.embedding.embed import embedding
     from stagewise.embedding.write import check_out, write
-    from stagewise.runs.folder import LOCK_FILE
+    from stagewise.exporting.settings import CONFIG
+    from stagewise.runs.folder import LOCK_FILE, runs_here
 
     check_out(out, force)
-    named = inputs[0] if (inputs[0] / LOCK_FILE).exists() else None
-    run, paths = _run(named), inputs if named is None else inputs[1:]
-    if threads := run.locked["pipeline"]["pipeline"].get("threads"):
-        torch.set_num_threads(threads)
+    if missing := [path for path in inputs if not os.path.lexists(path)]:
+        raise ConfigError(f"{missing[0]} is not there{did_you_mean(str(missing[0]), runs_here())}.")
+    named = next((inputs[0] for file in (LOCK_FILE, CONFIG) if (inputs[0] / file).is_file()), None)
+    paths = inputs if named is None else inputs[1:]
     with terminal_report() as report:
-        _say_which(run, stage, report, "embed", named)
+        if named is not None and not (named / LOCK_FILE).exists():
+            encoder = _exported(named, stage)
+            report("note", text=f"stage {encoder.name} of {named}")
+        else:
+            run = _run(named)
+            if threads := run.locked["pipeline"]["pipeline"].get("threads"):
+                torch.set_num_threads(threads)
+            encoder = run.encoder(_say_which(run, stage, report, "embed", named)).to(run.device())
         try:
-            made = run.embedding(paths, stage, pool, report, skip)
+            made = embedding(encoder, paths, pool, report, skip)
             write(made, out, report, force)
         except DataError as error:
             if skip:
@@ -119,8 +131,8 @@ def export(run: Path | None, stage: str | None, out: Path, onnx: bool, force: bo
 
     with terminal_report() as report:
         opened = _run(run)
-        _say_which(opened, stage, report, "export", run)
-        write_export(opened, stage, out, onnx, lambda text: report("note", text=text), force)
+        name = _say_which(opened, stage, report, "export", run)
+        write_export(opened, name, out, onnx, lambda text: report("note", text=text), force)
     echo(out)
     echo(f"Load it with stagewise.load({_quoted(out)})", err=True)
 
@@ -136,9 +148,20 @@ def _run(path: Path | None) -> Run:
     return open_run(find_run(path).path)
 
 
-def _say_which(run: Run, stage: str | None, report: Callable[..., None], verb: str, named: Path | None) -> None:
+def _exported(path: Path, stage: str | None) -> FrozenEncoder:
+    import torch
+
+    from stagewise.exporting.load import load_export
+
+    if stage is not None:
+        raise ConfigError(f"{path} is an export, of one stage: leave --stage out.")
+    return load_export(path).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _say_which(run: Run, stage: str | None, report: Callable[..., None], verb: str, named: Path | None) -> str:
     """Name the stage and the run, and say if its weights are random; those of a run that was not named are refused."""
-    name = stage or run.top()
+    names = [each["name"] for each in run.locked["stages"]]
+    name = names[int(stage) - 1] if stage and stage.isdecimal() and 0 < int(stage) <= len(names) else stage or run.top()
     random = run.untrained(name) if name in run.stages else []
     trained, weights = ("was", "its weights are") if len(random) == 1 else ("were", "their weights are")
     if random and named is None:
@@ -149,3 +172,4 @@ def _say_which(run: Run, stage: str | None, report: Callable[..., None], verb: s
     report("note", text=f"stage {name} of {run.path}")
     if random:
         report("note", text=f"warning: {', '.join(random)} {trained} trained for no epoch: {weights} random.")
+    return name

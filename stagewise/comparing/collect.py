@@ -140,6 +140,7 @@ def _row(name: str, row: Row, probes: Sequence[str]) -> dict[str, Any]:
         "runs": [run.path for run in row],
         "published": published,
         "measured": {probe: _measured(probe, found) for probe in probes if (found := _found(row, probe))},
+        "stages": {probe: list(_depths(probe, row)) for probe in probes},
         "losses": list(_losses(row)),
         "memory": _memory(row),
     }
@@ -159,6 +160,15 @@ def _measured(probe: str, found: Found) -> dict[str, Any]:
         "chance": fmean(result["majority"] for _, result in found),
         "random": fmean(r["random"]["value"] for _, r in found) if all(r["random"] for _, r in found) else None,
     }
+
+
+def _depths(probe: str, row: Row) -> Iterator[dict[str, Any]]:
+    """Yield a probe's accuracy on every stage that it has read, lowest first."""
+    for stage in (stage["name"] for stage in row[0].facts["stages"]):
+        found = [p for run in row for p in run.facts["probes"] if (p["name"], p["stage"]) == (probe, stage)]
+        if values := [result["value"] for result in found]:
+            random = fmean(p["random"]["value"] for p in found) if all(p["random"] for p in found) else None
+            yield {"stage": stage, "value": fmean(values), "random": random, "seeds": len(values)}
 
 
 def _losses(row: Row) -> Iterator[dict[str, Any]]:

@@ -20,25 +20,28 @@ NAMES = ("system", "stage", "largest stage", "run", "data", "state", "items")
 
 @dataclass(frozen=True)
 class Sheet:
-    """One table of texts, and what is to be said below it."""
+    """One table of texts, and what is to be said below it; with `fold`, any of its columns may wrap."""
 
     title: str
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     note: str
+    fold: bool = False
 
 
 def sheets(facts: dict[str, Any]) -> Iterator[Sheet]:
     """Yield the tables of what `compare_runs` returned."""
     for column in facts["columns"]:
         yield _probe(column, facts["rows"])
+        if any(len(row["stages"].get(column["probe"], [])) > 1 for row in facts["rows"]):
+            yield _depths(column, facts["rows"])
     if not facts["columns"] and any(row["losses"] for row in facts["rows"]):
         yield _losses(facts["rows"])
     yield _memory(facts["rows"])
     runs = [(run["name"], run["run"], str(run["seed"]), run["state"], run["data"]) for run in facts["runs"]]
     note = (
-        "ours: 95 % intervals, ± over several seeds, (…) over the test items of one. chance: always saying the most "
-        "frequent class. data: target and fingerprint."
+        "ours: 95 % intervals, ± over several seeds, (…) over the test items of one. chance: always saying the "
+        "training items' most frequent class, scored on the test items. data: target and fingerprint."
         if facts["columns"]
         else "These runs have no probes."
         if not any(run["probes"] for run in facts["runs"])
@@ -66,6 +69,22 @@ def _probe(column: dict[str, Any], rows: list[dict[str, Any]]) -> Sheet:
         lines,
         note,
     )
+
+
+def _depths(column: dict[str, Any], rows: list[dict[str, Any]]) -> Sheet:
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        results = row["stages"][column["probe"]]
+        found[row["name"]] = {at["stage"]: at["value"] for at in results}
+        if random := {at["stage"]: at["random"] for at in results if at["random"] is not None}:
+            found[f"{row['name']}, before training"] = random
+    stages = list(dict.fromkeys(stage for values in found.values() for stage in values))
+    lines = [
+        (name, *(_percent(values[stage]) if stage in values else NONE for stage in stages))
+        for name, values in found.items()
+    ]
+    title = f"probe {column['probe']} on every stage: {column['metric']} in %"
+    return Sheet(title, ("system", *stages), lines, "", fold=True)
 
 
 def _losses(rows: list[dict[str, Any]]) -> Sheet:
@@ -134,7 +153,9 @@ def print_sheets(facts: dict[str, Any]) -> None:
         table = Table(title=sheet.title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for name in sheet.header:
             words = name in NAMES
-            table.add_column(name, justify="left" if words else "right", no_wrap=not words, overflow="fold")
+            table.add_column(
+                name, justify="left" if words else "right", no_wrap=not (words or sheet.fold), overflow="fold"
+            )
         for row in sheet.rows:
             table.add_row(*row)
         console.print(table)

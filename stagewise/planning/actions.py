@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from stagewise import atomic
 from stagewise.config import Pipeline
 from stagewise.config.fingerprint import differences, fingerprint
 from stagewise.errors import IntegrityError
@@ -80,7 +81,7 @@ def choose_actions(stages: list[StagePlan], schedule: str) -> None:
             elif adoptable(stages, stage) is not None:
                 stage.action, stage.reason = "encode", "only its store changed"
             else:
-                stage.action, stage.reason = "resume", "interrupted"
+                stage.action, stage.reason = "resume", _how_far(stages[stage.together[-1]])
         elif stage.record["store"]["state"] == "dropped" and (above_runs or stage.built.config.store.keep):
             needed = "the stage above needs it" if above_runs else "it is to be kept now"
             stage.action, stage.reason = "encode", f"its store was dropped, and {needed}"
@@ -95,6 +96,17 @@ def choose_actions(stages: list[StagePlan], schedule: str) -> None:
             if any(below.record is None for below in stages[:position]):
                 stage.reason = "it is kept if those below come out as they were"
         above_runs = stage.action != "cached"
+
+
+def _how_far(top: StagePlan) -> str:
+    """Say where a stage, or the topmost of those that are trained in sync, was interrupted."""
+    assert top.folder is not None
+    epochs = []
+    for state in top.folder.glob("checkpoint/?/state.json"):
+        with suppress(IntegrityError, OSError, KeyError, TypeError):  # whoever goes on from it says what is wrong
+            epochs.append(atomic.read_sealed(state, "")["progress"]["epoch"] + 1)
+    where = f" in epoch {max(epochs)} of {top.built.config.train.epochs} at most" if epochs else ""
+    return f"interrupted{where}; it goes on from its checkpoint"
 
 
 def _lost(stages: list[StagePlan], stage: StagePlan) -> bool:
@@ -115,7 +127,8 @@ def _changes(stage: StagePlan) -> str:
         for folder, record in _older(stage)
     }
     if not known:
-        return "not trained yet"
+        begun = any((folder / "checkpoint").exists() for folder in _folders(stage))
+        return "not trained yet" + ("; half trained with other settings, which would go on" if begun else "")
     with suppress(IntegrityError):
         locked = RunFolder(stage.folder.parent.parent).locked or {"stages": []}
         known = {s["folder"]: known[s["folder"]] for s in locked["stages"] if s["folder"] in known} or known
@@ -143,9 +156,14 @@ def adoptable(stages: list[StagePlan], stage: StagePlan) -> Path | None:
 
 def _older(stage: StagePlan) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield the trained folders of a stage under any fingerprint; one that is damaged is no reason to stop."""
-    assert stage.folder is not None
-    for folder in RunFolder(stage.folder.parent.parent).earlier(stage.index, stage.name):
+    for folder in _folders(stage):
         with suppress(IntegrityError):
             record = read_record(folder, with_store=False) or read_trained(folder)
             if record is not None:
                 yield folder, record
+
+
+def _folders(stage: StagePlan) -> list[Path]:
+    """List the folders of a stage under any fingerprint."""
+    assert stage.folder is not None
+    return RunFolder(stage.folder.parent.parent).earlier(stage.index, stage.name)

@@ -6,6 +6,7 @@ from typing import Any
 
 from stagewise.datasets.base import Dataset
 from stagewise.planning.plan import Plan
+from stagewise.planning.replaced import replaced
 from stagewise.planning.stage_plan import StagePlan
 
 
@@ -14,6 +15,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
     size = plan.size
     there = isinstance(size, Dataset)
     samples = int(size.lengths.sum()) if isinstance(size, Dataset) else size.samples
+    warning = replaced(plan)
     return {
         "format": 1,
         "run": str(plan.run.path),
@@ -27,6 +29,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
             "there": there,
             "items": len(size) if isinstance(size, Dataset) else size.items,
             "samples": samples,
+            "unit": "patches" if plan.stages[0].built.grid else "samples",
             "source": "read from the files" if isinstance(size, Dataset) else size.source,
         },
         "end_to_end": {
@@ -37,6 +40,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         "probes": [
             {"name": probe.name, "stages": probe.stages, "labels": probe.labels} for probe in plan.pipeline.probe
         ],
+        "warnings": [warning] if warning else [],
     }
 
 

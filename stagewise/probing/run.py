@@ -138,8 +138,8 @@ def _check_rows(probe: Probe, dataset: Dataset, stage: StagePlan) -> None:
             raise no_rows(probe, part, stage.name)
 
 
-def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Callable[..., None]) -> None:
-    """Fit a probe unless its result is there, of the weights that are there.
+def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Callable[..., None]) -> bool:
+    """Fit a probe unless its result is there, of the weights that are there, and return whether it was fitted.
 
     Raises:
         IntegrityError: the result is damaged.
@@ -151,7 +151,7 @@ def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Cal
     if known is not None:
         fits, whole = same_weights(known.get("weights"), weights), not probe_problem(planned.folder, probe.name)
         if fits and whole:
-            return
+            return False
         words = f"{planned.folder} is of weights that are gone" if whole else f"{planned.folder / TENSORS} is damaged"
         report("note", text=f"{words}: the probe is fitted again.")
         atomic.remove(planned.folder)
@@ -176,6 +176,7 @@ def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Cal
     )
     plan.run.event("probe done", name=probe.name, stage=planned.stage, value=result["value"], random=planned.random)
     report("probed", **result, random=planned.random)
+    return True
 
 
 def _chain(plan: Plan, planned: PlannedProbe) -> Chain:

@@ -49,8 +49,9 @@ def _parts(views: Sequence[View], report: Callable[..., None], exciting: bool) -
         yield tables.stages(view)
         yield from tables.warnings(view)
     yield page.note(
-        "Loss: on the validation items, before and after training. Epochs: + is not converged yet. Memory: peak of a "
-        "training step, and its share of what the same network would take end to end (predicted)."
+        "State: partial is begun, empty is not. Loss: on the validation items, before and after training. Epochs: + is "
+        "not converged yet. Memory: peak of a training step, and its share of what the same network would take end to "
+        "end (predicted)."
     )
     yield page.heading(2, "Loss")
     yield page.pictures(loss_curves(views)) or page.note("No stage is finished yet.")
@@ -72,5 +73,9 @@ def _parts(views: Sequence[View], report: Callable[..., None], exciting: bool) -
             yield from neurons(view.folder, report)
     yield page.heading(2, "Plan")
     yield from map(tables.decisions, views)
+    yield page.note(
+        "Rows: of the whole data set; each is what the stage makes of a stretch of sound or a patch of an image. "
+        "Of float32: the size, as a share of the same rows as float32. Pieces: in which a training step is computed."
+    )
     yield page.heading(2, "Environment")
     yield tables.environments(views)

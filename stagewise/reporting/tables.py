@@ -30,7 +30,7 @@ def summary(views: Sequence[View]) -> str:
                 state,
                 facts["schedule"],
                 facts["device"],
-                seconds_text(seconds),
+                seconds_text(seconds) if seconds else "",
             )
         )
     words = ("run", "pipeline", "data", "state", "schedule", "device")

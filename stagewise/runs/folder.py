@@ -92,12 +92,9 @@ class RunFolder:
             StagewiseError: another process is writing.
             DiskError: the folder cannot be written.
         """
-        self._refuse_links()
+        self.check_place()
         with atomic.disk_errors(self.path):
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-            except (FileExistsError, NotADirectoryError):
-                raise ConfigError(f"{self.path} is, or lies below, a file: name another folder with --run.") from None
+            self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / LOCK, timeout=0.2)  # whoever asks for the writer has it for a moment
             holder = self.path / HOLDER
             try:
@@ -116,8 +113,14 @@ class RunFolder:
                 holder.unlink(missing_ok=True)
             lock.release()
 
-    def _refuse_links(self) -> None:
-        """Refuse to write to, or delete, what lies elsewhere; the run directory itself may be a link."""
+    def check_place(self) -> None:
+        """Refuse to write to, or delete, what lies elsewhere; the run directory itself may be a link.
+
+        Raises:
+            ConfigError: the folder is a file, or something in it is a symbolic link.
+        """
+        if any(place.is_file() for place in (self.path, *self.path.parents)):
+            raise ConfigError(f"{self.path} is, or lies below, a file: name another folder with --run.")
         for name in OURS:
             below = os.walk(self.path / name) if (self.path / name).is_dir() else ()
             found = (Path(folder, inner) for folder, folders, files in below for inner in (*folders, *files))
@@ -150,8 +153,18 @@ def find_run(path: Path | None) -> RunFolder:
             raise ConfigError("no run was made below this folder yet: type `stagewise run FILE`, or name its folder.")
         path = LAST if LAST.is_dir() else Path(os.fsdecode(atomic.read_bytes(LAST).strip()))
     if not (path / LOCK_FILE).exists():
-        raise ConfigError(f"{path} is not a run (it has no {LOCK_FILE}): type `stagewise run FILE`, or name another.")
+        from stagewise.config.wording import did_you_mean
+
+        meant = did_you_mean(str(path), runs_here())
+        raise ConfigError(
+            f"{path} is not a run (it has no {LOCK_FILE}){meant}: type `stagewise run FILE`, or name another."
+        )
     return RunFolder(path)
+
+
+def runs_here() -> list[str]:
+    """Return the paths of the runs below the current folder's `runs`."""
+    return sorted(str(file.parent) for file in LAST.parent.glob(f"*/{LOCK_FILE}"))
 
 
 def pipeline_of(run: RunFolder) -> Pipeline:

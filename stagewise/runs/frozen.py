@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -20,13 +21,14 @@ from stagewise.modules.patches import cut_patches
 from stagewise.modules.stage_module import StageModule
 from stagewise.planning.network import make_network
 from stagewise.planning.reads import reads_of
-from stagewise.runs.given import check_path, check_pixels, check_samples
+from stagewise.runs.given import check_path, check_pixels, check_samples, is_held
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from stagewise.embedding.embed import Pool
+    from stagewise.embedding.given_arrays import Held
 
 
 class FrozenEncoder(nn.Module):
@@ -81,30 +83,41 @@ class FrozenEncoder(nn.Module):
     def _weight(self) -> Tensor:
         return next(chain(self.parameters(), self.buffers()), torch.empty(0))
 
-    def embed(self, path: str | Path, pool: Pool | None = None) -> npt.NDArray[np.float32]:
-        """Return the representation of an audio or image file, (rows, channels): what `stagewise embed` writes.
+    def embed(
+        self, given: str | Path | Held, pool: Pool | None = None, sample_rate: int | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Return the representation of audio or an image, (rows, channels): what `stagewise embed` writes.
 
-        The file is decoded, converted to the sample rate, to one channel or to grey, and to the size that the stages
+        A file is decoded, converted to the sample rate, to one channel or to grey, and to the size that the stages
         were trained on, standardised, and encoded piece by piece: it may be of any length. Rows of audio are `hop`
         samples of `sample_rate` apart; rows of an image are its patches, line by line.
 
         Args:
-            path: of the file.
+            given: the path of a file; or samples (T,) or (channels, T), floats that are 1 at full scale or int16 or
+                int32; or pixels (H, W) or (H, W, 3), uint8, or an image of Pillow: treated as the file would be.
             pool: "mean" gives the mean of its rows, (channels,).
+            sample_rate: of samples; the encoder's own when left out. A file says its own.
 
         Raises:
             ConfigError: it is a folder, or the stages were trained on what no file is read as.
             DataError: the file cannot be used.
-            InputError: it is no path.
+            InputError: it is something else.
             NumberError: a row is NaN or infinite.
         """
         from stagewise.embedding.embed import embedding
+        from stagewise.embedding.given_arrays import as_file
 
-        if check_path(path).is_dir():
-            raise ConfigError(f"{path} is a folder: name one file after another, or type `stagewise embed`.")
-        training = self.training
+        kind, training = self.facts["reads"]["kind"], self.training
+        file: AbstractContextManager[Path]
+        if is_held(given) and kind is not None:
+            file = as_file(given, kind, sample_rate or self.sample_rate)
+        elif check_path(given).is_dir():
+            raise ConfigError(f"{given} is a folder: name one file after another, or type `stagewise embed`.")
+        else:
+            file = nullcontext(check_path(given))
         try:
-            return embedding(self.eval(), [path], pool).whole(0)
+            with file as path:
+                return embedding(self.eval(), [path], pool).whole(0)
         finally:
             self.train(training)
 

@@ -7,13 +7,25 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard
 
+import numpy as np
 import torch
 
 from stagewise.errors import InputError
 from stagewise.modules.geometry import Geometry
 
+if TYPE_CHECKING:
+    from stagewise.embedding.given_arrays import Held
+
 FULL = {torch.uint8: "255", torch.int16: "32768", torch.int32: "2**31"}  # what stands for 1 in whole numbers
+
+
+def is_held(given: object) -> TypeGuard[Held]:
+    """Whether it is samples or pixels: an array, a tensor, or an image of Pillow."""
+    from PIL.Image import Image
+
+    return isinstance(given, np.ndarray | torch.Tensor | Image)
 
 
 def check_path(path: object) -> Path:
@@ -25,7 +37,7 @@ def check_path(path: object) -> Path:
     if isinstance(path, str | os.PathLike) and isinstance(os.fspath(path), str):
         return Path(path)
     raise InputError(
-        f"encoder.embed takes the path of a file, not {_a(path)}: give arrays and tensors to encoder(x), standardised."
+        f"encoder.embed takes the path of a file, an array of samples or pixels, or an image of Pillow, not {_a(path)}."
     )
 
 
@@ -70,10 +82,17 @@ def check_pixels(x: object, channels: int, dtype: torch.dtype, patch: int) -> No
     elif len(shape) == 3 and channels in shape:
         remedy = {0: "give it x[None]", 2: "give it x.movedim(2, 0)[None]"}.get(shape.index(channels), "")
     elif len(shape) == 3 and channels == 1:
-        remedy = "give it x[:, None]"
+        if shape[2] == 3:
+            remedy = "make it grey, or give its uint8 pixels to encoder.embed"
+        elif shape[0] == 3:
+            remedy = "give it x[:, None] if it is three grey images; if it is one in colour, make it grey"
+        else:
+            remedy = "give it x[:, None]"
     elif len(shape) == 4 and shape[1] != channels:
         if shape[3] == channels:
             remedy = "give it x.movedim(3, 1)"
+        elif (channels, shape[3]) == (1, 3):
+            remedy = "make it grey, or give the uint8 pixels of one image to encoder.embed"
         elif (channels, shape[1]) == (1, 3):
             remedy = "give it grey, 0.299 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]"
         elif (channels, shape[1]) == (3, 1):
@@ -87,7 +106,8 @@ def check_pixels(x: object, channels: int, dtype: torch.dtype, patch: int) -> No
 
 def _shape(x: object, wanted: str, dtype: torch.dtype) -> tuple[int, ...]:
     if not isinstance(x, torch.Tensor):
-        remedy = "files go to encoder.embed(path)" if isinstance(x, str | os.PathLike) else "type torch.as_tensor(x)"
+        path = isinstance(x, str | os.PathLike)
+        remedy = "files go to encoder.embed(path)" if path else "arrays go to encoder.embed(x), or torch.as_tensor(x)"
         raise InputError(f"encoder(x) takes a float32 tensor {wanted}, not {_a(x)}: {remedy}.")
     if not x.is_floating_point():
         full = FULL.get(x.dtype)

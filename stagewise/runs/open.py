@@ -154,9 +154,9 @@ class Run:
         from stagewise.embedding.embed import embedding
 
         encoder = self.encoder(stage or self.top())
-        return embedding(encoder.to(self._device()), paths, pool, report, skip)
+        return embedding(encoder.to(self.device()), paths, pool, report, skip)
 
-    def _device(self) -> torch.device:
+    def device(self) -> torch.device:
         """Return the pipeline's device if this machine has it, else the CPU."""
         import torch
 

@@ -232,5 +232,6 @@ def checked(shape: type[BaseModel], content: dict[str, Any], path: Path, remedy:
         words = first["msg"].removeprefix("Value error, ")
         raise IntegrityError(f"{path} is damaged ({place}{': ' if place else ''}{words}). {remedy}") from None
     except ConfigError as error:
-        raise IntegrityError(f"{path} is damaged ({error}). {remedy}") from None
+        words = str(error).splitlines()[0]  # the other lines say what else, and how many
+        raise IntegrityError(f"{path} is damaged ({words}). {remedy}") from None
     return content

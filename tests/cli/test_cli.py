@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,8 @@ import pytest
 import tiny
 from click.testing import CliRunner
 
-from stagewise.cli.main import main
+from stagewise.cli.main import KEYS, main
+from stagewise.config import load_pipeline
 
 REPO = Path(__file__).parents[2]
 
@@ -71,7 +73,11 @@ def test_run_says_what_it_did_on_stderr_and_shows_a_table_on_stdout(folder):
     assert "runs/tiny: complete" in done.stdout
     assert "context" in done.stdout
     assert "phones" in done.stdout
-    assert done.stderr == ""  # nothing was left to do
+    *planning, nothing, last = done.stderr.splitlines()
+    assert nothing == "nothing to do: all of it is there already."
+    assert planning in ([], ["planning …"])
+    embed = "`stagewise embed runs/tiny FILES --out x.npz`"
+    assert last == f"next: `stagewise inspect runs/tiny` · `stagewise report runs/tiny` · {embed}"
     assert "\x1b" not in done.stdout
 
 
@@ -83,6 +89,7 @@ def test_json_of_every_reading_command(call):
     assert planned["disk_free_bytes"] > 0
     assert planned["end_to_end"]["predicted_peak_bytes"] > 0
     assert all(s["memory"]["predicted_peak_bytes"] > 0 for s in planned["stages"])
+    assert planned["data"]["unit"] == "samples"
     dry = json.loads(call("run", "tiny.toml", "--dry-run", "--json").stdout)
     assert dry["stages"] == planned["stages"]
     assert "torch" in json.loads(call("doctor", "--json").stdout)
@@ -90,8 +97,13 @@ def test_json_of_every_reading_command(call):
 
 
 def test_plan_and_inspect_as_tables(call, monkeypatch):
-    planned = call("plan", "tiny.toml", "--set", "stage.two.objective.negatives=5").stdout
-    assert "objective.negatives: 4 → 5" in planned.replace("\n", " ")
+    done = call("plan", "tiny.toml", "--set", "stage.two.objective.negatives=5")
+    planned = " ".join(done.stdout.split())
+    assert "objective.negatives: 4 → 5" in planned
+    assert "warning: finished stages are trained anew: two, context (objective.negatives: 4 → 5)." in planned
+    assert done.stderr.endswith("next: `stagewise run tiny.toml --set stage.two.objective.negatives=5`\n")
+    kept = call("plan", "tiny.toml", "--set", "stage.one.store.write=false").stdout.splitlines()
+    assert re.search(r" recomputed +\(.* KiB\) +\(.* KiB\)", next(line for line in kept if "1 one" in line))
     monkeypatch.setenv("COLUMNS", "80")
     table = call("inspect").stdout
     assert max(map(len, table.splitlines())) <= 80
@@ -99,12 +111,13 @@ def test_plan_and_inspect_as_tables(call, monkeypatch):
 
 
 def test_verify_and_its_exit_code(call, folder, tmp_path):
-    assert "files are what was written" in call("verify").stdout
+    assert re.fullmatch(r"runs/tiny: \d+ files are what was written\.\n", call("verify").stdout)
     shutil.copytree(folder / "runs" / "tiny", tmp_path / "copy")
     victim = next((tmp_path / "copy").glob("stages/1-*/encoder.safetensors"))
     victim.write_bytes(victim.read_bytes()[:-1] + b"\x01")
     done = stagewise("verify", "copy", cwd=tmp_path, check=3)
     assert str(victim.name) in done.stderr
+    assert "copy: not what was written: 1 of" in done.stderr
 
 
 def test_usage_and_configuration_errors_exit_with_2(call, tmp_path, monkeypatch):
@@ -113,10 +126,36 @@ def test_usage_and_configuration_errors_exit_with_2(call, tmp_path, monkeypatch)
     hostile = call("run", "tiny.toml", "--set", 'stage.one.encoder.target="os:system"', code=2)
     assert "os:system" in hostile.stderr
     assert "there is no stage 'four'" in call("stage", "four", code=2).stderr
+    assert "there is no stage 'four'" in call("run", "tiny.toml", "--until", "four", "--dry-run", code=2).stderr
+    for verb in ("plan", "run"):
+        assert "lies below, a file" in call(verb, "tiny.toml", "--run", "tiny.toml/x", code=2).stderr
+    assert "is not there: name the folder" in call("data", "check", "nowhere", code=2).stderr
     monkeypatch.chdir(tmp_path)
     assert "No such command 'inspct'" in call("inspct", code=2).stderr
     assert "no such file" in stagewise("run", "missing.toml", cwd=tmp_path, check=2).stderr
     assert "no run was made below this folder yet" in call("inspect", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        (["inspect", "--run", "x"], "RUN is given without an option: `stagewise inspect RUN`."),
+        (["embed", "--run", "x", "y.wav"], "RUN is given without an option: `stagewise embed RUN`."),
+        (["compare", "--run=x"], "RUN is given without an option: `stagewise compare RUN`."),
+        (["run", "tiny.toml", "--epochs", "3"], "`--set defaults.train.epochs=30`."),
+        (["plan", "tiny.toml", "--batch_size=3"], "`--set defaults.train.batch_size=8`."),
+        (["run", "tiny.toml", "--out", "x"], "Where a run is written is said by `--run DIR`."),
+    ],
+)
+def test_options_of_other_commands_and_programs_lead_to_ours(call, typed, hint):
+    done = call(*typed, code=2).stderr
+    assert done.endswith(f" {hint}\n")
+    assert "Did you mean" not in done
+
+
+@pytest.mark.parametrize("key", KEYS.values())
+def test_keys_that_are_hinted_at_are_keys(finished, key):
+    load_pipeline(finished / "tiny.toml", (key.replace("data.root=FOLDER", "data.seed=1"),))
 
 
 @pytest.mark.slow

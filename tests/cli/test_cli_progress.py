@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -63,8 +64,12 @@ def test_what_was_done_before_a_resume_is_no_speed(clock):
 @pytest.mark.parametrize(
     ("kind", "facts", "words"),
     [
-        ("probe", {"probe": "x", "stage": "one", "items": 3, "of": 8}, "x on one (1 of 3) › read: 3 of 8 items"),
-        ("fit", {"probe": "x", "stage": "one", "epoch": 3, "of": 8}, "x on one (1 of 3) › fit: 3 of 8 epochs"),
+        (
+            "probe",
+            {"probe": "x", "stage": "one", "items": 3, "of": 8},
+            "probe x on one (1 of 3) › read its rows: 3 of 8",
+        ),
+        ("fit", {"probe": "x", "stage": "one", "epoch": 3, "of": 8}, "probe x on one (1 of 3) › fit: 3 of 8 epochs"),
         ("verify", {"stage": "one", "bytes": 3000, "of": 8000}, "one (1 of 3) › verify: 2.93 KiB of 7.81 KiB"),
         ("look", {"what": "audio", "files": 300, "of": 8000}, "look at audio: 300 of 8,000 files"),
         ("encode", {"stage": "[red]\x1b[31m", "rows": 3, "of": 8}, "[red]\N{REPLACEMENT CHARACTER}[31m › encode: 3 of"),
@@ -96,6 +101,29 @@ def test_words_of_files_are_printed_as_they_are(clock):
     ]
 
 
+def test_no_time_is_left_at_the_end(clock):
+    *_, last = lines(clock, steps(4), 70)
+    assert last.endswith("MiB")
+
+
+@pytest.mark.parametrize(
+    ("information", "words"), [(-0.004, " (0.2 s)"), (0.148, ", mutual information at least 0.15 nats (0.2 s)")]
+)
+def test_a_bound_that_says_nothing_is_not_told(information, words):
+    facts = {"stage": "one", "epoch": 0, "seconds": 0.2, "validation_loss": 2.5, "validation_information": information}
+    assert progress.finished_line("epoch", facts) == f"one › epoch 0: validation loss 2.500{words}"
+
+
+@pytest.mark.parametrize(("told", "found"), [([], "planning …\n"), (["one › train"], "one › train\n")])
+def test_a_silence_is_broken(told, found, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SILENT_SECONDS", 0.3)
+    with progress.terminal_report(silence="planning …") as report:
+        for text in told:
+            report("note", text=text)
+        time.sleep(0.6)
+    assert capsys.readouterr().err == found
+
+
 def on_a_terminal(command, cwd, columns):
     """What a program writes to a terminal of some columns."""
     ours, theirs = pty.openpty()
@@ -120,7 +148,8 @@ def test_a_terminal_shows_pipeline_stage_epoch_loss_speed_memory_and_time_left(t
     code = """if True:
         import time
         from stagewise.cli.progress import terminal_report
-        with terminal_report("birds", ["one", "two"]) as report:
+        with terminal_report("birds", ["one", "two"], silence="planning …") as report:
+            time.sleep(1.3)
             step = dict(stage="two", epoch=1, epochs=2, steps=4, rows=64, loss=2.5, peak_bytes=9 << 20)
             for number in range(1, 5):
                 report("step", step=number, **step)
@@ -132,9 +161,10 @@ def test_a_terminal_shows_pipeline_stage_epoch_loss_speed_memory_and_time_left(t
     assert "birds › two (2 of 2) › train" in words
     assert "epoch 1 of 2 at most · loss 2.500" in words
     assert re.search(r"· \d+ rows/s · 9\.00 MiB · [\d.]+ s left", words)
-    assert "50 %" in words
+    assert "50 % done" in words
     assert "two › [bold]done[/bold]" in words
-    assert "…" not in words
+    assert "planning …" in words
+    assert "…" not in words.replace("planning …", "")
 
 
 def test_a_run_on_a_terminal_names_its_pipeline_and_stages(tmp_path):

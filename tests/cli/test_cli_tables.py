@@ -93,3 +93,11 @@ def test_no_colour_where_none_is_wanted(facts, capsys, monkeypatch):
     changed["stages"][0]["health"] = {"warnings": ["dead"]}
     text = printed(capsys, monkeypatch, 80, print_run, changed)
     assert "\x1b[3" not in text.replace("\x1b[3m", "")  # italic is no colour
+
+
+def test_states_of_an_unfinished_run_are_explained(facts, capsys, monkeypatch):
+    changed = copy.deepcopy(facts)
+    assert "empty:" not in printed(capsys, monkeypatch, 200, print_run, changed)
+    changed["stages"][1]["state"], changed["stages"][2]["state"] = "partial", "empty"
+    text = printed(capsys, monkeypatch, 80, print_run, changed)
+    assert "partial: begun. empty: not begun yet." in " ".join(text.split())

@@ -44,6 +44,26 @@ def test_export_names_its_run_and_says_that_weights_are_random(home, monkeypatch
     assert "**one, two: trained for no epoch, the weights are random.**" in (home / "untrained/README.md").read_text()
 
 
+def test_a_run_that_is_mistyped_is_no_input(home, monkeypatch, tmp_path):
+    monkeypatch.chdir(home)
+    (home / "x.wav").touch()
+    for words in (["runs/tinny", "x.wav"], ["x.wav", "runs/tinny"]):
+        done = call("embed", *words, "--skip", "--out", tmp_path / "x.npz")
+        assert done.exit_code == 2
+        assert done.stderr.strip() == 'stagewise: runs/tinny is not there (did you mean "runs/tiny"?).'
+    done = call("inspect", "tiny")
+    assert done.exit_code == 2
+    assert 'tiny is not a run (it has no pipeline.lock.json) (did you mean "runs/tiny"?): type' in done.stderr
+
+
+def test_a_stage_has_a_name_and_a_number(home, monkeypatch, tmp_path):
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(writing, "write_program", lambda *_: "model.pt2 is left out: not asked for.")
+    done = call("export", "runs/tiny", "--stage", "2", "--out", tmp_path / "two")
+    assert (done.exit_code, "stage two of runs/tiny" in done.stderr) == (0, True)
+    assert "has no stage '9'" in call("export", "runs/tiny", "--stage", "9", "--out", tmp_path / "nine").stderr
+
+
 @pytest.mark.parametrize(
     ("stage", "words"),
     [("one", "one was trained for no epoch"), ("context", "one, two, context were trained for no epoch")],
@@ -53,6 +73,7 @@ def test_random_weights_are_used_only_where_their_run_is_named(home, monkeypatch
     monkeypatch.chdir(home)
     monkeypatch.setattr(writing, "write_program", lambda *_: "model.pt2 is left out: not asked for.")
     (home / "runs/last").write_text("runs/random\n")
+    (home / "x.wav").touch()
     inputs, out = (["x.wav"] if verb == "embed" else []), tmp_path / "x.npz"
     done = call(verb, *inputs, "--stage", stage, "--out", out)
     assert done.exit_code == 2

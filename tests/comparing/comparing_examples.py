@@ -94,15 +94,16 @@ def write_run(
             record |= {"identity": {"train": {"below": fingerprint}}, "health": {"warnings": []}, "environment": {}}
             record["store"]["forward_seconds"] = 0.0
             commit(folder, record | {"memory": memory})
-    asked = [(p["name"], p["stage"], p["labels"]) for p in probes] + list(unfinished)
+    asked = [(p["name"], p["stage"], p["labels"], p.get("random", False)) for p in probes]
+    asked += [(*each, False) for each in unfinished]
     for result in probes:
-        folder = run.probe(result["name"], result["stage"], "b" * 64)
+        folder = run.probe(result["name"], result["stage"], ("e" if result.get("random") else "b") * 64)
         folder.mkdir(parents=True)
         atomic.write_sealed(folder / "probe.json", result)
     sets = {"pipeline.seed": seed, "defaults.train.epochs": epochs}
     sets |= {f"data.{key}": value for key, value in (data or {"root": str(path)}).items()}
     sets |= {} if system is None else {"pipeline.system": system}
-    labels = dict.fromkeys((name, label) for name, _, label in asked)
+    labels = dict.fromkeys((name, label) for name, _, label, _ in asked)
     text = PIPELINE + "".join(PROBE.format(name=name, labels=label) for name, label in labels)
     run.lock(
         {
@@ -114,8 +115,14 @@ def write_run(
             "end_to_end": {"peak": 9000 + seed, "by_category": {}},
             "stages": stages,
             "probes": [
-                {"name": name, "stage": stage, "labels": labels, "folder": run.probe(name, stage, "b" * 64).name}
-                for name, stage, labels in asked
+                {
+                    "name": name,
+                    "stage": stage,
+                    "labels": labels,
+                    "random": random,
+                    "folder": run.probe(name, stage, ("e" if random else "b") * 64).name,
+                }
+                for name, stage, labels, random in asked
             ],
         }
     )

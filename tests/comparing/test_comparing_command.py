@@ -69,6 +69,32 @@ def test_a_folder_without_a_run_is_left_out_beside_runs(folder):
     assert compare("runs/gim-0", "runs/nowhere", code=2).stdout == ""
 
 
+def test_every_stage_of_a_probe_is_shown(folder):
+    random = [probe_result(0.25, "low", random=True), probe_result(0.3, random=True)]
+    write_run(folder / "deep", [probe_result(0.5, "low"), probe_result(0.75), *random], "deep")
+    done = compare("deep", "runs/mine")
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "probe speaker on every stage: accuracy in %" in " ".join(done.stdout.split())
+    lines = lines_of(done)
+    at = lines.index(["system", "low", "top"])
+    before = ["deep,", "before", "training", "25.0", "30.0"]
+    assert lines[at + 2 : at + 5] == [["deep", "50.0", "75.0"], before, ["mine", "–", "12.5"]]
+    assert "every" not in compare("runs/mine").stdout  # where there is but one
+    row, other = json.loads(compare("deep", "runs/mine", "--json").stdout)["rows"]
+    assert row["stages"]["speaker"] == [
+        {"stage": "low", "value": 0.5, "random": 0.25, "seeds": 1},
+        {"stage": "top", "value": 0.75, "random": 0.3, "seeds": 1},
+    ]
+    assert [found["stage"] for found in other["stages"]["speaker"]] == ["top"]
+
+
+def test_a_long_warning_wraps(folder):
+    write_run(folder / ("r" * 50), [probe_result(0.5)], "mine", epochs=9)
+    words = compare("runs/mine", "r" * 50).stderr
+    assert max(map(len, words.splitlines())) <= 80
+    assert words.startswith("warning: ")
+
+
 def test_a_long_name_wraps(folder):
     write_run(folder / "runs" / ("r" * 90), [probe_result(0.5)], "s" * 64)
     done = compare("runs/gim-0", "runs/" + "r" * 90)

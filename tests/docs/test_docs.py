@@ -132,7 +132,8 @@ def test_every_shipped_pipeline_is_planned(path, tmp_path, monkeypatch):
         assert sizes == [5_632, 2_097_664, 1_049_088, 1_049_088, 1_049_088, 591_360]
     if path.name == "stl10.toml":
         assert [stage["parameters"] for stage in facts["stages"]] == [216_064, 1_216_000, 7_088_128]
-        assert facts["data"] == {"there": False, "items": 113_000, "samples": 13_673_000, "source": ANY}
+        size = {"items": 113_000, "samples": 13_673_000, "unit": "patches"}
+        assert facts["data"] == {"there": False, "source": ANY, **size}
 
 
 def test_every_command_and_option_is_in_the_readme():

@@ -191,6 +191,18 @@ def stagewise_command(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
+def test_the_command_with_an_export(run, root, tmp_path):
+    assert stagewise_command("export", run.path, "--stage", "two", "--out", tmp_path / "encoder").exit_code == 0
+    for source, out in ((run.path, "run.npz"), (tmp_path / "encoder", "export.npz")):
+        stage = ["--stage", "two"] if source == run.path else []
+        done = stagewise_command("embed", source, root, *stage, "--out", tmp_path / out)
+        assert done.exit_code == 0, done.output
+    assert f"stage two of {tmp_path / 'encoder'}" in done.stderr
+    assert (tmp_path / "run.npz").read_bytes() == (tmp_path / "export.npz").read_bytes()
+    bad = stagewise_command("embed", tmp_path / "encoder", root, "--stage", "one", "--out", tmp_path / "z.npz")
+    assert (bad.exit_code, "is an export, of one stage: leave --stage out." in bad.stderr) == (2, True)
+
+
 def test_the_command(run, root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = stagewise_command("embed", run.path, root, "--stage", "two", "--out", "two.npz")
@@ -202,6 +214,6 @@ def test_the_command(run, root, tmp_path, monkeypatch):
     with np.load(tmp_path / "two.npz") as archive:
         assert archive["z"].shape[1] == 8
     bad = stagewise_command("embed", run.path, "none.wav", "--out", "z.npz")
-    assert (bad.exit_code, "none.wav: No such file" in bad.stderr) == (1, True)
+    assert (bad.exit_code, "none.wav is not there." in bad.stderr) == (2, True)
     lost = stagewise_command("embed", root, "--out", "z.npz")  # no run was made here
     assert (lost.exit_code, "no run was made below this folder" in lost.stderr) == (2, True)

@@ -65,7 +65,7 @@ PROTECTIONS = (
     Protection(22, "training/step.py", "if torch.isfinite(score.loss + norm):", "if True:", LOSS),
     Protection(23, "stores/writer.py", 'if self._spec.dtype == "float16" and max', "if False and max", OVERFLOW),
     Protection(26, "config/targets.py", "if not _is_a(found, kind):", "if False:", TARGET),
-    Protection(26, "runs/folder.py", "        self._refuse_links()\n", "", LINK),
+    Protection(26, "runs/folder.py", "        self.check_place()\n", "", LINK),
     Protection(28, "stopping.py", "        if stop.signal is not None:", "        if False:", SECOND),
     Protection(36, "stores/journal.py", "        if known != machine:\n            return None\n", "", MACHINE),
     Protection(37, "atomic.py", "        publish(path, trash)\n        _delete(trash)", "        _delete(path)", CLEAN),

@@ -203,3 +203,14 @@ def test_run_directory_holds_no_pickle_and_no_leftovers(run):
     assert not [p for p in run.path.rglob("*") if ".partial" in p.name or ".trash" in p.name]
     for path in run.path.rglob("*.json"):
         json.loads(path.read_bytes())
+
+
+def test_a_lock_whose_pipeline_is_refused_is_told_in_one_line(run):
+    path = run.path / "pipeline.lock.json"
+    content = {key: value for key, value in json.loads(path.read_bytes()).items() if key != "own_sha256"}
+    content["pipeline"]["pipeline"]["seed"] = "x"
+    atomic.write_sealed(path, content)
+    with pytest.raises(IntegrityError) as raised:
+        _ = run.locked
+    assert "\n" not in str(raised.value)
+    assert "pipeline.seed" in str(raised.value)

@@ -160,10 +160,10 @@ def test_a_bad_image_is_named(tmp_path):
 def test_a_folder_of_nothing_and_one_that_is_not_there(tmp_path):
     with pytest.raises(DataError, match=r"no audio files .* and no images .* below .*: name the folder"):
         find(tmp_path)
-    with pytest.raises(DataError, match="missing is not there"):
+    with pytest.raises(ConfigError, match="missing is not there"):
         find(tmp_path / "missing")
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="file is a file, no folder"):
+    with pytest.raises(ConfigError, match="file is a file, no folder"):
         find(tmp_path / "file")
 
 
