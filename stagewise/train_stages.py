@@ -151,6 +151,7 @@ def _facts(stage: StagePlan, progress: Progress, converged: bool, short: int, to
             "initial_loss": first.get("validation_loss"),
             "loss": last.get("loss", first.get("validation_loss")),
             "validation_loss": best.get("validation_loss", best.get("loss")),
+            "information": best.get("validation_information"),
             "best_epoch": progress.best_epoch,
             "converged": converged,
             "data_wait_seconds": progress.waited / together,

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stagewise.runs.folder import in_use
-from stagewise.runs.verdict import REMEDIES, UNSURE
+from stagewise.runs.verdict import LIKE_GUESSING, REMEDIES, UNSURE, above_guessing
 from stagewise.show import bytes_text, clock_text, counted, printable
 
 
@@ -42,7 +42,8 @@ def print_run(facts: dict[str, Any]) -> None:
         style="dim",
     )
     for stage in facts["stages"]:
-        for warning in (stage.get("health") or {}).get("warnings", []):
+        guessing = above_guessing(stage["train"]) if stage["state"] == "complete" else ""
+        for warning in [*(stage.get("health") or {}).get("warnings", []), *filter(None, [guessing])]:
             console.print(f"warning: {stage['name']}: {warning}", style="yellow")
     if skipped := (facts["data"] or {}).get("skipped"):
         console.print(
@@ -87,7 +88,7 @@ def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:
                 stages.setdefault(probe["name"], []).append(probe["stage"])
         for name, where in stages.items():
             words = f"{name} on {', '.join(where)} is {said}: {remedy}."
-            if said == UNSURE:
+            if said in (LIKE_GUESSING, UNSURE):
                 console.print(words, style="dim")
             else:
                 console.print(f"warning: {words}", style="yellow")

@@ -52,10 +52,11 @@ def resolve(target: str, kind: type[T], short_names: Mapping[str, str], where: s
     """
     if ":" not in target and target not in short_names:
         known = [*short_names, *(short_names.installed() if isinstance(short_names, ShortNames) else ())]
-        raise ConfigError(
-            f"{where}: unknown target {shown(target)}{did_you_mean(target, known)}; "
-            f'there are: {listed(sorted(known))}; or name a class: "package.module:Class"'
-        )
+        there = f"there are: {listed(sorted(known))}; or name a" if known else "name a"
+        package = kind.__module__.rpartition(".")[0]  # where torch gathers its optimizers
+        beside = isinstance(vars(sys.modules[package]).get(target), type) if package in sys.modules else False
+        meant = did_you_mean(target, known) or (f' (did you mean "{package}:{target}"?)' if beside else "")
+        raise ConfigError(f'{where}: unknown target {shown(target)}{meant}; {there} class: "package.module:Class"')
     full = short_names.get(target, target)
     module, _, name = full.partition(":")
     if not all(part.isidentifier() for part in [*module.split("."), *name.split(".")]):

@@ -28,7 +28,7 @@ def find_files(root: Path, suffixes: Sequence[str], kind: str, key: str) -> tupl
     """
 
     def refuse(error: OSError) -> None:
-        here = "" if Path(error.filename).is_absolute() else f", from {Path.cwd()}"  # and not from the pipeline file
+        here = "" if Path(error.filename).is_absolute() else f"; paths start where you type, in {Path.cwd()}"
         raise DataError(f"cannot read {error.filename} ({error.strerror}{here}): correct {key} or its permissions.")
 
     names: list[str] = []

@@ -7,6 +7,7 @@ from typing import Any
 
 from stagewise.reporting import page
 from stagewise.reporting.view import View
+from stagewise.runs.verdict import above_guessing
 from stagewise.show import bytes_text, counted, seconds_text
 
 ENVIRONMENT = ("stagewise", "torch", "python", "device", "device_name", "cpu_capability", "threads")
@@ -77,7 +78,8 @@ def warnings(view: View) -> Iterator[str]:
     found = [
         f"{stage['name']}: {text}"
         for stage in view.facts["stages"]
-        for text in (stage.get("health") or {}).get("warnings", [])
+        for text in [*(stage.get("health") or {}).get("warnings", []), above_guessing(stage["train"])]
+        if text
     ]
     if found:
         yield page.note(f"Warnings of {view.name}:") + page.listed(found)

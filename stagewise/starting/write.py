@@ -33,6 +33,15 @@ PHONES: list[Line] = [
     ("epochs", 20, ""),
     ("batch_size", 256, "rows of a step"),
 ]
+NO_PROBE = """\
+# There is no probe: no labels were found that tell folders of several files apart. With a table whose lines are
+# file,species write labels = { species = "species.csv" } into [data], before anything is trained, and here
+# [[probe]]
+# name = "species"
+# stages = "all"
+# labels = "species"
+# pool = "mean"
+# random = true"""
 FIRST_GUESS = Pace(1, 1, 1, 1, 1, 0.0)
 
 
@@ -137,6 +146,8 @@ def _text(
     parts += [f"[[probe]]\n{table(_probe(label))}" for label in recipe.labels]
     if recipe.phones:
         parts.append(f"[[probe]]\n{table(PHONES)}")
+    elif not recipe.labels:
+        parts.append(NO_PROBE)
     return "\n\n".join(parts) + "\n"
 
 

@@ -53,6 +53,8 @@ def test_the_widest_figures_are_whole(facts, capsys, monkeypatch, columns):
 
 def test_what_a_probe_is_worth(facts, capsys, monkeypatch):
     changed = copy.deepcopy(facts)
+    for stage in changed["stages"]:
+        stage["train"]["information"] = 0.5
     for probe in changed["probes"]:
         probe |= {"verdict": "better than random weights", "random": None}
     text = printed(capsys, monkeypatch, 100, print_run, changed)
@@ -65,6 +67,9 @@ def test_what_a_probe_is_worth(facts, capsys, monkeypatch):
     assert "0.123" in text
     assert "random: the same stages before training." in text
     assert "warning: speaker on one, two, context is worse than random weights: train" in text
+    changed["stages"][1]["train"] |= {"information": -0.1, "validation_loss": 2.5}
+    text = printed(capsys, monkeypatch, 200, print_run, changed)
+    assert "warning: two: its loss, 2.500, is above that of guessing, 2.400: train it for more epochs" in text
 
 
 def test_names_are_printed_as_they_are(run, facts, capsys, monkeypatch):

@@ -153,4 +153,7 @@ def test_probe_without_probes(home, monkeypatch):
 def test_a_folder_of_data_is_looked_for_from_here(home, monkeypatch):
     monkeypatch.chdir(home)
     done = call("plan", "tiny.toml", "--set", "data.target=audio-folder", "--set", "data.root=nowhere")
-    assert f"cannot read nowhere (No such file or directory, from {home}): correct data.root" in done.stderr
+    assert (
+        f"cannot read nowhere (No such file or directory; paths start where you type, in {home}): correct data.root"
+        in done.stderr
+    )

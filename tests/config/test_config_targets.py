@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from stagewise.config import Spec, build, resolve
 from stagewise.errors import ConfigError, DataError
@@ -80,6 +81,12 @@ def test_unknown_short_name() -> None:
         'unknown target "conv1" (did you mean "conv1d"?); there are: conv1d, hidden, picky; '
         'or name a class: "package.module:Class"'
     )
+
+
+def test_an_optimizer_is_named_with_its_package() -> None:
+    words = r'unknown target "AdamW" \(did you mean "torch.optim:AdamW"\?\); name a class: "package.module:Class"'
+    with pytest.raises(ConfigError, match=words):
+        resolve("AdamW", torch.optim.Optimizer, {}, "lr")
 
 
 def test_all_arguments_that_do_not_fit_at_once() -> None:

@@ -1,5 +1,7 @@
 """Probes on random weights: the same stages before training, beside what was trained."""
 
+import math
+
 import pytest
 import tiny
 import tiny_images
@@ -8,7 +10,7 @@ import stagewise
 from stagewise import atomic
 from stagewise.runner import run_pipeline
 from stagewise.runs.folder import RunFolder
-from stagewise.runs.verdict import BETTER, GUESSING, UNSURE, WORSE, verdict
+from stagewise.runs.verdict import BETTER, GUESSING, LIKE_GUESSING, UNSURE, WORSE, above_guessing, verdict
 
 pytestmark = pytest.mark.usefixtures("no_peaks")
 
@@ -64,9 +66,28 @@ def test_a_run_is_not_complete_without_them(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "random", "said"),
-    [(0.5, None, GUESSING), (0.4, 0.3, GUESSING), (0.6, None, ""), (0.6, 0.66, WORSE), (0.6, 0.65, UNSURE),
-     (0.6, 0.55, UNSURE), (0.6, 0.54, BETTER)],
+    [(0.5, None, GUESSING), (0.4, 0.3, GUESSING), (0.54, 0.3, LIKE_GUESSING), (0.55, 0.9, LIKE_GUESSING),
+     (0.6, None, ""), (0.6, 0.66, WORSE), (0.6, 0.65, UNSURE), (0.6, 0.55, UNSURE), (0.6, 0.54, BETTER)],
 )  # fmt: skip
 def test_a_verdict(value, random, said):
     other = None if random is None else {"value": random, "interval": [0.0, 1.0]}
-    assert verdict({"value": value, "interval": [0.55, 0.65], "majority": 0.5, "random": other}) == said
+    found = {"value": value, "interval": [value - 0.05, value + 0.05], "majority": 0.5, "random": other}
+    assert verdict(found) == said
+
+
+@pytest.mark.parametrize(
+    ("information", "loss", "epochs", "said"),
+    [(-0.1, 2.498, 3, "its loss, 2.498, is above that of guessing, 2.398: train"), (0.1, 2.298, 3, ""),
+     (-0.1, 2.498, 0, ""), (None, 2.498, 3, "")],
+)  # fmt: skip
+def test_a_loss_above_that_of_guessing(information, loss, epochs, said):
+    words = above_guessing({"information": information, "validation_loss": loss, "epochs": epochs})
+    assert words.startswith(said)
+    assert bool(words) == bool(said)
+
+
+def test_a_record_holds_what_its_loss_says_of_guessing(tmp_path):
+    for stage in run_pipeline(tiny.write_pipeline(tmp_path), run=tmp_path / "run")["stages"]:
+        train = stage["train"]
+        guessing = train["validation_loss"] + train["information"]
+        assert guessing == pytest.approx(math.log(round(math.exp(guessing))), abs=1e-4)  # of a whole number
