@@ -125,6 +125,8 @@ def _hinting(error: click.ClickException) -> click.ClickException:
         hint = RUN_IS_ARGUMENT.format(error.ctx.info_name)
     elif name in KEYS and "sets" in taken:
         hint = f"Keys of the file are set by name: `--set {KEYS[name]}`."
+    elif name == "--resume" and "sets" in taken:
+        hint = "It goes on where it stopped by itself: leave the option out."
     elif name in ("--out", "--output") and "run_folder" in taken:
         hint = "Where a run is written is said by `--run DIR`."
     else:

@@ -26,7 +26,7 @@ def print_run(facts: dict[str, Any]) -> None:
         done = stage["state"] == "complete"
         table.add_row(
             f"{stage['index']} {stage['name']}",
-            _losses(train) if done else stage["state"],
+            _losses(train) if done else _begun(stage),
             f"{train['epochs']}{'' if train['converged'] or not train['epochs'] else '+'}" if done else "",
             clock_text(train["seconds"] + stage["store"]["seconds"]) if done else "",
             bytes_text(peak),
@@ -130,6 +130,10 @@ def print_plan(facts: dict[str, Any]) -> None:
         f"data: {counted(data['items'], 'item')}, {data['samples']:,} {data['unit']} ({data['source']}). "
         f"stores: {bytes_text(wanted)} of {bytes_text(facts['disk_free_bytes'])} free.",
     )
+    for probe in facts["probes"]:
+        stages = "every stage" if probe["stages"] == "all" else ", ".join(probe["stages"])
+        beside = ", and from the same stages before training" if probe["random"] else ""
+        console.print(f"probe {probe['name']}: label '{probe['labels']}', read from {stages}{beside}.")
     for warning in facts["warnings"]:
         console.print(f"warning: {warning}", style="yellow")
     if wanted > facts["disk_free_bytes"]:
@@ -177,6 +181,11 @@ def _losses(train: dict[str, Any]) -> str:
     if before is None or after is None:
         return "" if train["loss"] is None else f"{train['loss']:.3f}"
     return f"{before:.3f}" if not train["epochs"] else f"{before:.3f} → {after:.3f}"
+
+
+def _begun(stage: dict[str, Any]) -> str:
+    epochs = stage["train"]["epochs"] if stage["train"]["loss"] is None else 0
+    return f"after epoch {epochs}" if epochs else str(stage["state"])
 
 
 def _store(store: dict[str, Any]) -> str:

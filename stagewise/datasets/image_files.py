@@ -24,6 +24,7 @@ Pixels = npt.NDArray[np.uint8]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")  # no other decoder is tried, whatever a file calls itself
 MAX_PIXELS = 2**26  # of an image: 64 million, 192 MiB when decoded
+GREY = ("1", "L", "I;16")  # how the names of Pillow's modes without colour begin; "LA" and "La", too
 TOO_MANY = f"it has more than the {MAX_PIXELS:,} pixels that are decoded: shrink it"
 # How a file ends that is all there; one that ends otherwise is decoded to see.
 ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
@@ -42,11 +43,12 @@ SIDEWAYS = (5, 6, 7, 8)
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself: pixels from top to bottom and from left to right as shown, bytes on disk."""
+    """What a file says of itself: pixels from top to bottom and from left to right as shown, bytes on disk, colour."""
 
     height: int
     width: int
     size: int
+    colour: bool
 
 
 def probe(path: str) -> Header | str:
@@ -68,7 +70,7 @@ def probe(path: str) -> Header | str:
             if not _ends_as_it_should(path, picture.format):
                 picture.load()
             width, height = reversed(picture.size) if sideways else picture.size
-            return Header(height, width, status.st_size)
+            return Header(height, width, status.st_size, not picture.mode.startswith(GREY))
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
         return _words(error)
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from stagewise import atomic
 from stagewise.config import Pipeline
 from stagewise.config.fingerprint import differences, fingerprint
 from stagewise.errors import IntegrityError
@@ -15,7 +14,7 @@ from stagewise.planning.identity import stage_identity
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.planning.weights import OUTGROWN, fits, outgrown
 from stagewise.runs.folder import RunFolder
-from stagewise.runs.record import read_record, read_trained
+from stagewise.runs.record import epochs_done, read_record, read_trained
 
 
 def identify(pipeline: Pipeline, run: RunFolder, stages: list[StagePlan], data: str) -> None:
@@ -101,11 +100,8 @@ def choose_actions(stages: list[StagePlan], schedule: str) -> None:
 def _how_far(top: StagePlan) -> str:
     """Say where a stage, or the topmost of those that are trained in sync, was interrupted."""
     assert top.folder is not None
-    epochs = []
-    for state in top.folder.glob("checkpoint/?/state.json"):
-        with suppress(IntegrityError, OSError, KeyError, TypeError):  # whoever goes on from it says what is wrong
-            epochs.append(atomic.read_sealed(state, "")["progress"]["epoch"] + 1)
-    where = f" in epoch {max(epochs)} of {top.built.config.train.epochs} at most" if epochs else ""
+    done = epochs_done(top.folder)
+    where = "" if done is None else f" in epoch {done + 1} of {top.built.config.train.epochs} at most"
     return f"interrupted{where}; it goes on from its checkpoint"
 
 

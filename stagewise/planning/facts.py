@@ -38,7 +38,8 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         },
         "stages": [_stage(stage) for stage in plan.stages],
         "probes": [
-            {"name": probe.name, "stages": probe.stages, "labels": probe.labels} for probe in plan.pipeline.probe
+            {"name": probe.name, "stages": probe.stages, "labels": probe.labels, "random": probe.random}
+            for probe in plan.pipeline.probe
         ],
         "warnings": [warning] if warning else [],
     }

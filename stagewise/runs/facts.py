@@ -9,7 +9,7 @@ from typing import Any
 from stagewise.runs.data_record import read_data
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.probe_record import read_probe
-from stagewise.runs.record import WEIGHTS, read_record, same_weights
+from stagewise.runs.record import WEIGHTS, epochs_done, read_record, same_weights
 from stagewise.runs.verdict import verdict
 
 EMPTY_TRAIN = {
@@ -80,12 +80,13 @@ def _schedule(locked: dict[str, Any]) -> str:
 
 
 def _stage_facts(run: RunFolder, locked: dict[str, Any]) -> dict[str, Any]:
-    record = None
+    record, begun = None, dict(EMPTY_TRAIN)
     if locked["folder"] is not None:
         folder = run.path / "stages" / locked["folder"]
         record = read_record(folder)
         if record is None and folder.exists():
             locked = locked | {"state": "partial"}
+            begun["epochs"] = epochs_done(folder) or 0
     facts: dict[str, Any] = {
         "index": locked["index"],
         "name": locked["name"],
@@ -99,7 +100,7 @@ def _stage_facts(run: RunFolder, locked: dict[str, Any]) -> dict[str, Any]:
             "pieces": locked["pieces"],
             "by_category": locked["by_category"],
         },
-        "train": dict(EMPTY_TRAIN),
+        "train": begun,
         "store": {
             "state": "written" if locked["policy"]["write"] else "recomputed",
             "why": locked["policy"]["why"],

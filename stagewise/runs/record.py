@@ -7,6 +7,7 @@ trained.json, so that weights are not trained again when encoding them fails.
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,18 @@ def mark_trained(folder: Path, fingerprint: str, identity: dict[str, Any], facts
     files = {name: atomic.sha256_of(folder / name) for name in COVERED[:2]}
     content = {"format": 1, "fingerprint": fingerprint, "identity": identity, **facts, "files": files}
     atomic.write_sealed(folder / TRAINED, content)
+
+
+def epochs_done(folder: Path) -> int | None:
+    """Return how many epochs the checkpoint of a stage that is being trained, or was interrupted, has behind it.
+
+    None where there is no checkpoint that can be read: whoever goes on from it says what is wrong.
+    """
+    epochs = []
+    for state in folder.glob("checkpoint/?/state.json"):
+        with suppress(IntegrityError, OSError, KeyError, TypeError, ValueError):
+            epochs.append(int(atomic.read_sealed(state, "")["progress"]["epoch"]))
+    return max(epochs, default=None)
 
 
 def read_trained(folder: Path, fingerprint: str | None = None) -> dict[str, Any] | None:

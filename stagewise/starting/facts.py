@@ -30,6 +30,7 @@ def facts(content: Recordings | Pictures) -> dict[str, Any]:
         found["sizes"] = [
             {"height": height, "width": width, "images": count} for (height, width), count in sizes.most_common()
         ]
+        found["colour"] = sum(header.colour for header in content.headers)
     found["folders"] = dict(sorted(folders(content.names).items()))
     found["bad"] = [{"file": item.path, "reason": item.reason} for item in content.bad]
     return found
@@ -50,12 +51,20 @@ def words(found: dict[str, Any]) -> list[str]:
         ]
     else:
         sizes = {f"{size['height']} × {size['width']}": size["images"] for size in found["sizes"]}
-        lines = [head, f"pixels (height × width): {_counts(sizes)}"]
+        lines = [
+            head,
+            f"pixels (height × width): {_counts(sizes)}",
+            f"in colour: {_part(found['colour'], found['usable'])}",
+        ]
     if len(found["folders"]) > 1:
         counts = found["folders"].values()
         many = f"{min(counts):,} to " if min(counts) < max(counts) else ""
         lines.append(f"in {len(found['folders']):,} folders of {many}{counted(max(counts), 'file')} each")
     return lines
+
+
+def _part(some: int, every: int) -> str:
+    return {0: "none", every: "all"}.get(some, f"{some:,} of {every:,}")
 
 
 def _counts(counts: dict[str, int]) -> str:

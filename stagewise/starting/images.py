@@ -24,6 +24,7 @@ WHY_WIDTHS = {
     False: "8 planes and one block, for speed; the paper's 64, and 3, 4 and 6, want a GPU",
     True: "planes and blocks as in the paper",
 }
+COLOURS = ", though there are colours: false, with in_channels = 3 in module1, sees them"
 TRAIN, TESTS = "train", ("test", "validation", "valid", "val")
 
 
@@ -77,7 +78,7 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
         ("patch", patch, "pixels of a patch's side: every patch is encoded alone"),
         ("stride", patch // 2, "pixels from one patch to the next"),
         ("crop", 4 * patch, "pixels of a training crop's side: 7 × 7 patches"),
-        ("grayscale", True, "as in the paper; false, with in_channels = 3 in module1, sees colours"),
+        ("grayscale", True, f"as in the paper{COLOURS if any(header.colour for _, header in seen) else ''}"),
         ("flip", True, "half of the crops are mirrored; false where left and right differ, as in writing"),
     ]
     if bad:

@@ -41,12 +41,15 @@ class OpenShards:
 
     def _open(self, number: int) -> OpenShard:
         mapped = number < self._mapped_shards
+        held = self._mapped if mapped else self._others
         shard = OpenShard(self._store, self._layout, self._offsets, number, mapped)
         oldest = None  # closed after the lock is let go
         with self._lock:
-            if not mapped and len(self._others) >= OPEN_SHARDS:
-                oldest = self._others.pop(next(iter(self._others)))
-            (self._mapped if mapped else self._others)[number] = shard
+            if number in held:  # another thread was faster: a second one would push out a shard for nothing
+                return held[number]
+            if not mapped and len(held) >= OPEN_SHARDS:
+                oldest = held.pop(next(iter(held)))
+            held[number] = shard
         del oldest
         return shard
 

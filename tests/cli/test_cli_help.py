@@ -47,6 +47,7 @@ def test_every_word_that_people_try_leads_to_a_command_and_hides_none():
     nothing = CliRunner().invoke(main, ["xyzzy"])
     assert (nothing.exit_code, "type `stagewise" in nothing.stderr) == (2, False)
     assert "No such option" in CliRunner().invoke(main, ["--version-of"]).stderr
+    assert "goes on where it stopped by itself" in CliRunner().invoke(main, ["run", "x.toml", "--resume"]).stderr
 
 
 @pytest.mark.parametrize("context", ALL)

@@ -86,9 +86,14 @@ def test_names_are_printed_as_they_are(run, facts, capsys, monkeypatch):
     assert "\x1b" not in text
     planned = plan_facts(plan_pipeline(pipeline_of(run), run)) | {"run": HOSTILE}
     planned["data"]["source"] = HOSTILE
+    every = {"name": HOSTILE, "stages": "all", "labels": "speaker", "random": True}
+    planned["probes"] = [every, {**every, "name": "some", "stages": ["one", "two"], "random": False}]
     text = printed(capsys, monkeypatch, 200, print_plan, planned)
     assert f"plan for {SHOWN}" in text
     assert f"samples ({SHOWN})" in text
+    read = "label 'speaker', read from"
+    assert f"probe {SHOWN}: {read} every stage, and from the same stages before training." in text
+    assert f"probe some: {read} one, two." in text
 
 
 def test_no_colour_where_none_is_wanted(facts, capsys, monkeypatch):
@@ -106,3 +111,6 @@ def test_states_of_an_unfinished_run_are_explained(facts, capsys, monkeypatch):
     changed["stages"][1]["state"], changed["stages"][2]["state"] = "partial", "empty"
     text = printed(capsys, monkeypatch, 80, print_run, changed)
     assert "partial: begun. empty: not begun yet." in " ".join(text.split())
+    assert "after epoch" not in text
+    changed["stages"][1]["train"] |= {"loss": None, "epochs": 7}
+    assert "after epoch 7" in printed(capsys, monkeypatch, 200, print_run, changed)

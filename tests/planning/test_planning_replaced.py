@@ -9,6 +9,7 @@ from stagewise.config import load_pipeline
 from stagewise.planning.facts import plan_facts
 from stagewise.runner import make, plan_pipeline, quiet
 from stagewise.runs.folder import RunFolder
+from stagewise.runs.record import epochs_done
 
 pytestmark = pytest.mark.usefixtures("no_peaks")
 
@@ -62,5 +63,7 @@ def test_a_half_trained_stage_says_how_far_it_is(finished, tmp_path, schedule):
     other = planned(finished, run, **sets, **{"defaults.train.epochs": 3}).stages[top.index - 1]
     words = "not trained yet; half trained with other settings, which would go on"
     assert (other.action, other.reason) == ("train", words)
+    assert epochs_done(top.folder) == 1
     (top.folder / "checkpoint" / "b" / "state.json").write_bytes(b"{")
+    assert (epochs_done(top.folder), epochs_done(tmp_path)) == (0, None)
     assert "in epoch 1 of" in planned(finished, run, **sets).stages[0].reason

@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from small_files import png, wav
 
 from stagewise.config import load_pipeline
@@ -12,6 +13,7 @@ from stagewise.errors import ConfigError, DataError
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
 from stagewise.starting.audio import audio_recipe
+from stagewise.starting.facts import facts, words
 from stagewise.starting.images import images_recipe
 from stagewise.starting.look import look, tells_apart
 from stagewise.starting.machine import Machine, this_machine
@@ -126,6 +128,20 @@ def test_images_of_other_sizes_are_resized_and_their_patches_suit(tmp_path, size
     if len(sizes) > 1:
         _, plan = made(tmp_path / "in", "images")
         assert len(plan.size.pool()) == 5  # a fifth is for testing
+
+
+@pytest.mark.parametrize(
+    ("modes", "colour", "said"),
+    [(["L", "1", "I;16", "LA"], "none", False), (["L", "RGB"], "1 of 2", True), (["RGB", "P", "RGBA"], "all", True)],
+)
+def test_whether_images_have_colours_is_said(tmp_path, modes, colour, said):
+    (tmp_path / "in").mkdir()
+    for number, mode in enumerate(modes):
+        Image.new(mode, (50, 50)).save(tmp_path / "in" / f"{number}.png")
+    content = look(find(tmp_path / "in"), "images")
+    assert f"in colour: {colour}" in words(facts(content))
+    why = next(why for key, _, why in images_recipe(content, gpu=False).data if key == "grayscale")
+    assert ("though there are colours" in why) == said
 
 
 def test_folders_of_training_and_test_images(tmp_path, no_peaks_here):
