@@ -97,6 +97,10 @@ def _picture(name: str, views: Sequence[View]) -> str:
         for run, found in lines.items()
     )
     caption = f"Error of the probe {name} on each stage, with 95 % intervals, on a log scale."
+    if any(
+        1 in (probe["value"], (probe["random"] or probe)["value"]) for view in views for probe in _probes(view, name)
+    ):
+        caption += " No error at all, which has no place on it, is drawn as half of one test item."
     if any(start.values()):
         caption += " Dotted: the same stages before training."
     if published:

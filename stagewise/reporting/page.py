@@ -26,10 +26,11 @@ caption span { position: sticky; left: 0; display: inline-block; max-width: calc
 th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top;
   white-space: nowrap; overflow-wrap: normal }
 th:first-child { padding-left: 0 }
+thead th { white-space: normal; vertical-align: bottom }
 .long { white-space: normal; overflow-wrap: anywhere; min-width: 10rem }
 .number { text-align: right }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 1.2rem 2rem }
-figure { margin: 0; max-width: 34rem }
+.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.2rem 2rem }
+figure { margin: 0; max-width: 42rem }
 figure, .whole { break-inside: avoid }
 figure > svg { display: block; width: 100%; height: auto }
 svg * { stroke-linejoin: round; stroke-linecap: butt }

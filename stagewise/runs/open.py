@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stagewise.errors import ConfigError
 from stagewise.runs.facts import run_facts
-from stagewise.runs.folder import LOCK_FILE, RunFolder, find_run, in_use
+from stagewise.runs.folder import LOCK_FILE, RunFolder, find_run, in_use, runs_here
 from stagewise.runs.record import read_record
 from stagewise.stores import StoreReader
 
@@ -104,13 +104,21 @@ class Run:
         missing = [name for name in needed if name not in self.stages]
         if missing:
             if writer := RunFolder(self.path).writer:
-                raise ConfigError(f"stage {missing[0]} is not finished: {self.path} is {in_use(writer)}: wait for it.")
+                raise ConfigError(
+                    f"stage {missing[0]} is not finished: {self.path} is {in_use(writer)}: wait for it.{self._others()}"
+                )
             raise ConfigError(
                 f"stage {missing[0]} of {self.path} is not finished: type the command that made it again, with its "
-                f"--set, or `stagewise stage {missing[0]} --resume --run {self.path}`."
+                f"--set, or `stagewise stage {missing[0]} --resume --run {self.path}`.{self._others()}"
             )
         folders = [self.stages[name].folder for name in needed]
         return load_encoder(self.locked, folders, str(self.path / LOCK_FILE))
+
+    def _others(self) -> str:
+        """Say what could be used instead of a stage that is not finished."""
+        stages = ", ".join(self.stages)
+        runs = ", ".join(path for path in runs_here() if Path(path) != self.path)
+        return (f" Finished here: {stages}." if stages else "") + (f" Other runs: {runs}." if runs else "")
 
     def top(self) -> str:
         """Return the name of the topmost stage."""

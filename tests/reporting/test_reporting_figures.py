@@ -28,6 +28,12 @@ def test_an_error_of_zero_lies_at_half_a_test_example():
     assert points(run, "speaker") == [(1, pytest.approx(0.25), pytest.approx(0.25), pytest.approx(2))]
 
 
+@pytest.mark.parametrize(("values", "said"), [((1.0, 0.3), True), ((0.9, 1.0), True), ((0.9, 0.3), False)])
+def test_where_an_error_of_zero_lies_is_said(values, said):
+    (figure,) = error_per_depth([view(probes=[probe("one", 0.5), probe("two", values[0], random=values[1])])])
+    assert ("is drawn as half of one test item" in figure) == said
+
+
 def test_a_probe_on_one_stage_alone_has_no_curve():
     assert error_per_depth([view(probes=[probe("one", 0.5)])]) == []
     assert error_per_depth([view()]) == []
