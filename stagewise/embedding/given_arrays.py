@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,50 +14,101 @@ import soundfile
 import torch
 from PIL import Image, ImageOps
 
-from stagewise.errors import InputError
+from stagewise.datasets.bad_items import AGAIN
+from stagewise.errors import InputError, StagewiseError
 
 SAMPLES = {"f": "FLOAT", "int16": "PCM_16", "int32": "PCM_32"}  # which a file keeps to the last bit
 MOST_CHANNELS = 64  # the shorter side of two is that of the channels
+FASTEST = 2**31 - 1  # samples per second that a file can say
+IN_NO_FILE = {"HSV": "RGB", "La": "LA", "RGBa": "RGBA"}  # modes that no format has
 Held = npt.NDArray[np.generic] | torch.Tensor | Image.Image
 
 
 @contextmanager
-def as_file(given: Held, kind: str | None, rate: int | None) -> Iterator[Path]:
-    """Give the path of a file of what somebody holds, for as long as the body runs.
+def as_file(given: Held, kind: str | None, own_rate: int | None, rate: object) -> Iterator[Path]:
+    """Give the path of a file of what somebody holds, for as long as the body runs; errors in it name no file.
 
     Args:
         given: samples (T,), (channels, T) or (T, channels), floats that are 1 at full scale or int16 or int32;
             or pixels (H, W), (H, W, channels) or (channels, H, W), uint8; or an image of Pillow.
         kind: what the stages were trained on, "audio" or "image".
-        rate: samples per second.
+        own_rate: samples per second that the stages were trained on.
+        rate: samples per second that were said, or None.
 
     Raises:
         InputError: it is something else.
     """
     with TemporaryDirectory(prefix="stagewise-") as folder:
         path = Path(folder, "array")
-        if isinstance(given, Image.Image):
+        if isinstance(given, Image.Image) or kind == "image":
             if kind == "audio":
                 raise InputError("encoder.embed takes sound, and this is an image.")
-            ImageOps.exif_transpose(given).save(path, "TIFF")
+            if rate is not None:
+                raise InputError("sample_rate is of sound, and this is an image: leave it out.")
+            _write_image(path, given)
         else:
-            array = given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else given
-            if kind == "image":
-                Image.fromarray(_pixels(array)).save(path, "PNG", compress_level=1)
-            else:
-                subtype = SAMPLES.get(array.dtype.kind, SAMPLES.get(array.dtype.name))
-                soundfile.write(path, _samples(array, subtype), rate, subtype, format="W64")
-        yield path
+            array = _array(given)
+            subtype = SAMPLES.get(array.dtype.kind, SAMPLES.get(array.dtype.name))
+            samples, whole = _samples(array, subtype), own_rate if rate is None else _whole(rate)
+            soundfile.write(path, samples, whole, subtype, format="W64")
+        try:
+            yield path
+        except StagewiseError as error:
+            raise type(error)(_without(path, str(error))) from None
+
+
+def _without(path: Path, text: str) -> str:
+    """Return what is said of a file as what is said of what was given."""
+    said = next((line for line in text.splitlines() if str(path) in line), text)
+    said = said.replace(f"cannot read {path}:", "it cannot be read:").replace(str(path), "it").removesuffix(AGAIN)
+    return f"what encoder.embed was given cannot be embedded: {said.strip().removeprefix('it:').strip(' .')}."
+
+
+def _whole(rate: object) -> int:
+    if type(rate) is not bool and isinstance(rate, numbers.Real) and float(rate).is_integer():
+        whole = int(float(rate))
+        if 1 <= whole <= FASTEST:
+            return whole
+    raise InputError(f"sample_rate is {rate!r}: give whole samples per second, such as 16000.")
+
+
+def _array(given: npt.NDArray[np.generic] | torch.Tensor) -> npt.NDArray[np.generic]:
+    if isinstance(given, np.ma.MaskedArray):
+        raise InputError("a masked array is embedded as no file would be: give x.filled(0), or what you mean.")
+    if isinstance(given, np.ndarray):
+        return given.astype(given.dtype.newbyteorder("="), copy=False)
+    try:
+        tensor = given.detach().cpu().resolve_conj().resolve_neg()
+        array: npt.NDArray[np.generic] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    except (TypeError, RuntimeError) as error:  # which it is depends on what it is
+        raise InputError(f"a tensor of {given.dtype} is given as a dense one of numbers: {error}") from None
+    return array
 
 
 def _samples(array: npt.NDArray[np.generic], subtype: str | None) -> npt.NDArray[np.generic]:
     if subtype is None:
         raise InputError(f"samples are float32, int16 or int32, and these are {array.dtype}: convert them.")
+    if not array.size:
+        raise InputError(f"one recording is (samples,) or (channels, samples), and this {array.shape} holds nothing.")
     if array.ndim == 2 and min(array.shape) <= MOST_CHANNELS:
         array = array.T if array.shape[0] < array.shape[1] else array
     elif array.ndim != 1:
         raise InputError(f"one recording is (samples,) or (channels, samples), and this is {array.shape}.")
-    return array.astype(np.float32) if subtype == "FLOAT" else array
+    with np.errstate(over="ignore"):  # an infinity is refused where it is read
+        return array.astype(np.float32) if subtype == "FLOAT" else array
+
+
+def _write_image(path: Path, given: Held) -> None:
+    if not isinstance(given, Image.Image):
+        Image.fromarray(_pixels(_array(given))).save(path, "PNG", compress_level=1)
+        return
+    try:
+        shown = ImageOps.exif_transpose(given)
+        # What a file says of its transparent colour would be lost in this one.
+        mode = "RGBA" if "transparency" in shown.info else IN_NO_FILE.get(shown.mode, shown.mode)
+        shown.convert(mode).save(path, "TIFF")
+    except (OSError, SyntaxError, ValueError, SystemError) as error:  # a file that is cut off, or was closed
+        raise InputError(f"the image cannot be read: {error}.") from None
 
 
 def _pixels(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stagewise.config import Spec, from_json
-from stagewise.errors import ConfigError
+from stagewise.errors import ConfigError, InputError
 from stagewise.inputs import load_weights
 from stagewise.modules.geometry import Geometry
 from stagewise.modules.patch_stage import means
@@ -100,8 +100,8 @@ class FrozenEncoder(nn.Module):
 
         Raises:
             ConfigError: it is a folder, or the stages were trained on what no file is read as.
-            DataError: the file cannot be used.
-            InputError: it is something else.
+            DataError: the file, or what was given, cannot be used.
+            InputError: it is something else, or its sample rate is none.
             NumberError: a row is NaN or infinite.
         """
         from stagewise.embedding.embed import embedding
@@ -110,11 +110,13 @@ class FrozenEncoder(nn.Module):
         kind, training = self.facts["reads"]["kind"], self.training
         file: AbstractContextManager[Path]
         if is_held(given) and kind is not None:
-            file = as_file(given, kind, sample_rate or self.sample_rate)
-        elif check_path(given).is_dir():
+            file = as_file(given, kind, self.sample_rate, sample_rate)
+        elif (named := check_path(given)).is_dir():
             raise ConfigError(f"{given} is a folder: name one file after another, or type `stagewise embed`.")
+        elif sample_rate is not None:
+            raise InputError(f"{given} says its own sample rate: leave sample_rate out.")
         else:
-            file = nullcontext(check_path(given))
+            file = nullcontext(named)
         try:
             with file as path:
                 return embedding(self.eval(), [path], pool).whole(0)

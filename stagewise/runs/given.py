@@ -34,7 +34,9 @@ def check_path(path: object) -> Path:
     Raises:
         InputError: it is something else.
     """
-    if isinstance(path, str | os.PathLike) and isinstance(os.fspath(path), str):
+    if isinstance(path, str | os.PathLike) and isinstance(name := os.fspath(path), str):
+        if not name or "\0" in name:
+            raise InputError(f"{name!r} is no path of a file.")
         return Path(path)
     raise InputError(
         f"encoder.embed takes the path of a file, an array of samples or pixels, or an image of Pillow, not {_a(path)}."
