@@ -9,13 +9,12 @@ import json
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from stagewise.errors import ConfigError, DiskError, DiskFull, IntegrityError
+from stagewise.errors import DiskError, DiskFull, IntegrityError
 
 PARTIAL = ".partial"  # suffix of everything not yet published
 TRASH = ".trash-"  # prefix of a folder on its way out
@@ -34,13 +33,18 @@ def write_bytes(path: Path, blocks: bytes | memoryview | Iterable[bytes | memory
     digest = hashlib.sha256()
     partial = path.with_name(path.name + PARTIAL)
     with disk_errors(path):
-        with partial.open("wb") as file:
-            for block in blocks:
-                file.write(block)
-                digest.update(block)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(partial, path)
+        try:
+            with partial.open("wb") as file:
+                for block in blocks:
+                    file.write(block)
+                    digest.update(block)
+                file.flush()
+                os.fsync(file.fileno())
+            publish(partial, path)
+        except OSError:
+            with suppress(OSError):
+                partial.unlink()
+            raise
     return digest.hexdigest()
 
 
@@ -124,54 +128,6 @@ def publish(partial: Path, path: Path) -> None:
     """Give a finished, fsynced file or folder its final name, durably."""
     os.replace(partial, path)
     fsync_folder(path.parent)
-
-
-@contextmanager
-def publishing(path: Path) -> Iterator[Path]:
-    """Give a place for a file or a folder that the body writes; it gets its name when it is whole and on the disk.
-
-    The place is this call's own. What was there under that name when it began is replaced; what came there since is
-    not. What fails leaves nothing.
-
-    Raises:
-        ConfigError: somebody else has put something there meanwhile.
-        DiskError: the disk is full, read-only or failing.
-    """
-    with (
-        disk_errors(path),
-        tempfile.TemporaryDirectory(PARTIAL, "stagewise-", path.parent, ignore_cleanup_errors=True) as own,
-    ):
-        before, partial = _identity(path), Path(own, path.name)
-        yield partial
-        for folder, _, files in os.walk(partial):
-            for name in files:
-                fsync_file(Path(folder, name))
-            fsync_folder(Path(folder))
-        if not partial.is_dir():
-            fsync_file(partial)
-        if _identity(path) != before:
-            raise ConfigError(
-                f"{path} was written by somebody else meanwhile, and is left as it is: delete it, or name another, "
-                "then type the same command again."
-            )
-        old = Path(own, f"{path.name}.old")
-        try:
-            if path.is_dir() and not path.is_symlink():
-                os.replace(path, old)  # nothing takes the place of a folder that holds something
-            publish(partial, path)
-        except BaseException:
-            if old.exists() and not path.exists():
-                os.replace(old, path)
-            raise
-
-
-def _identity(path: Path) -> tuple[int, ...] | None:
-    """Tell what lies at a place from what is put there later."""
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size
 
 
 def fsync_file(path: Path) -> None:

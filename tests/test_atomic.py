@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stagewise import atomic
-from stagewise.errors import ConfigError, DiskError
+from stagewise.errors import DiskError
 
 
 @pytest.mark.parametrize("blocks", [b"one two", [b"one", memoryview(b" two")], iter([b"one ", b"", b"two"])])
@@ -149,89 +149,6 @@ def test_a_torn_line_harms_no_other(tmp_path, kept):
     atomic.append_line(path, {"n": 1})
     atomic.append_line(path, {"n": 2})
     assert atomic.read_lines(path) == [{"n": 0}, {"n": 1}, {"n": 2}]
-
-
-def put(path, kind, content):
-    if kind == "folder":
-        path.mkdir()
-        path = path / "inside"
-    path.write_text(content)
-
-
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_publishing(tmp_path, kind):
-    (tmp_path / "x.partial").mkdir()
-    (tmp_path / "x.partial" / "mine").touch()
-    put(tmp_path / "usual", kind, "")
-    with atomic.publishing(tmp_path / "x") as place:
-        put(place, kind, "whole")
-        assert not (tmp_path / "x").exists()
-    found = tmp_path / "x" / "inside" if kind == "folder" else tmp_path / "x"
-    assert found.read_text() == "whole"
-    assert (tmp_path / "x").stat().st_mode == (tmp_path / "usual").stat().st_mode
-    assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")} - {"usual/inside", "x/inside"} == {
-        "usual", "x", "x.partial", "x.partial/mine"
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", ["file", "folder"])
-@pytest.mark.parametrize("there", [False, True])
-def test_what_was_published_meanwhile_is_left_alone(tmp_path, kind, there):
-    path = tmp_path / "x"
-    if there:
-        path.write_text("old")
-    places = []
-    with (
-        pytest.raises(ConfigError, match="x was written by somebody else meanwhile"),
-        atomic.publishing(path) as late,
-    ):
-        places.append(late)
-        put(late, kind, "late")
-        with atomic.publishing(path) as early:
-            places.append(early)
-            early.write_text("early")
-    assert path.read_text() == "early"
-    assert len(set(places)) == 2
-    assert [p.name for p in tmp_path.iterdir()] == ["x"]
-
-
-def test_what_was_there_before_is_replaced(tmp_path):
-    (tmp_path / "x").write_text("old")
-    with pytest.raises(Killed), atomic.publishing(tmp_path / "x") as place:
-        place.write_text("half")
-        raise Killed
-    assert (tmp_path / "x").read_text() == "old"
-    with atomic.publishing(tmp_path / "x") as place:
-        place.write_text("new")
-    assert (tmp_path / "x").read_text() == "new"
-    assert [p.name for p in tmp_path.iterdir()] == ["x"]
-
-
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_a_folder_is_replaced_or_left_as_it_was(tmp_path, monkeypatch, kind):
-    path = tmp_path / "x"
-    put(path, "folder", "old")
-
-    def fail(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), atomic.publishing(path) as place:
-        put(place, kind, "new")
-        patch.setattr(atomic, "publish", fail)
-    assert (path / "inside").read_text() == "old"
-    with atomic.publishing(path) as place:
-        put(place, kind, "new")
-    assert (path / "inside" if kind == "folder" else path).read_text() == "new"
-    assert [p.name for p in tmp_path.iterdir()] == ["x"]
-
-
-def test_where_nothing_can_be_published(tmp_path, monkeypatch):
-    def fail(*_):
-        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-
-    monkeypatch.setattr(os, "mkdir", fail)
-    with pytest.raises(DiskError, match=r"^cannot write .*x \(Permission denied\)"), atomic.publishing(tmp_path / "x"):
-        pass
 
 
 def folder_of(tmp_path):

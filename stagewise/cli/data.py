@@ -62,6 +62,7 @@ def check(folder: Path, kind: Literal["audio", "images"] | None, as_json: bool) 
     stagewise data check /photos --kind images --json
     """
     from stagewise.cli.progress import terminal_report
+    from stagewise.datasets.bad_items import remembering
     from stagewise.datasets.kinds import find
     from stagewise.errors import ConfigError, DataError
     from stagewise.starting.facts import facts, words
@@ -71,9 +72,9 @@ def check(folder: Path, kind: Literal["audio", "images"] | None, as_json: bool) 
     found = find(folder)
     if kind is not None and not found.count(kind):
         raise ConfigError(f"{folder} holds no {'audio files' if kind == 'audio' else 'images'}: leave --kind out.")
-    with terminal_report() as report:
+    with terminal_report() as report, remembering():
         contents = [look(found, each, report) for each in ([kind] if kind else found.kinds)]
-    looked = [facts(content) | verdict(content, len(found.kinds) == 1) for content in contents]
+        looked = [facts(content) | verdict(content, len(found.kinds) == 1) for content in contents]
     if as_json:
         click.echo(json.dumps({"format": 1, "folder": str(folder), "found": looked}, indent=1))
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shlex
 import sys
 import traceback
 from contextlib import suppress
@@ -23,7 +24,7 @@ from stagewise.cli.read import clean, doctor, inspect, schema, verify
 from stagewise.cli.report import report
 from stagewise.cli.start import init
 from stagewise.cli.use import embed, export
-from stagewise.errors import StagewiseError
+from stagewise.errors import Interrupted, StagewiseError
 
 MEANT = {
     "train": "run", "fit": "run", "resume": "run", "predict": "embed", "encode": "embed", "features": "embed",
@@ -60,6 +61,8 @@ class Commands(click.Group):
             code = _say(words.getvalue().rstrip(), error.exit_code, who="")
         except StagewiseError as error:
             code = _say(str(error), error.exit_code)
+            if isinstance(error, Interrupted):
+                _say(shlex.join(["stagewise", *sys.argv[1:]]), 0, who="  ")
         except KeyboardInterrupt:
             code = _say("stopped at once; everything committed before is intact. Type the same command again.", 130)
         except BrokenPipeError:

@@ -129,6 +129,7 @@ def stage(stage: str, run_folder: Path | None, resume: bool, tensorboard: Path |
     stagewise stage 2 --resume
     stagewise stage conv2 --run runs/full
     """
+    _refuse_run(stage, "stage N")
     pipeline, folder = _of_run(run_folder)
     names = [s.name for s in pipeline.stage]
     name = names[int(stage) - 1] if stage.isdigit() and 0 < int(stage) <= len(names) else stage
@@ -150,6 +151,7 @@ def probe(name: str | None, run_folder: Path | None, as_json: bool) -> None:
     """
     from stagewise.errors import ConfigError
 
+    _refuse_run(name or "", "probe")
     pipeline, folder = _of_run(run_folder)
     if not pipeline.probe:
         raise ConfigError(
@@ -162,6 +164,15 @@ def _folder(pipeline: Pipeline, run_folder: Path | None) -> RunFolder:
     from stagewise.runs.folder import RunFolder
 
     return RunFolder(run_folder or Path("runs") / pipeline.pipeline.name)
+
+
+def _refuse_run(word: str, verb: str) -> None:
+    """Refuse a run where the name of a part of it is wanted."""
+    from stagewise.errors import ConfigError
+    from stagewise.runs.folder import LOCK_FILE
+
+    if (Path(word) / LOCK_FILE).exists():
+        raise ConfigError(f"{word} is a run: type `stagewise {verb} --run {shlex.quote(word)}`.")
 
 
 def _of_run(run_folder: Path | None) -> tuple[Pipeline, RunFolder]:

@@ -14,6 +14,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TimeElapsedColumn
 from rich.text import Text
 
+from stagewise.runs.verdict import NOTICEABLE, guessing
 from stagewise.show import bytes_text, counted, printable, seconds_text
 
 QUIET_SECONDS = 60.0  # between lines where there is no terminal
@@ -225,7 +226,7 @@ def finished_line(kind: str, facts: dict[str, Any]) -> str | None:
         words = f"{facts['stage']} › epoch {facts['epoch']}: validation loss {facts['validation_loss']:.3f}"
         if "validation_picked" in facts:
             words += f", positive picked {facts['validation_picked']:.1%}"
-        if facts.get("validation_information", 0.0) >= 0.005:  # a lower bound: below zero it says nothing
+        if facts.get("validation_information", 0.0) >= NOTICEABLE:  # a lower bound: below zero it says nothing
             words += f", mutual information at least {facts['validation_information']:.2f} nats"
         return f"{words} ({seconds_text(facts['seconds'])})"
     if kind == "done":
@@ -233,6 +234,8 @@ def finished_line(kind: str, facts: dict[str, Any]) -> str | None:
         kept = f"{bytes_text(store['bytes'])} of {store['dtype']}" if store["state"] == "written" else "recomputed"
         why = "converged" if train["converged"] else "last epoch"
         loss = "" if train["validation_loss"] is None else f", validation loss {train['validation_loss']:.3f}"
+        if (chance := guessing(train)) is not None:
+            loss += f" (of guessing: {chance:.3f})"
         return f"{facts['stage']} › done after {counted(train['epochs'], 'epoch')} ({why}){loss}; store: {kept}"
     if kind == "probed":
         low, high = facts["interval"]

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stagewise.runs.folder import in_use
-from stagewise.runs.verdict import LIKE_GUESSING, REMEDIES, UNSURE, above_guessing
+from stagewise.runs.verdict import LIKE_GUESSING, REMEDIES, UNSURE, above_guessing, of_guessing
 from stagewise.show import bytes_text, clock_text, counted, printable
 
 
@@ -36,9 +36,9 @@ def print_run(facts: dict[str, Any]) -> None:
     busy = f", {in_use(facts['in_use'])}" if facts["in_use"] else ""
     _print_table(console, f"{facts['run']}: {facts['state']}{busy}", table)
     console.print(
-        "loss: validation, before → after training. epochs: + is not converged yet. memory: peak of a training "
-        f"step. e2e: the same network trained end to end would take {bytes_text(whole)} (predicted)."
-        f"{_unfinished(facts)}",
+        f"loss: validation, before → after training{of_guessing(facts['stages'])}. epochs: + is not converged yet. "
+        "memory: peak of a training step. e2e: the same network trained end to end would take "
+        f"{bytes_text(whole)} (predicted).{_unfinished(facts)}",
         style="dim",
     )
     for stage in facts["stages"]:
@@ -53,13 +53,15 @@ def print_run(facts: dict[str, Any]) -> None:
         )
     if facts["probes"]:
         _print_probes(console, facts["probes"])
+    if facts["probes_missing"]:
+        console.print(f"probes that are not fitted yet: {', '.join(facts['probes_missing'])}.", style="dim")
 
 
 def _unfinished(facts: dict[str, Any]) -> str:
     """Say what the states of the stages mean, where they are not all complete."""
     if all(stage["state"] == "complete" for stage in facts["stages"]):
         return ""
-    return " partial: begun. empty: not begun yet. `stagewise run FILE` goes on."
+    return " partial: begun. empty: not begun yet. The command that made it, with its --set, goes on."
 
 
 def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:

@@ -15,6 +15,7 @@ from stagewise.cli import completion
 from stagewise.cli.echo import echo
 from stagewise.cli.options import RUN_ARGUMENT
 from stagewise.errors import ConfigError, DataError
+from stagewise.runs.verdict import GUESSING, REMEDIES, WORSE
 from stagewise.show import counted
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
 
     INPUT is a file of any length, or a folder of files. They pass the frozen stages of RUN, which may be an export; of
     the last run made here when left out. .npz and .zarr get arrays: z (rows, channels), offsets and keys; the rows of
-    file i are z[offsets[i]:offsets[i + 1]]. .parquet gets a line for every row; it needs the extra `parquet`.
+    file i are z[offsets[i]:offsets[i + 1]]. Of images, grids[i] says how many rows and columns of patches these are.
+    .parquet gets a line for every row; it needs the extra `parquet`.
 
     \b
     stagewise embed talk.flac --out talk.npz
@@ -72,14 +74,19 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
     from stagewise.cli.progress import terminal_report
     from stagewise.config.wording import did_you_mean
     from stagewise.embedding.embed import embedding
+    from stagewise.embedding.place import marked
     from stagewise.embedding.write import check_out, write
-    from stagewise.exporting.settings import CONFIG
-    from stagewise.runs.folder import LOCK_FILE, runs_here
+    from stagewise.exporting.settings import CONFIG, SEAL
+    from stagewise.runs.folder import LAST, LOCK_FILE, runs_here
 
     check_out(out, force)
     if missing := [path for path in inputs if not os.path.lexists(path)]:
         raise ConfigError(f"{missing[0]} is not there{did_you_mean(str(missing[0]), runs_here())}.")
-    named = next((inputs[0] for file in (LOCK_FILE, CONFIG) if (inputs[0] / file).is_file()), None)
+    if pipelines := [path for path in inputs if path.suffix == ".toml"]:
+        made_of = LAST.with_name(pipelines[0].stem)
+        raise ConfigError(f"{pipelines[0]} is a pipeline file: name the run that was made of it, such as {made_of}.")
+    is_run = (inputs[0] / LOCK_FILE).is_file() or marked(inputs[0] / CONFIG, SEAL)
+    named = inputs[0] if is_run else None
     paths = inputs if named is None else inputs[1:]
     with terminal_report() as report:
         if named is not None and not (named / LOCK_FILE).exists():
@@ -172,4 +179,8 @@ def _say_which(run: Run, stage: str | None, report: Callable[..., None], verb: s
     report("note", text=f"stage {name} of {run.path}")
     if random:
         report("note", text=f"warning: {', '.join(random)} {trained} trained for no epoch: {weights} random.")
+    for probe in run.facts["probes"]:
+        if not random and probe["stage"] == name and probe["verdict"] in (WORSE, GUESSING):
+            words = f"{probe['name']} on {name} is {probe['verdict']}: {REMEDIES[probe['verdict']]}."
+            report("note", text=f"warning: probe {words}")
     return name

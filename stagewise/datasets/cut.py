@@ -53,10 +53,10 @@ class Cut:
             if type(value := getattr(self, name)) is not bool:
                 raise ConfigError(f"data.{name} is {value!r}: set it to true or false.")
         if self.patch and (self.crop < self.patch or (self.crop - self.patch) % self.stride):
-            fits = self.patch + max(0, round((self.crop - self.patch) / self.stride)) * self.stride
+            least = self.patch + max(0, (self.crop - self.patch) // self.stride) * self.stride
             raise ConfigError(
                 f"data.crop is {self.crop}: patches of {self.patch} pixels every {self.stride} do not fill it; "
-                f"set it to {fits}."
+                f"set it to {least} or {least + self.stride}."
             )
         if type(self.views) is not int or self.views not in (1, 2) or (self.views == 2 and not self.flip):
             raise ConfigError(f"data.views is {self.views!r}: set it to 1, or to 2 with data.flip = true.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,9 @@ from stagewise.errors import DataError
 AMBIGUOUS = -1
 
 
-def find_files(root: Path, suffixes: Sequence[str], kind: str, key: str) -> tuple[list[str], list[BadItem]]:
+def find_files(
+    root: Path, suffixes: Sequence[str], kind: str, key: str, unread: list[BadItem] | None = None
+) -> tuple[list[str], list[BadItem]]:
     """Return the paths of all files below a folder, with slashes and sorted, and those that cannot be keys.
 
     Names that begin with a dot are left out, links are followed.
@@ -22,13 +25,18 @@ def find_files(root: Path, suffixes: Sequence[str], kind: str, key: str) -> tupl
         suffixes: of the files, in small letters.
         kind: what the files are, "audio" or "image".
         key: of the pipeline file, which names the folder.
+        unread: takes the folders below it that cannot be read, instead of an error.
 
     Raises:
         DataError: the folder cannot be read, or holds no such files.
     """
 
     def refuse(error: OSError) -> None:
-        here = "" if Path(error.filename).is_absolute() else f"; paths start where you type, in {Path.cwd()}"
+        if unread is not None and Path(error.filename) != root:
+            unread.append(BadItem(error.filename, error.filename, error.strerror or str(error)))
+            return
+        lost = error.errno == errno.ENOENT and not Path(error.filename).is_absolute()
+        here = f"; paths start where you type, in {Path.cwd()}" if lost else ""
         raise DataError(f"cannot read {error.filename} ({error.strerror}{here}): correct {key} or its permissions.")
 
     names: list[str] = []

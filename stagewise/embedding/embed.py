@@ -38,6 +38,7 @@ class Embedding:
         pool: "mean" gives the mean of an item's rows.
         chain: the frozen stages on top of the files.
         left_out: how many files are.
+        grids: rows and columns of every image's patches, int64 (items, 2); None of audio, and of means.
         trained_at: of what size the images were that the stages were trained on; "" of audio.
     """
 
@@ -48,17 +49,20 @@ class Embedding:
     pool: Pool | None
     chain: Chain
     left_out: int
+    grids: npt.NDArray[np.int64] | None
     trained_at: str
 
     @property
-    def names(self) -> npt.NDArray[np.uint8]:
-        """The keys as UTF-8 bytes, one a line: an array of strings would give every one the room of the longest."""
-        return np.frombuffer("\n".join(self.keys).encode(), np.uint8)
+    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        """What is written beside the rows z.
 
-    @property
-    def offsets(self) -> npt.NDArray[np.int64]:
-        """Where each item's rows begin, and where the last ones end, int64 (items + 1,)."""
-        return np.concatenate([[0], np.cumsum(self.rows)])
+        offsets: where each item's rows begin, and where the last ones end, int64 (items + 1,).
+        keys: as UTF-8 bytes, one a line: an array of strings would give every one the room of the longest.
+        grids: of images, int64 (items, 2).
+        """
+        offsets = np.concatenate([[0], np.cumsum(self.rows)])
+        keys = np.frombuffer("\n".join(self.keys).encode(), np.uint8)
+        return {"offsets": offsets, "keys": keys} | ({} if self.grids is None else {"grids": self.grids})
 
     def pieces(self, item: int) -> Iterator[Floats]:
         """Yield the rows of an item, float32 (n, C), piece by piece.
@@ -117,7 +121,8 @@ def embedding(
     chain = Chain(RawSource(dataset), stages, encoder.device, means=dataset.grids is not None)
     rows = np.ones_like(chain.lengths) if pool else chain.lengths
     size = trained_at(encoder.facts["reads"])
-    return Embedding(dataset.keys, rows, chain.channels, encoder.name, pool, chain, len(dataset.bad), size)
+    grids = None if pool else dataset.grids
+    return Embedding(dataset.keys, rows, chain.channels, encoder.name, pool, chain, len(dataset.bad), grids, size)
 
 
 def _files(encoder: FrozenEncoder, paths: Sequence[str | Path], report: Report, skip: bool) -> Dataset:

@@ -40,7 +40,9 @@ def as_file(given: Held, kind: str | None, own_rate: int | None, rate: object) -
     """
     with TemporaryDirectory(prefix="stagewise-") as folder:
         path = Path(folder, "array")
-        if isinstance(given, Image.Image) or kind == "image":
+        if kind is None:
+            pass  # nothing is read so: what is said of a path is said of this
+        elif isinstance(given, Image.Image) or kind == "image":
             if kind == "audio":
                 raise InputError("encoder.embed takes sound, and this is an image.")
             if rate is not None:
@@ -116,6 +118,10 @@ def _pixels(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
         array = np.moveaxis(array, 0, 2)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
+    if array.ndim == 4:
+        raise InputError(
+            f"this is {array.shape}, and images are taken one after another: [encoder.embed(x) for x in …]."
+        )
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or 0 in array.shape:
         raise InputError(f"one image is (height, width) or (height, width, 3), and this is {array.shape}.")
     if array.dtype != np.uint8:

@@ -53,7 +53,7 @@ class Given:
             files = [path]
             if os.path.isdir(path):  # noqa: PTH112
                 try:
-                    names, refused = find_files(Path(path), suffixes, kind, "the folder")
+                    names, refused = find_files(Path(path), suffixes, kind, "the folder", bad)
                 except DataError as error:
                     unread = error.__context__
                     if isinstance(unread, OSError):

@@ -1,4 +1,4 @@
-"""An embedding as a NumPy archive: arrays z, offsets and keys, which `numpy.load` reads."""
+"""An embedding as a NumPy archive: arrays z, offsets, keys and, of images, grids, which `numpy.load` reads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class NpzWriter:
 
     def __init__(self, path: Path, made: Embedding) -> None:
         self.archive = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
-        for name, array in (("offsets", made.offsets), ("keys", made.names)):
+        for name, array in made.arrays.items():
             self._whole(name, array)
         # A fixed date: the same rows give the same bytes.
         self.member = self.archive.open(zipfile.ZipInfo("z.npy"), "w", force_zip64=True)

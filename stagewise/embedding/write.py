@@ -7,11 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-from stagewise import atomic
 from stagewise.embedding.embed import Embedding, Floats
 from stagewise.embedding.given_files import Report
 from stagewise.embedding.place import check_place
 from stagewise.errors import ConfigError
+from stagewise.publishing import publishing
 from stagewise.stopping import stoppable
 
 
@@ -32,7 +32,7 @@ WRITERS = {
 }
 
 
-ZARR = ("zarr.json", "z", "offsets", "keys")
+ZARR = ("zarr.json", "z", "offsets", "keys", "grids")
 
 
 def check_out(out: Path, force: bool = False) -> None:
@@ -47,7 +47,7 @@ def check_out(out: Path, force: bool = False) -> None:
     """
     if out.suffix not in WRITERS:
         raise ConfigError(f"--out {out}: the file's name must end in {', '.join(WRITERS)}.")
-    check_place(out, force, ZARR if out.suffix == ".zarr" else ())
+    check_place(out, force, *((ZARR, ZARR[0], "zarr_format") if out.suffix == ".zarr" else ()))
     if out.suffix == ".parquet":
         try:
             import_module("pyarrow")
@@ -77,7 +77,7 @@ def write(made: Embedding, out: Path, report: Report, force: bool = False) -> No
     module, _, name = WRITERS[out.suffix].partition(":")
     kind: Callable[[Path, Embedding], Writer] = getattr(import_module(module), name)
     done, total = 0, int(made.rows.sum())
-    with stoppable() as stop, atomic.publishing(out) as partial:
+    with stoppable() as stop, publishing(out) as partial:
         writer = kind(partial, made)
         try:
             for item in range(len(made.keys)):

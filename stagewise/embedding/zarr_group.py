@@ -1,4 +1,4 @@
-"""An embedding as a Zarr v3 group with the arrays z, offsets and keys."""
+"""An embedding as a Zarr v3 group with the arrays z, offsets, keys and, of images, grids."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class ZarrWriter:
             compressors=codecs,
             fill_value=np.nan,
         )
-        group.create_array("offsets", data=made.offsets, compressors=codecs)
-        group.create_array("keys", data=made.names, compressors=codecs)
+        for name, array in made.arrays.items():
+            group.create_array(name, data=array, compressors=codecs)
         self.held: list[Floats] = []
         self.count = self.begin = 0
 

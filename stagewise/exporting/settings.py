@@ -23,7 +23,8 @@ WEIGHTS: Final = "model.safetensors"
 PROGRAM = "model.pt2"
 ONNX = "model.onnx"
 CARD = "README.md"
-REMEDY = "Delete the folder, and type `stagewise export RUN --out DIR` to write it again."
+SEAL = "own_sha256"  # stands in our config.json, and in no other
+REMEDY = "Type `stagewise export RUN --out DIR --force` to write it again."
 
 Size = Annotated[int, Field(ge=1, lt=2**31)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

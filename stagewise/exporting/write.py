@@ -10,7 +10,8 @@ from stagewise import atomic
 from stagewise.embedding.place import check_place
 from stagewise.exporting.card import model_card
 from stagewise.exporting.program import check_onnx, write_onnx, write_program
-from stagewise.exporting.settings import CARD, CONFIG, ONNX, PROGRAM, WEIGHTS, settings_of
+from stagewise.exporting.settings import CARD, CONFIG, ONNX, PROGRAM, SEAL, WEIGHTS, settings_of
+from stagewise.publishing import publishing
 from stagewise.runs.open import Run
 from stagewise.stopping import stoppable
 from stagewise.training.checkpoint import write_tensors
@@ -35,7 +36,7 @@ def write_export(
         DiskError: the disk is full or failing.
         Interrupted: a signal asked to stop; nothing is kept.
     """
-    check_place(out, force, (CARD, CONFIG, WEIGHTS, PROGRAM, ONNX))
+    check_place(out, force, (CARD, CONFIG, WEIGHTS, PROGRAM, ONNX), CONFIG, SEAL)
     if onnx:
         check_onnx()
     name = stage or run.top()
@@ -43,7 +44,7 @@ def write_export(
     every = [each["name"] for each in run.locked["stages"]]
     settings = settings_of(encoder, run.locked, every[: every.index(name) + 1])
     row_shape = tuple(settings["input"]["row_shape"])
-    with stoppable() as stop, atomic.publishing(out) as partial:
+    with stoppable() as stop, publishing(out) as partial:
         partial.mkdir()
         files = {WEIGHTS: write_tensors(partial / WEIGHTS, encoder.state_dict())}
         stop.check(None)

@@ -124,7 +124,9 @@ def _changes(stage: StagePlan) -> str:
     }
     if not known:
         begun = any((folder / "checkpoint").exists() for folder in _folders(stage))
-        return "not trained yet" + ("; half trained with other settings, which would go on" if begun else "")
+        return "not trained yet" + (
+            "; one half trained with other settings is kept, and goes on when they are back" if begun else ""
+        )
     with suppress(IntegrityError):
         locked = RunFolder(stage.folder.parent.parent).locked or {"stages": []}
         known = {s["folder"]: known[s["folder"]] for s in locked["stages"] if s["folder"] in known} or known

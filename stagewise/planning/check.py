@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from stagewise.config import Pipeline
+from stagewise.config import Pipeline, Probe
 from stagewise.datasets.base import Dataset, Expected
 from stagewise.datasets.images import Images
 from stagewise.errors import ConfigError, DataError
@@ -95,6 +95,25 @@ def check_classes(dataset: Dataset, label: str, where: str, remedy: str) -> None
         raise DataError(
             f"{where}: all training items have the same label '{label}', '{name}': there is nothing to tell apart. "
             f"{remedy}"
+        )
+
+
+def check_labelled(probe: Probe, dataset: Dataset) -> None:
+    """Refuse a probe whose labels cannot be learnt, or tested.
+
+    Raises:
+        DataError: too few training or test items have one.
+    """
+    where = f"probe {probe.name}"
+    remedy = "Check data.splits and the labels (images lie in one folder per class), or leave the probe out."
+    check_classes(dataset, probe.labels, where, remedy)
+    tested = some_classes(dataset, probe.labels, dataset.split("test"))
+    if not tested:
+        raise DataError(f"{where}: no test item has a label '{probe.labels}'. {remedy}")
+    if probe.pool is not None and not tested & some_classes(dataset, probe.labels, dataset.split("train")):
+        raise DataError(
+            f"{where}: no training item has a label '{probe.labels}' that a test item has: it could get nothing "
+            f"right. {remedy}"
         )
 
 

@@ -86,7 +86,7 @@ def probe_identity(pipeline: Pipeline, probe: Probe, stage: str, data: str, labe
         device: kind of device, because another one gives other last bits.
     """
     table = probe.model_dump(mode="json", exclude={"stages", "data", "random"})
-    sources = source_hashes([(probe.data, datasets.SHORT_NAMES), (probe.optimizer, {})])
+    sources = source_hashes([(probe.data or pipeline.data, datasets.SHORT_NAMES), (probe.optimizer, {})])
     return {
         "probe": table,
         "seed": pipeline.pipeline.seed,

@@ -83,5 +83,6 @@ def within_limit(pipeline: Pipeline, stages: Sequence[BuiltStage], below: Sequen
         f"{where}: even in pieces a step needs {bytes_text(least.peak)}, more than pipeline.memory_limit = "
         f"{bytes_text(limit)}; most of it is {largest} ({bytes_text(least.by_category[largest])}). "
         f"Raise pipeline.memory_limit to {bytes_text(least.peak * 1.05)}, or lower train.batch_size (now {batch}), "
-        "objective.window, objective.steps or the channels, or split the stage in two."
+        f"{'data.crop' if stages[-1].grid else 'objective.window'}, objective.steps or the channels, or split the "
+        "stage in two."
     )

@@ -26,6 +26,6 @@ def replaced(plan: Plan) -> str | None:
     return (
         f"finished stages are trained anew: {', '.join(stage.name for stage in found)} ({found[0].reason}). The old "
         f"ones stay in {plan.run.path} until `stagewise clean`, but `embed` and `export` find them only after a `run` "
-        f"with the settings of before. To keep them in use, type `stagewise export {run} --out DIR` before you run "
-        "the new settings, or give those a run of their own with --run."
+        f"with the settings of before. To keep both in use, give the new settings a run of their own with --run, or "
+        f"type `stagewise export {run} --out DIR` while the old ones are in use."
     )

@@ -19,11 +19,11 @@ from stagewise.config.fingerprint import fingerprint
 from stagewise.datasets.base import Dataset
 from stagewise.datasets.images import Images
 from stagewise.encoding.encode import Chain
-from stagewise.errors import ConfigError, DataError
+from stagewise.errors import ConfigError
 from stagewise.inputs import input_of, load_weights
 from stagewise.modules.stage_module import StageModule
 from stagewise.planning.build import BuiltStage, Input, build_dataset, build_stages, make_optimizer
-from stagewise.planning.check import check_classes, some_classes
+from stagewise.planning.check import check_labelled, some_classes
 from stagewise.planning.identity import probe_identity, start_identity
 from stagewise.planning.plan import Plan
 from stagewise.planning.stage_plan import StagePlan
@@ -91,7 +91,7 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
                 f"{plan.pipeline.where(where)}: label '{probe.labels}' is one class per "
                 + ('item: set pool = "mean".' if probe.pool is None else "frame: leave out `pool`.")
             )
-        _check_labelled(probe, dataset)
+        check_labelled(probe, dataset)
         make_optimizer(plan.pipeline, probe.optimizer, f"{where}.optimizer")([torch.nn.Parameter(torch.zeros(1))])
         data, labels = dataset.fingerprint(), dataset.label_fingerprint(probe.labels)
         for position, stage in enumerate(plan.stages):
@@ -113,20 +113,6 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
 
 def _is_trained(stage: BuiltStage) -> bool:
     return stage.config.train.epochs > 0 and any(True for _ in stage.module.parameters())
-
-
-def _check_labelled(probe: Probe, dataset: Dataset) -> None:
-    where = f"probe {probe.name}"
-    remedy = "Check data.splits and the labels (images lie in one folder per class), or leave the probe out."
-    check_classes(dataset, probe.labels, where, remedy)
-    tested = some_classes(dataset, probe.labels, dataset.split("test"))
-    if not tested:
-        raise DataError(f"{where}: no test item has a label '{probe.labels}'. {remedy}")
-    if probe.pool is not None and not tested & some_classes(dataset, probe.labels, dataset.split("train")):
-        raise DataError(
-            f"{where}: no training item has a label '{probe.labels}' that a test item has: it could get nothing "
-            f"right. {remedy}"
-        )
 
 
 def _check_rows(probe: Probe, dataset: Dataset, stage: StagePlan) -> None:

@@ -77,7 +77,7 @@ def _picture(name: str, views: Sequence[View]) -> str:
             axes.errorbar(places, error, bars, fmt="none", ecolor=colour(number), capsize=2.5)
             if before := start[run]:
                 words = label(f"{run}, random weights")
-                axes.plot(*zip(*before, strict=True), ":", color=colour(number), linewidth=1.1, label=words)
+                axes.plot(*zip(*before, strict=True), ":", color=colour(number), linewidth=2, label=words)
         for number, (system, errors) in enumerate(published.items(), len(lines)):
             words = label(f"{system}, published")
             axes.plot(range(1, len(errors) + 1), errors, "--", color=colour(number), linewidth=1.1, label=words)

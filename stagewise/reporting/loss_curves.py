@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from stagewise.reporting.draw import INK, colour, draw, label, marker
 from stagewise.reporting.page import picture
 from stagewise.reporting.view import View
+from stagewise.runs.verdict import of_guessing
 
 KINDS = (("validation_loss", "-", "validation"), ("loss", "--", "training"))
 MARGIN = 0.05  # of the span, above and below
@@ -49,7 +50,7 @@ def _picture(view: View, key: str, limits: tuple[float, float]) -> str:
     return picture(
         draw(key, alt, 3.2, paint),
         f"{view.name}: loss of every stage, trained by the {view.facts['schedule']} schedule. "
-        "Epoch 0 is before training.",
+        f"Epoch 0 is before training{of_guessing(view.facts['stages'])}.",
     )
 
 

@@ -57,6 +57,7 @@ def run_facts(run: RunFolder) -> dict[str, Any]:
         },
         "stages": stages,
         "probes": [probe for probe in probes if probe["value"] is not None],
+        "probes_missing": [f"{probe['name']} on {probe['stage']}" for probe in probes if probe["value"] is None],
     }
 
 

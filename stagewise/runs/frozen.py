@@ -109,7 +109,7 @@ class FrozenEncoder(nn.Module):
 
         kind, training = self.facts["reads"]["kind"], self.training
         file: AbstractContextManager[Path]
-        if is_held(given) and kind is not None:
+        if is_held(given):
             file = as_file(given, kind, self.sample_rate, sample_rate)
         elif (named := check_path(given)).is_dir():
             raise ConfigError(f"{given} is a folder: name one file after another, or type `stagewise embed`.")

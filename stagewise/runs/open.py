@@ -46,7 +46,8 @@ class StageView:
         if state != "written":
             raise ConfigError(
                 f"stage {self.name} has no store (it was {state}: {self.record['store']['why']}). Set its "
-                "store.write = true and store.keep = true and run again, or use run.encoder() on the input."
+                "store.write = true and store.keep = true and run again, or use "
+                f'run.encoder("{self.name}") on the input.'
             )
         return StoreReader(self.folder)
 
@@ -88,8 +89,8 @@ class Run:
         """What `stagewise inspect --json` prints."""
         return run_facts(find_run(self.path))
 
-    def encoder(self, stage: str) -> FrozenEncoder:
-        """Return everything from the raw input up to a stage as one frozen module.
+    def encoder(self, stage: str | None = None) -> FrozenEncoder:
+        """Return everything from the raw input up to a stage, the topmost when left out, as one frozen module.
 
         Raises:
             ConfigError: the stage or one below it is not finished.
@@ -97,7 +98,7 @@ class Run:
         """
         from stagewise.runs.frozen import load_encoder
 
-        names = [s["name"] for s in self.locked["stages"]]
+        names, stage = [s["name"] for s in self.locked["stages"]], stage or self.top()
         if stage not in names:
             raise ConfigError(f"{self.path} has no stage {stage!r}; it has {', '.join(names)}.")
         needed = names[: names.index(stage) + 1]

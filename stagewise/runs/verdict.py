@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+NOTICEABLE = 0.005  # nats: less is not seen in a loss of three digits
 BETTER = "better than random weights"
 # What is said of a probe that is not better, and what helps.
 REMEDIES = {
-    "no better than always saying one class": "train the stage for longer, or the probe (its epochs, its lr)",
     "worse than random weights": "train the stage for more epochs, or with a lower learning rate",
-    "not clearly better than always saying one class": "more test items may tell, or more epochs",
-    "not clearly better than random weights": "more epochs or more test items may tell",
+    "no better than always saying one class": "train the stage for longer, or the probe (its epochs, its lr)",
+    "not clearly better than always saying one class": "more test items may tell, or more epochs of the stage",
+    "not clearly better than random weights": "more test items may tell, or more epochs of the stage",
 }
-GUESSING, WORSE, LIKE_GUESSING, UNSURE = REMEDIES
+WORSE, GUESSING, LIKE_GUESSING, UNSURE = REMEDIES
+
+
+def guessing(train: Mapping[str, Any]) -> float | None:
+    """Return the contrastive loss of guessing, ln(1 + negatives); None of other objectives and of older records.
+
+    Args:
+        train: what a stage's record says of its training; `information` is ln(1 + negatives) less the validation loss
+            (van den Oord et al. 2018, equation 5).
+    """
+    information, loss = train.get("information"), train["validation_loss"]
+    return None if information is None or loss is None else float(loss + information)
+
+
+def of_guessing(stages: Sequence[Mapping[str, Any]]) -> str:
+    """Return what guessing would give the stages of a run, to be put behind words on their losses; "" if unknown."""
+    known = {f"{chance:.3f}" for stage in stages if (chance := guessing(stage["train"])) is not None}
+    return f"; guessing gives {' or '.join(sorted(known))}" if known else ""
 
 
 def above_guessing(train: Mapping[str, Any]) -> str:
-    """Say that a stage's contrastive loss is higher than that of guessing, ln(1 + negatives); "" if it is not.
-
-    Args:
-        train: what its record says of its training; `information` is ln(1 + negatives) less the validation loss
-            (van den Oord et al. 2018, equation 5), None of other objectives and of older records.
-    """
-    information, loss = train.get("information"), train["validation_loss"]
-    if not train["epochs"] or information is None or loss is None or information >= 0:
+    """Say that a stage's contrastive loss is higher than that of guessing; "" if it is not, or not known."""
+    chance = guessing(train)
+    if not train["epochs"] or chance is None or train["information"] > -NOTICEABLE:
         return ""
-    return f"its loss, {loss:.3f}, is above that of guessing, {loss + information:.3f}: train it for more epochs"
+    loss = train["validation_loss"]
+    return f"its loss, {loss:.3f}, is above that of guessing, {chance:.3f}: train it for more epochs"
 
 
 def verdict(probe: Mapping[str, Any]) -> str:
     """Compare a probe with guessing and, where it was also fitted on them, with random weights.
 
-    Better or worse is said only where the other lies outside of the probe's 95 % interval.
+    Better or worse is said only where the other lies outside of the probe's 95 % interval; the worst comes first.
 
     Args:
         probe: its `value`, its `interval`, `majority` (always saying the most frequent class of the training items)
@@ -41,12 +55,13 @@ def verdict(probe: Mapping[str, Any]) -> str:
     Returns:
         A few words; "" where there is nothing to say.
     """
-    random = probe["random"]
+    random, (low, high) = probe["random"], probe["interval"]
+    if random is not None and high < random["value"]:
+        return WORSE
     if probe["value"] <= probe["majority"]:
         return GUESSING
-    low, high = probe["interval"]
     if low <= probe["majority"]:
         return LIKE_GUESSING
     if random is None:
         return ""
-    return WORSE if high < random["value"] else UNSURE if low <= random["value"] else BETTER
+    return UNSURE if low <= random["value"] else BETTER

@@ -14,15 +14,16 @@ from stagewise.datasets.base import BadItem
 from stagewise.datasets.librispeech import SAMPLE_RATE
 from stagewise.datasets.scan import Rules
 from stagewise.errors import DataError
-from stagewise.show import counted
+from stagewise.show import counted, seconds_text
 from stagewise.starting.audio_layout import audio_layout
 from stagewise.starting.beside import Beside
 from stagewise.starting.look import Recordings
-from stagewise.starting.recipe import Line, Recipe, skipped
+from stagewise.starting.recipe import Line, Recipe, few, skipped
 
 HOP, SPARE = 160, 480  # samples from one row of the fifth convolution to the next, and what its edges take
 WINDOWS = (128, 64, 32, 16)
 STEPS = 12
+FEW = 300  # seconds: less teaches little that random weights do not know
 LAYERS = ((10, 5, 2), (8, 4, 2), (4, 2, 2), (4, 2, 2), (4, 2, 1))  # kernel, stride, padding
 WIDTHS = {False: (64, 64), True: (512, 256)}  # channels and those of the context, by whether there is a GPU
 WHY_WIDTHS = {
@@ -53,6 +54,7 @@ def audio_recipe(content: Recordings, gpu: bool) -> Recipe:
     used = {name: header for name, header in headers.items() if name not in problems}
     lengths = np.array([-(-header.samples * rate // header.rate) for header in used.values()], np.int64)
     window, steps = _window(np.sort(lengths).tolist(), rate)
+    seconds = float(lengths.sum()) / rate
     short = int((lengths < window * HOP + SPARE).sum())
 
     data = list(layout.lines)
@@ -88,7 +90,7 @@ def audio_recipe(content: Recordings, gpu: bool) -> Recipe:
         else [("compress", "zstd", "a quarter to six tenths of the bytes of convolutions, and fast enough for a CPU")],
         stages=_stages(gpu),
         labels=layout.labels,
-        notes=beside.notes,
+        notes=[*beside.notes, *(few(seconds_text(seconds)) if seconds < FEW else [])],
         items=len(used),
         short=short,
         images=False,

@@ -74,7 +74,7 @@ def _any_folder(content: Recordings, beside: Beside, every: list[str]) -> Layout
         source, which = ("folder", "first") if level == 1 else ("folder:2", "second")
         sources["class"], labels["class"] = source, classes
         why.append(f"a file's class is the {which} folder that it lies in")
-    for label, (path, counts) in beside.tables(content.root, names).items():
+    for label, (path, counts) in beside.tables(content.root, names, sources).items():
         sources[label], labels[label] = path, counts
         why.append(f"{label}: of {counts.total():,} files, in a table found here")
     if sources:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -80,15 +80,21 @@ class Beside:
         labelled = int((np.diff(table.offsets) > 0).sum())
         return [("phones", str(path), f"phone labels of {labelled:,} of {counted(len(keys), 'file')}, found here")]
 
-    def tables(self, root: Path, keys: Sequence[str]) -> dict[str, tuple[str, Counter[str]]]:
-        """Return the CSV tables of one class a file: by label, their paths and how many items a class has."""
+    def tables(self, root: Path, keys: Sequence[str], taken: Collection[str]) -> dict[str, tuple[str, Counter[str]]]:
+        """Return the CSV tables of one class a file: by label, their paths and how many items a class has.
+
+        Args:
+            root: of the files.
+            keys: of the items.
+            taken: labels that there are already.
+        """
         found: dict[str, tuple[str, Counter[str]]] = {}
         for name, path in list(self._left.items()):
             columns = _columns(path) if path.suffix == ".csv" else []
             if "file" not in columns:
                 continue
             labels = [column for column in columns if column != "file"]
-            if len(labels) != 1 or not LABEL.fullmatch(labels[0]) or labels[0] in found:
+            if len(labels) != 1 or not LABEL.fullmatch(labels[0]) or labels[0] in {*found, *taken, "phones"}:
                 self._refuse(f'{name} is for you to choose from: data.labels = {{ COLUMN = "{path}" }}', [name])
                 continue
             table = self._take(partial(read_table, root, labels[0], path, keys), name)

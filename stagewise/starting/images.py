@@ -10,9 +10,10 @@ from stagewise.datasets.base import BadItem
 from stagewise.datasets.found_files import items_by_name
 from stagewise.datasets.image_files import MAX_PIXELS, resized
 from stagewise.errors import DataError
+from stagewise.show import counted
 from stagewise.starting.beside import Beside
 from stagewise.starting.look import Pictures, folders, tells_apart
-from stagewise.starting.recipe import Line, Recipe, root_line, skipped
+from stagewise.starting.recipe import Line, Recipe, few, root_line, skipped, toml
 
 SMALLEST, LARGEST = 40, 96  # pixels of a short side: handwritten digits are enlarged, photographs are reduced
 LARGE = 80  # from here on, the paper's patches of 16 pixels
@@ -24,6 +25,7 @@ WHY_WIDTHS = {
     False: "8 planes and one block, for speed; the paper's 64, and 3, 4 and 6, want a GPU",
     True: "planes and blocks as in the paper",
 }
+FEW = 100  # images: less teaches nothing that random weights do not know
 COLOURS = ", though there are colours: false, with in_channels = 3 in module1, sees them"
 TRAIN, TESTS = "train", ("test", "validation", "valid", "val")
 
@@ -51,22 +53,25 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
     same = set(shorts) == {short}
     patch = 16 if short >= LARGE else 8
     sizes = {name: resized(header.height, header.width, None if same else short) for name, header in seen}
-    huge = [name for name, (height, width) in sizes.items() if height * width > MAX_PIXELS]
-    bad += [BadItem(name, f"{content.root}/{name}", "it is too long and narrow to be resized: cut it") for name in huge]
+    huge = {name for name, (height, width) in sizes.items() if height * width > MAX_PIXELS}
+    bad += [
+        BadItem(name, f"{content.root}/{name}", "it is too long and narrow to be resized: cut it")
+        for name in sorted(huge)
+    ]
     judge(bad, len(sizes) - len(huge) + len(bad), "image", "skip")
-    used = [name for name in sizes if name not in set(huge)]
+    used = [name for name in sizes if name not in huge]
     trained = [name for name in used if name.startswith(roots[0])]
     if not trained:
         raise DataError(f"{content.root}/{TRAIN} holds no image that can be used: put some there.")
 
-    counted = set(trained)
-    pixels = sum(header.height * header.width for name, header in seen if name in counted)
+    chosen = set(trained)
+    pixels = sum(header.height * header.width for name, header in seen if name in chosen)
     classes = folders(trained, len(roots))
     labels = {"class": classes} if tells_apart(classes) else {}
     others = sorted({name.partition("/")[0] for name in content.names} - {TRAIN, test}) if test else []
     data: list[Line] = [
         ("target", "image-folder", "an image's class is its folder" if labels else ""),
-        root_line("root", content.root / (TRAIN if test else ""), f"not used: {', '.join(others)}" if others else ""),
+        root_line("root", content.root / (TRAIN if test else "")),
         *splits,
     ]
     if test and any(name.startswith(roots[1]) for name in used):
@@ -98,11 +103,26 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
         store=[("write", False, "crops of the pixels, mirrored anew in every epoch; stores of patches are huge")],
         stages=_stages(gpu),
         labels=labels,
-        notes=beside.notes,
+        notes=[
+            *beside.notes,
+            *_unused(content, others),
+            *(few(counted(len(trained), "image")) if len(trained) < FEW else []),
+        ],
         items=len(used),
         images=True,
         reading=PER_IMAGE + pixels / max(1, len(trained)) / PIXELS,
     )
+
+
+def _unused(content: Pictures, folders: list[str]) -> list[str]:
+    """Name the folders beside those of training and test images, and the key that takes one of them."""
+    counts = {folder: sum(name.startswith(f"{folder}/") for name in content.names) for folder in folders}
+    return [
+        f"{folder}, with {counted(count, 'image')}, is not used: when to stop is told by a part of {TRAIN}; "
+        f"data.unlabelled = {toml(str(content.root / folder))} trains on them, too"
+        for folder, count in counts.items()
+        if count
+    ]
 
 
 def _stages(gpu: bool) -> list[list[Line]]:

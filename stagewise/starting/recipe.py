@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stagewise.datasets.base import BadItem
@@ -48,6 +48,15 @@ class Recipe:
     short: int = 0
     reading: float = 0.0
 
+    def without(self, refused: Mapping[str, str]) -> Recipe:
+        """Return it without some labels, and with the reasons among the notes."""
+        return replace(
+            self,
+            data=[line for line in self.data if line[0] != "phones" or "phones" not in refused],
+            labels={label: classes for label, classes in self.labels.items() if label not in refused},
+            notes=[*self.notes, *refused.values()],
+        )
+
     @property
     def phones(self) -> bool:
         """Whether there are phone labels."""
@@ -77,6 +86,11 @@ def toml(value: object) -> str:
 def skipped(bad: Sequence[BadItem], files: int) -> Line:
     """Return the line that leaves bad files out."""
     return "bad_items", "skip", f"left out: {len(bad)} of {files:,} files, such as {bad[0].key}"
+
+
+def few(amount: str) -> list[str]:
+    """Warn of a folder that holds too little to learn from."""
+    return [f"warning: only {amount} to train on: good for a rehearsal, too little to learn from"]
 
 
 def comment(text: str) -> str:

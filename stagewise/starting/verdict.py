@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
-from stagewise.errors import DataError
+from stagewise.errors import ConfigError, DataError
 from stagewise.show import counted, seconds_text
-from stagewise.starting.audio import audio_recipe
-from stagewise.starting.images import images_recipe
 from stagewise.starting.look import Pictures, Recordings
+from stagewise.starting.machine import this_machine
+from stagewise.starting.write import choose
 
 
 def verdict(content: Recordings | Pictures, alone: bool) -> dict[str, Any]:
@@ -20,8 +21,8 @@ def verdict(content: Recordings | Pictures, alone: bool) -> dict[str, Any]:
         alone: whether it is all there is, of whatever kind.
     """
     try:
-        recipe = audio_recipe(content, False) if isinstance(content, Recordings) else images_recipe(content, False)
-    except DataError as error:
+        recipe, _, _ = choose(content, this_machine(), "pipeline", Path("pipeline.toml"))
+    except (ConfigError, DataError) as error:
         return {"fit": False, "why": str(error)}
     typed = ["stagewise", "init", str(content.root), *([] if alone else ["--kind", content.kind])]
     return {
@@ -49,7 +50,7 @@ def verdict_words(found: dict[str, Any]) -> list[str]:
         lines.append(f"too short for a training window, and not trained on: {counted(found['too_short'], 'file')}")
     lines += found["notes"]
     what = counted(found["items"], "recording" if found["kind"] == "audio" else "image")
-    long = [seconds_text(found["seconds"])] if found["kind"] == "audio" else []
+    long = [seconds_text(found["seconds"])] if found["kind"] == "audio" and found["items"] == found["usable"] else []
     labels = [*found["labels"], *(["phones"] if found["phones"] else [])]
     known = f"labels: {', '.join(labels)}" if labels else "no labels found"
     return [*lines, f"fit to train on: {', '.join([what, *long, known])}; next: {found['next']}"]

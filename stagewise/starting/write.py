@@ -6,9 +6,12 @@ import shlex
 import textwrap
 from pathlib import Path
 
+from stagewise.config import Pipeline
 from stagewise.config.load import load_text
-from stagewise.errors import ConfigError
+from stagewise.datasets.base import Dataset
+from stagewise.errors import ConfigError, DataError
 from stagewise.planning.build import Input, build_dataset, build_stages, device_of
+from stagewise.planning.check import check_labelled
 from stagewise.planning.plan import SPARE_DISK, Plan, make_plan
 from stagewise.planning.policy import decide, forward_flops, total_rows
 from stagewise.planning.trained_on import held_out
@@ -42,6 +45,15 @@ NO_PROBE = """\
 # labels = "species"
 # pool = "mean"
 # random = true"""
+NO_CLASSES = """\
+# There is no probe: no classes were found, which are folders of several images each (in train and in test, where there
+# are both). Put the images into such folders before anything is trained, and here
+# [[probe]]
+# name = "class"
+# stages = "all"
+# labels = "class"
+# pool = "mean"
+# random = true"""
 FIRST_GUESS = Pace(1, 1, 1, 1, 1, 0.0)
 
 
@@ -64,12 +76,10 @@ def start(
         ConfigError: a path cannot be written down, or the stages do not fit into the memory.
         DataError: too many files are bad, or what there is cannot be trained on.
     """
-    gpu = machine.gpu is not None
-    recipe = audio_recipe(content, gpu) if isinstance(content, Recordings) else images_recipe(content, gpu)
+    recipe, rough, dataset = choose(content, machine, name, file)
+    device = device_of(rough)
     for note in recipe.notes:
         report("note", text=note)
-    rough = load_text(_text(recipe, FIRST_GUESS, content, machine, name, file), str(file))
-    dataset, device = build_dataset(rough), device_of(rough)
     for item in dataset.bad:
         report("note", text=f"left out {item.path}: {item.reason}")
     train, _ = held_out(dataset.pool(), rough.data.validation, rough.pipeline.seed)
@@ -89,10 +99,41 @@ def start(
         return text, make_plan(pipeline, RunFolder(Path("runs") / name), built, device, dataset)
 
     written, plan = planned()
-    limit = int(machine.memory * SHARE[gpu])
+    limit = int(machine.memory * SHARE[machine.gpu is not None])
     if max(stage.forecast.bytes.peak for stage in plan.stages) > limit:
         return planned(limit)
     return written, plan
+
+
+def choose(content: Recordings | Pictures, machine: Machine, name: str, file: Path) -> tuple[Recipe, Pipeline, Dataset]:
+    """Choose what suits a folder, and see that the data can be read, and its labels learnt, so.
+
+    Args:
+        content: of the folder.
+        machine: to train on.
+        name: of the pipeline.
+        file: that it is for.
+
+    Returns:
+        the recipe without labels that no probe could learn, the pipeline that it makes but for its epochs, and the
+        data.
+
+    Raises:
+        ConfigError: a path cannot be written down.
+        DataError: too many files are bad, or what there is cannot be trained on.
+    """
+    gpu = machine.gpu is not None
+    recipe = audio_recipe(content, gpu) if isinstance(content, Recordings) else images_recipe(content, gpu)
+    rough = load_text(_text(recipe, FIRST_GUESS, content, machine, name, file), str(file))
+    dataset = build_dataset(rough)
+    refused = {}
+    for probe in rough.probe:
+        try:
+            check_labelled(probe, dataset)
+        except DataError as error:
+            why = str(error).partition(". ")[0].removeprefix(f"probe {probe.name}: ")
+            refused[probe.labels] = f"no probe for {probe.labels}: {why}"
+    return recipe.without(refused), rough, dataset
 
 
 def encoded(text: str) -> bytes:
@@ -147,7 +188,7 @@ def _text(
     if recipe.phones:
         parts.append(f"[[probe]]\n{table(PHONES)}")
     elif not recipe.labels:
-        parts.append(NO_PROBE)
+        parts.append(NO_CLASSES if recipe.images else NO_PROBE)
     return "\n\n".join(parts) + "\n"
 
 

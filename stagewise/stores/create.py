@@ -16,7 +16,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from stagewise.atomic import publishing
+from stagewise.publishing import publishing
 from stagewise.stores.layout import FILL, FORMAT, STORE, StoreSpec
 from stagewise.stores.quantise import Scaling
 

@@ -146,6 +146,7 @@ def test_check_ends_with_a_verdict_and_what_to_type(here):
     assert done.output.endswith(
         "  label class: 2 classes of 2 (b) to 3 files (a)\n"
         "  too short for a training window, and not trained on: 1 file\n"
+        "  warning: only 8.3 s to train on: good for a rehearsal, too little to learn from\n"
         "fit to train on: 5 recordings, 8.3 s, labels: class; next: stagewise init 'my in'\n"
     )
     (found,) = json.loads(call(data, "check", "my in", "--json").output)["found"]

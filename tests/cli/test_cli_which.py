@@ -132,7 +132,7 @@ def test_clean_says_when_it_deletes_the_only_finished_stage(home, monkeypatch):
     assert "is the only finished two: with the settings of today it is not finished yet." in done.stderr
     assert "is the only finished context" in done.stderr
     assert "is the only finished one:" not in done.stderr
-    done = call("embed", "runs/tiny", "tiny.toml", "--out", "x.npz")
+    done = call("embed", "runs/tiny", "x.wav", "--out", "x.npz")
     assert (
         "stage two of runs/tiny is not finished: type the command that made it again, with its --set, or" in done.stderr
     )

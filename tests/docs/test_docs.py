@@ -42,6 +42,7 @@ LEVELS = [
     ["stagewise.modules", "stagewise.objectives", "stagewise.datasets"],
     [
         "stagewise.atomic",
+        "stagewise.publishing",
         "stagewise.environment",
         "stagewise.errors",
         "stagewise.seeds",

@@ -1,5 +1,8 @@
 """`embed --skip` leaves out what cannot be used, and nothing else; without it, the error says so."""
 
+import errno
+import os
+
 import embedding_examples as examples
 import numpy as np
 import pytest
@@ -103,7 +106,7 @@ def test_images_are_left_out_and_their_size_is_told(tmp_path):
         "12 items, 1 file left out; trained on crops of 20 × 20 pixels of images resized to a short side of 24\n"
         in (done.stdout)
     )
-    assert "warning" not in done.stderr  # all are resized
+    assert "larger" not in done.stderr  # all are resized
 
 
 def test_images_of_another_scale_are_told_of(tmp_path, monkeypatch):
@@ -121,3 +124,40 @@ def test_images_of_another_scale_are_told_of(tmp_path, monkeypatch):
     card = (tmp_path / "encoder" / "README.md").read_text()
     assert "Trained on crops of 20 × 20 pixels: things should have about the size in pixels" in card
     assert stagewise.load(tmp_path / "encoder").facts["reads"]["crop"] == 20
+
+
+def test_a_folder_that_cannot_be_read_takes_no_others_with_it(audio, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/0.wav", "locked/1.wav", "z/2.wav"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True)
+        soundfile.write(tmp_path / "in" / name, examples.noise(0.3), examples.RATE)
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    refused = call("embed", audio / "run", "in", "--out", "z.npz")
+    assert (refused.exit_code, "in/locked: Permission denied" in refused.stderr) == (1, True)
+    done = call("embed", audio / "run", "in", "--out", "z.npz", "--skip")
+    assert (done.exit_code, "left out in/locked: Permission denied" in done.stderr) == (0, True)
+    assert keys_of(tmp_path / "z.npz") == ["in/a/0.wav", "in/z/2.wav"]
+
+
+def test_a_folder_of_files_with_a_config_of_another_program_is_an_input(audio, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    soundfile.write("in/0.wav", examples.noise(0.3), examples.RATE)
+    (tmp_path / "in" / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "last").symlink_to(audio / "run")
+    done = call("embed", "in", "--out", "z.npz")
+    assert done.exit_code == 0, done.output
+    assert keys_of(tmp_path / "z.npz") == ["in/0.wav"]
+    done = call("embed", "x.toml", "in", "--out", "y.npz")
+    assert (done.exit_code, "is not there" in done.stderr) == (2, True)
+    (tmp_path / "x.toml").touch()
+    done = call("embed", "x.toml", "in", "--out", "y.npz")
+    assert (done.exit_code, "x.toml is a pipeline file: name the run" in done.stderr) == (2, True)

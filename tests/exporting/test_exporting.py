@@ -120,7 +120,7 @@ def test_a_changed_byte_or_a_missing_file_is_refused(audio, tmp_path, name):
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    with pytest.raises(IntegrityError, match=r"(not what was written|is damaged).*Delete the folder, and type `stage"):
+    with pytest.raises(IntegrityError, match=r"(not what was written|is damaged).*Type `stagewise export RUN"):
         stagewise.load(tmp_path / "copy")
     file.unlink()
     with pytest.raises((IntegrityError, ConfigError), match="stagewise export RUN --out DIR"):
@@ -135,7 +135,9 @@ def test_programs_may_be_taken_away(audio, tmp_path):
 
 def test_weights_of_another_network_are_refused(audio, tmp_path):
     out = changed(audio[0], tmp_path / "x", lambda s: s["stages"][2]["context"].update(hidden_size=7))
-    with pytest.raises(IntegrityError, match=r"(?s)model.safetensors does not fit .*config.json: .*Delete the folder"):
+    with pytest.raises(
+        IntegrityError, match=r"(?s)model.safetensors does not fit .*config.json: .*Type `stagewise export RUN"
+    ):
         stagewise.load(out)
 
 
@@ -178,13 +180,16 @@ def test_settings_that_do_not_hold_together_are_refused(audio, tmp_path, change)
         stagewise.load(changed(audio[0], tmp_path / "x", change))
 
 
-def test_a_folder_that_is_there_is_left_alone(finished, tmp_path):
+@pytest.mark.parametrize("names", [["thesis.tex"], ["README.md"], ["README.md", "config.json", "model.safetensors"]])
+def test_a_folder_that_is_there_is_left_alone(finished, tmp_path, names):
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.tex").touch()
+    for name in names:  # a model of Hugging Face has the last ones
+        (tmp_path / "mine" / name).write_text('{"model_type": "bert"}')
     for force in (False, True):
         with pytest.raises(ConfigError, match="is there already, and is not what this command writes"):
             write_export(stagewise.open(finished / "run"), None, tmp_path / "mine", False, print, force)
-    with pytest.raises(ConfigError, match="is not an export"):
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == sorted(names)
+    with pytest.raises((ConfigError, IntegrityError), match="is not an export|is damaged"):
         stagewise.load(tmp_path / "mine")
     with pytest.raises(ConfigError, match="there is no folder"):
         export(finished / "run", tmp_path / "no" / "place")

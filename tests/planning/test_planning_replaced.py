@@ -61,7 +61,7 @@ def test_a_half_trained_stage_says_how_far_it_is(finished, tmp_path, schedule):
     found = {(s.action, s.reason) for s in planned(finished, run, **sets).stages[: len(stages[0].together)]}
     assert found == {("resume", "interrupted in epoch 2 of 2 at most; it goes on from its checkpoint")}
     other = planned(finished, run, **sets, **{"defaults.train.epochs": 3}).stages[top.index - 1]
-    words = "not trained yet; half trained with other settings, which would go on"
+    words = "not trained yet; one half trained with other settings is kept, and goes on when they are back"
     assert (other.action, other.reason) == ("train", words)
     assert epochs_done(top.folder) == 1
     (top.folder / "checkpoint" / "b" / "state.json").write_bytes(b"{")

@@ -66,7 +66,7 @@ def test_a_run_is_not_complete_without_them(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "random", "said"),
-    [(0.5, None, GUESSING), (0.4, 0.3, GUESSING), (0.54, 0.3, LIKE_GUESSING), (0.55, 0.9, LIKE_GUESSING),
+    [(0.5, None, GUESSING), (0.4, 0.3, GUESSING), (0.54, 0.3, LIKE_GUESSING), (0.55, 0.9, WORSE), (0.4, 0.46, WORSE),
      (0.6, None, ""), (0.6, 0.66, WORSE), (0.6, 0.65, UNSURE), (0.6, 0.55, UNSURE), (0.6, 0.54, BETTER)],
 )  # fmt: skip
 def test_a_verdict(value, random, said):

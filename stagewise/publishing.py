@@ -1,0 +1,111 @@
+"""Files and folders that appear under their name when they are whole; what was there is replaced in one step."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from stagewise.atomic import PARTIAL, disk_errors, fsync_file, fsync_folder, publish
+from stagewise.errors import ConfigError
+
+PREFIX = "stagewise-"  # of the folder that something is made in
+OLD = ".old"  # suffix there of what is replaced in two steps
+ABANDONED = 60.0  # seconds after which such a folder that nobody holds is one of a process that was killed
+HERE, EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+
+
+@contextmanager
+def publishing(path: Path) -> Iterator[Path]:
+    """Give a place for a file or a folder that the body writes; it gets its name when it is whole and on the disk.
+
+    The place is this call's own. What was there under that name when it began is replaced; what came there since is
+    not. What fails leaves nothing; what a kill has left is taken away by the next call in the same folder.
+
+    Raises:
+        ConfigError: somebody else has put something there meanwhile.
+        DiskError: the disk is full, read-only or failing.
+    """
+    with disk_errors(path):
+        _sweep(path.parent)
+        with (
+            tempfile.TemporaryDirectory(PARTIAL, PREFIX, path.parent, ignore_cleanup_errors=True) as own,
+            _held(own),
+        ):
+            before, partial = _identity(path), Path(own, path.name)
+            yield partial
+            for folder, _, files in os.walk(partial):
+                for name in files:
+                    fsync_file(Path(folder, name))
+                fsync_folder(Path(folder))
+            if not partial.is_dir():
+                fsync_file(partial)
+            if _identity(path) != before:
+                raise ConfigError(
+                    f"{path} was written by somebody else meanwhile, and is left as it is: delete it, or name another, "
+                    "then type the same command again."
+                )
+            if path.is_dir() and not path.is_symlink():
+                _exchange(partial, path)  # nothing takes the place of a folder that holds something
+                fsync_folder(path.parent)
+            else:
+                publish(partial, path)
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Swap what lies at two places in one step; in two, between which nothing is there, where the system cannot."""
+    swap = getattr(ctypes.CDLL(None), "renameat2", None)
+    if swap is not None and swap(HERE, os.fsencode(new), HERE, os.fsencode(path), EXCHANGE) == 0:
+        return
+    old = new.with_name(new.name + OLD)
+    try:
+        os.replace(path, old)
+        os.replace(new, path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        raise
+
+
+@contextmanager
+def _held(own: str) -> Iterator[None]:
+    """Hold a folder's lock, which the system frees when a process dies; a file system may have none."""
+    descriptor = os.open(own, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(folder: Path) -> None:
+    """Take away what processes that were killed have left in a folder, and put back what they were replacing."""
+    for left in folder.glob(f"{PREFIX}*{PARTIAL}"):
+        with suppress(OSError):
+            descriptor = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if time.time() - os.fstat(descriptor).st_mtime < ABANDONED:
+                    continue  # its owner may be about to lock it
+                for old in left.glob(f"*{OLD}"):
+                    if not os.path.lexists(place := folder / old.name.removesuffix(OLD)):
+                        os.replace(old, place)
+                shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """Tell what lies at a place from what is put there later."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
