@@ -8,14 +8,12 @@ from pathlib import Path
 import click
 
 from stagewise.cli import completion
-from stagewise.cli.options import JSON
+from stagewise.cli.options import JSON, PLACE
 from stagewise.show import counted
 
 
 @click.command()
-@click.argument(
-    "runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path), shell_complete=completion.runs
-)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=PLACE, shell_complete=completion.runs)
 @JSON
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print tables to paste into a Markdown file.")
 def compare(runs: tuple[Path, ...], as_json: bool, as_markdown: bool) -> None:

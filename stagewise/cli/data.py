@@ -48,7 +48,7 @@ def list_(as_json: bool) -> None:
 
 
 @data.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=options.PLACE)
 @options.kind("Which files to look at; both when left out.")
 @options.JSON
 def check(folder: Path, kind: Literal["audio", "images"] | None, as_json: bool) -> None:
@@ -101,7 +101,7 @@ def check(folder: Path, kind: Literal["audio", "images"] | None, as_json: bool) 
 @click.option(
     "--root",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=options.PLACE,
     help="Folder to put it in; data, or data/stl10, if left out.",
 )
 def fetch(name: str, subset: str | None, root: Path | None) -> None:
@@ -128,10 +128,8 @@ def fetch(name: str, subset: str | None, root: Path | None) -> None:
 
 
 @data.command()
-@click.argument("root", type=click.Path(path_type=Path))
-@click.option(
-    "--out", metavar="FILE", required=True, type=click.Path(path_type=Path), help="File of phone labels to write."
-)
+@click.argument("root", type=options.PLACE)
+@click.option("--out", metavar="FILE", required=True, type=options.PLACE, help="File of phone labels to write.")
 @click.option("--jobs", type=click.IntRange(1), help="Processes; as many as there are cores when left out.")
 @options.JSON
 def align(root: Path, out: Path, jobs: int | None, as_json: bool) -> None:

@@ -12,7 +12,7 @@ import psutil
 from stagewise import __version__
 from stagewise.errors import ConfigError
 from stagewise.short_names import DATASETS, MODULES, OBJECTIVES
-from stagewise.show import bytes_text
+from stagewise.show import bytes_text, counted
 
 PACKAGES = (
     "torch",
@@ -39,7 +39,7 @@ def machine_facts() -> dict[str, Any]:
         "stagewise": __version__,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "cpu": f"{made['device_name']}, {made['threads']} threads, {made['cpu_capability']}",
+        "cpu": f"{made['device_name']}, {counted(made['threads'], 'thread')}, {made['cpu_capability']}",
         "variables": ", ".join(f"{name}={value}" for name, value in made["variables"].items()) or "none of weight",
         "bfloat16": "fast" if torch.cpu._is_amx_tile_supported() or gpus else "not faster than float32 here",
         "memory": bytes_text(psutil.virtual_memory().total),

@@ -11,18 +11,18 @@ import click
 
 from stagewise.cli import completion
 from stagewise.cli.echo import echo
-from stagewise.cli.options import JSON
+from stagewise.cli.options import JSON, PLACE
 
 if TYPE_CHECKING:
     from stagewise.config import Pipeline
     from stagewise.runs.folder import RunFolder
 
-FILE = click.argument("file", type=click.Path(path_type=Path), shell_complete=completion.pipeline_files)
+FILE = click.argument("file", type=PLACE, shell_complete=completion.pipeline_files)
 RUN = click.option(
     "--run",
     "run_folder",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=PLACE,
     help="Run directory; runs/NAME, or the last run made here.",
     shell_complete=completion.runs,
 )
@@ -37,7 +37,7 @@ SET = click.option(
 TENSORBOARD = click.option(
     "--tensorboard",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=PLACE,
     help="Also write curves for `tensorboard --logdir DIR`; needs the extra tensorboard.",
 )
 

@@ -10,8 +10,20 @@ import click
 
 from stagewise.cli import completion
 
+
+class Place(click.Path):
+    """A path; an empty one, which a shell makes of a variable that is not set, is not the folder one is in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse an empty path, and take all others."""
+        if value == "":
+            self.fail("is empty: is a variable not set?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PLACE = Place(path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-RUN_ARGUMENT = click.argument("run", required=False, type=click.Path(path_type=Path), shell_complete=completion.runs)
+RUN_ARGUMENT = click.argument("run", required=False, type=PLACE, shell_complete=completion.runs)
 
 
 def kind(which: str) -> Callable[[Any], Any]:

@@ -7,14 +7,15 @@ from pathlib import Path
 import click
 
 from stagewise.cli import completion
+from stagewise.cli.options import PLACE
 
 
 @click.command()
-@click.argument("runs", metavar="[RUN]...", nargs=-1, type=click.Path(path_type=Path), shell_complete=completion.runs)
+@click.argument("runs", metavar="[RUN]...", nargs=-1, type=PLACE, shell_complete=completion.runs)
 @click.option(
     "--out",
     metavar="FILE.html",
-    type=click.Path(path_type=Path),
+    type=PLACE,
     help="Where to write; RUN/report.html, or report.html for several runs, when left out.",
 )
 @click.option(

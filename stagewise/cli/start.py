@@ -15,11 +15,9 @@ from stagewise.show import counted
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=options.PLACE)
 @options.kind("Which files to take; the more frequent ones when left out.")
-@click.option(
-    "--out", metavar="FILE", type=click.Path(path_type=Path), help="Pipeline file to write; NAME.toml when left out."
-)
+@click.option("--out", metavar="FILE", type=options.PLACE, help="Pipeline file to write; NAME.toml when left out.")
 @click.option("--force", is_flag=True, help="Overwrite the file if it is there.")
 def init(folder: Path, kind: Literal["audio", "images"] | None, out: Path | None, force: bool) -> None:
     """Write a pipeline file that fits a FOLDER and this machine.

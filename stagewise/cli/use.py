@@ -13,7 +13,7 @@ import click
 
 from stagewise.cli import completion
 from stagewise.cli.echo import echo
-from stagewise.cli.options import RUN_ARGUMENT
+from stagewise.cli.options import PLACE, RUN_ARGUMENT
 from stagewise.errors import ConfigError, DataError
 from stagewise.runs.verdict import GUESSING, REMEDIES, WORSE
 from stagewise.show import counted
@@ -43,14 +43,14 @@ READ = {
     metavar="[RUN] INPUT...",
     nargs=-1,
     required=True,
-    type=click.Path(path_type=Path),
+    type=PLACE,
     shell_complete=completion.inputs,
 )
 @click.option(
     "--out",
     metavar="FILE",
     required=True,
-    type=click.Path(path_type=Path),
+    type=PLACE,
     help="Where to write: FILE.npz, FILE.zarr or FILE.parquet.",
 )
 @STAGE
@@ -118,7 +118,7 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
     "--out",
     metavar="DIR",
     required=True,
-    type=click.Path(path_type=Path),
+    type=PLACE,
     help="The folder to write.",
 )
 @FORCE

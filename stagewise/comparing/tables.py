@@ -40,7 +40,7 @@ def sheets(facts: dict[str, Any]) -> Iterator[Sheet]:
     yield _memory(facts["rows"])
     runs = [(run["name"], run["run"], str(run["seed"]), run["state"], run["data"]) for run in facts["runs"]]
     note = (
-        "ours: 95 % intervals, ± over several seeds, (…) over the test items of one. chance: always saying the "
+        "ours: 95 % intervals, ± over several seeds, (…) over the test items of one. majority: always saying the "
         "training items' most frequent class, scored on the test items. data: target and fingerprint."
         if facts["columns"]
         else "These runs have no probes."
@@ -65,7 +65,7 @@ def _probe(column: dict[str, Any], rows: list[dict[str, Any]]) -> Sheet:
     labels = "" if column["labels"] == column["probe"] else f", labels '{column['labels']}'"
     return Sheet(
         f"probe {column['probe']}: {column['metric']} in %{labels}",
-        ("system", "stage", "ours", "seeds", "chance", *(["published"] if known else [])),
+        ("system", "stage", "ours", "seeds", "majority", *(["published"] if known else [])),
         lines,
         note,
     )

@@ -68,11 +68,18 @@ def model_problems(model: type[BaseModel], content: object, at: KeyPath = ()) ->
     try:
         model.model_validate(content)
     except ValidationError as error:
-        for details in error.errors(include_url=False):
-            path = (*at, *details["loc"])
-            # A default of probes need not be complete, as long as every probe is.
-            if details["type"] != "missing" or path[:-1] != ("defaults", "probe"):
-                yield path, _in_words(path, details)
+        found = {(*at, *details["loc"]): details for details in error.errors(include_url=False)}
+        words = {path: _in_words(path, details) for path, details in found.items()}
+        for path, text in words.items():
+            if found[path]["type"] == "missing":
+                # A default of probes need not be complete, as long as every probe is.
+                if path[:-1] == ("defaults", "probe"):
+                    continue
+                # A slip of the pen is one problem, not two.
+                here = (said for other, said in words.items() if other[:-1] == path[:-1])
+                if any(f"did you mean {shown(path[-1])}" in said for said in here):
+                    continue
+            yield path, text
 
 
 def _in_words(path: KeyPath, details: ErrorDetails) -> str:

@@ -40,6 +40,8 @@ def read_split_lists(splits: Mapping[str, str], find: Find) -> dict[str, set[int
         missing: list[str] = []
         for number, key in read_lines(path):
             item = find(key)
+            if item is None:
+                item = find(key.strip().removeprefix("./"))
             refuse_ambiguous(item, f"{path}:{number}: {key}")
             if item is None:
                 missing.append(f"{path}:{number}: {key}")

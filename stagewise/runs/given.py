@@ -39,7 +39,7 @@ def check_path(path: object) -> Path:
             raise InputError(f"{name!r} is no path of a file.")
         return Path(path)
     if isinstance(path, list | tuple):
-        raise InputError("encoder.embed takes one after another: [encoder.embed(x) for x in …].")
+        raise InputError("encoder.embed takes one after another, not a list: [encoder.embed(x) for x in …].")
     raise InputError(
         f"encoder.embed takes the path of a file, an array of samples or pixels, or an image of Pillow, not {_a(path)}."
     )

@@ -50,6 +50,12 @@ def test_every_word_that_people_try_leads_to_a_command_and_hides_none():
     assert "goes on where it stopped by itself" in CliRunner().invoke(main, ["run", "x.toml", "--resume"]).stderr
 
 
+def test_an_empty_path_is_not_the_folder_one_is_in():
+    for words in (["embed", "", "--out", "x.npz"], ["embed", "x", "--out", ""], ["inspect", ""], ["init", ""]):
+        done = CliRunner().invoke(main, words)
+        assert (done.exit_code, "is empty: is a variable not set?" in done.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("context", ALL)
 def test_every_example_can_be_typed(context):
     examples = re.findall(rf"^  ({context.command_path}\b.*)", context.get_help(), re.MULTILINE)

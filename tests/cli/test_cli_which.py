@@ -13,8 +13,11 @@ from click.testing import CliRunner
 import stagewise
 from stagewise import atomic
 from stagewise.cli.main import main
+from stagewise.errors import Interrupted
 from stagewise.exporting import write as writing
+from stagewise.runs.facts import run_facts
 from stagewise.runs.folder import RunFolder
+from stagewise.runs.verdict import REMEDIES, UNSURE, WORSE
 
 pytestmark = pytest.mark.usefixtures("no_peaks")
 
@@ -160,3 +163,46 @@ def test_a_folder_of_data_is_looked_for_from_here(home, monkeypatch):
         f"cannot read nowhere (No such file or directory; paths start where you type, in {home}): correct data.root"
         in done.stderr
     )
+
+
+@pytest.mark.parametrize(("words", "meant"), [(["probe"], "probe"), (["stage"], "stage N")])
+def test_a_run_where_a_part_of_it_is_wanted(home, monkeypatch, words, meant):
+    monkeypatch.chdir(home)
+    done = call(*words, "runs/tiny")
+    assert (done.exit_code, f"runs/tiny is a run: type `stagewise {meant} --run runs/tiny`" in done.stderr) == (2, True)
+    done = call("inspect", "runs")
+    assert (done.exit_code, "runs is not a run, but holds some: name one of them, such as" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("verb", ["embed", "export"])
+def test_what_is_worse_than_random_weights_is_not_used_without_a_word(home, monkeypatch, tmp_path, verb):
+    monkeypatch.chdir(home)
+    facts = run_facts(RunFolder(home / "runs/tiny"))
+    facts["probes"] = [
+        {"name": "speaker", "stage": "context", "verdict": WORSE},
+        {"name": "speaker", "stage": "two", "verdict": WORSE},
+        {"name": "phones", "stage": "context", "verdict": UNSURE},
+    ]
+    monkeypatch.setattr("stagewise.runs.open.run_facts", lambda _: facts)
+    words = ["x.wav"] if verb == "embed" else []
+    lines = call(verb, "runs/tiny", *words, "--out", tmp_path / "x.npz").stderr.splitlines()
+    assert [line for line in lines if line.startswith("warning: probe")] == [
+        f"warning: probe speaker on context is {WORSE}: {REMEDIES[WORSE]}."
+    ]
+
+
+def test_the_topmost_stage_is_meant_where_none_is_named(home):
+    run = stagewise.open(home / "runs/random")
+    assert run.encoder().name == run.encoder("context").name == "context"
+
+
+def test_what_is_interrupted_says_the_whole_command(home, monkeypatch):
+    def stop(*_, **__):
+        raise Interrupted("stopped by SIGINT: it is saved. Type the same command again to go on.", 2)
+
+    monkeypatch.chdir(home)
+    monkeypatch.setattr("stagewise.runner.make", stop)
+    words = ["stagewise", "run", "tiny.toml", "--run", "a b"]
+    monkeypatch.setattr("sys.argv", words)
+    done = call(*words[1:])
+    assert (done.exit_code, "  stagewise run tiny.toml --run 'a b'\n" in done.stderr) == (130, True)

@@ -44,7 +44,7 @@ def test_tables_fit_80_columns_and_keep_published_apart(folder):
     assert "…" not in done.stdout.replace("(…)", "")
     assert done.stderr == ""
     lines = lines_of(done)
-    assert ["system", "stage", "ours", "seeds", "chance", "published"] in lines
+    assert ["system", "stage", "ours", "seeds", "majority", "published"] in lines
     assert ["Greedy", "InfoMax", "top", "62.5", "±", "158.8", "2", "25.0", "99.4"] in lines
     assert ["Randomly", "initialised", "top", "100.0", "(99.5", "–", "100.0)", "1", "25.0", "1.9"] in lines
     assert ["mine", "top", "12.5", "(8.5", "–", "14.5)", "1", "25.0", "–"] in lines

@@ -46,6 +46,13 @@ labels = ""
     ]
 
 
+def test_a_slip_of_the_pen_is_one_problem():
+    assert MINIMAL.count("[data]") == 1
+    (problem,) = problems_of(MINIMAL.replace("[data]", "[dat]"))
+    assert problem.endswith('dat: unknown key (did you mean "data"?)')
+    assert any("data: is missing" in each for each in problems_of(MINIMAL.replace("[data]", "[other]")))
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [

@@ -152,7 +152,7 @@ def test_modes_that_no_file_has(looker, mode, like):
         (Image.new("F", (30, 30)), "32-bit pixels have no known range"),
         (np.zeros((30, 40, 3)), 'these are float64: convert them if 1 is white, (255 * x).round().astype("uint8").'),
         (np.zeros((2, 30, 40, 3), np.uint8), "(2, 30, 40, 3), and images are taken one after another: [enc"),
-        ([np.zeros((30, 40), np.uint8)], "takes one after another: [encoder.embed(x) for x in …]."),
+        ([np.zeros((30, 40), np.uint8)], "takes one after another, not a list: [encoder.embed(x) for x in …]."),
         (
             np.zeros((30, 40, 7), np.uint8),
             "one image is (height, width) or (height, width, 3), and this is (30, 40, 7)",

@@ -7,6 +7,7 @@ import embedding_examples as examples
 import numpy as np
 import pytest
 import soundfile
+import zarr
 from click.testing import CliRunner
 from PIL import Image
 
@@ -107,6 +108,26 @@ def test_images_are_left_out_and_their_size_is_told(tmp_path):
         in (done.stdout)
     )
     assert "larger" not in done.stderr  # all are resized
+
+
+@pytest.mark.parametrize("suffix", ["npz", "zarr"])
+def test_rows_of_images_can_be_laid_out_again(tmp_path, suffix):
+    root = examples.image_run(tmp_path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 50), np.uint8)).save(tmp_path / "wide.png")
+    images = (tmp_path / "wide.png", root / "a" / "0.png")
+    for pool in ((), ("--pool", "mean")):
+        words = ("embed", tmp_path / "run", *images, *pool, "--out", tmp_path / f"z.{suffix}", "--force")
+        assert call(*words).exit_code == 0
+        if suffix == "npz":
+            with np.load(tmp_path / "z.npz") as archive:
+                made = dict(archive)
+        else:
+            made = dict(zarr.open_group(tmp_path / "z.zarr").arrays())
+        assert ("grids" in made) == (not pool)
+        if not pool:
+            grids = made["grids"][:]
+            assert grids.prod(1).tolist() == np.diff(made["offsets"][:]).tolist()
+            assert grids[0, 1] > grids[0, 0]  # as the image is
 
 
 def test_images_of_another_scale_are_told_of(tmp_path, monkeypatch):

@@ -206,19 +206,21 @@ def test_an_edited_source_of_ones_own_is_named(tmp_path, monkeypatch, what):
     base_file, own_file = tmp_path / f"own_base_{what}.py", tmp_path / f"own_{what}.py"
     base_file.write_text(f"from {module} import {name}\nclass Base({name}):\n    number = 1\n")
     own_file.write_text(f"from own_base_{what} import Base\nclass Mine(Base):\n    number = 1\n")
-    sets = {key: f"own_{what}:Mine"}
+    sets = {key: f"own_{what}:Mine", "probe.speaker.random": True}
 
     def go():
         for file in (own_file, base_file):
             sys.modules.pop(file.stem, None)
-        stage = plan_pipeline(load_text(tiny.TOML, "x.toml", sets), NOWHERE, quiet).stages[0]
-        return stage.identity["train"], stage.fingerprint
+        plan = plan_pipeline(load_text(tiny.TOML, "x.toml", sets), NOWHERE, quiet)
+        random = {probe.fingerprint for probe in planned_probes(plan) if probe.random}
+        return plan.stages[0].identity["train"], plan.stages[0].fingerprint, frozenset(random)
 
     seen = [go()]
     for file in (own_file, base_file):
         file.write_text(file.read_text().replace("number = 1", "number = 23"))
         seen.append(go())
-    assert len({fingerprint for _, fingerprint in seen}) == 3
+    assert len({fingerprint for _, fingerprint, _ in seen}) == 3
+    assert len({random for _, _, random in seen}) == (1 if what == "objective" else 3)
     differing = {k for k in seen[0][0] if seen[0][0][k] != seen[1][0][k]}
     assert differing == {f"source of own_{what}:Mine"}
     assert go() == seen[-1]

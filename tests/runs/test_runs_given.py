@@ -76,7 +76,9 @@ def test_an_encoder_says_it_as_errors_of_both_kinds(finished):
     for error in (ValueError, StagewiseError):
         with pytest.raises(error, match=r"give it x\[None, None\]"):
             encoder(torch.zeros(16_000))
-    for path in (["talk.wav"], b"talk.wav", 5):
+    with pytest.raises(InputError, match=r"one after another, not a list: \[encoder.embed\(x\) for x in"):
+        encoder.embed(["talk.wav"])
+    for path in (b"talk.wav", 5):
         kind = type(path).__name__
         with pytest.raises(InputError, match=f"takes the path of a file, .* not a value of type {kind}"):
             encoder.embed(path)

@@ -9,11 +9,13 @@ from small_files import png, wav
 
 from stagewise.datasets.kinds import find
 from stagewise.datasets.labels import frame_count
+from stagewise.probing.run import planned_probes
 from stagewise.starting.audio import audio_recipe
 from stagewise.starting.images import images_recipe
 from stagewise.starting.look import look
 from stagewise.starting.machine import Machine
 from stagewise.starting.recipe import WIDTH, root_line, table
+from stagewise.starting.verdict import verdict
 from stagewise.starting.write import start
 
 CPU = Machine(None, 8 << 30, 50_000_000_000, 2)
@@ -205,3 +207,64 @@ def test_a_relative_root_says_where_it_starts_and_long_lines_have_their_reason_a
     assert root_line("root", Path("in"), "x") == ("root", "in", f"x; as seen from {tmp_path}, where you type stagewise")
     reason, line = table([("root", "x" * 105, "a reason")]).split("\n")
     assert (reason, len(line) > WIDTH - 20) == ("# a reason", True)
+
+
+def told(folder, kind="audio"):
+    """The content of the file that is written for a folder, and its notes; it is planned as `run` would."""
+    notes = []
+    text, plan = start(
+        look(find(folder), kind), CPU, "made", folder.parent / "x.toml", lambda _, text="", **__: notes.append(text)
+    )
+    planned_probes(plan)
+    return tomllib.loads(text), "\n".join(notes), text
+
+
+def test_labels_that_the_lists_leave_nothing_to_learn_of_get_no_probe(tmp_path, no_peaks_here):
+    for name in ("a/0", "a/1", "b/0", "b/1", "c/0", "c/1"):
+        wav(tmp_path / "in" / f"{name}.wav", 1.0)
+    (tmp_path / "in" / "train.txt").write_text("a/0\na/1\nb/0 \n./b/1\n")
+    (tmp_path / "in" / "test.txt").write_text("c/0\nc/1\n")
+    content, notes, text = told(tmp_path / "in")
+    assert set(content["data"]["splits"]) == {"train", "test"}
+    assert "probe" not in content
+    assert "no probe for class: no training item has a label 'class' that a test item has" in notes
+    assert "# no probe for class: " in text
+    assert verdict(look(find(tmp_path / "in"), "audio"), True)["labels"] == {}
+    (tmp_path / "in" / "test.txt").write_text("b/1\n")
+    (tmp_path / "in" / "train.txt").write_text("a/0\na/1\nb/0\n")
+    assert [probe["labels"] for probe in told(tmp_path / "in")[0]["probe"]] == ["class"]
+
+
+def test_phone_labels_that_no_test_item_has_get_no_probe(birds, no_peaks_here):
+    (birds / "ali.txt").write_text(phone_lines(["0.wav"]))
+    content, notes, _ = told(birds)
+    assert ("phones" in content["data"], "probe" in content) == (False, False)
+    assert "no probe for phones: " in notes
+
+
+@pytest.mark.parametrize("header", ["file,phones", "file,class"])
+def test_a_table_takes_no_label_that_there_is_already(tmp_path, header, no_peaks_here):
+    for name in ("a/0", "a/1", "a/2", "b/0", "b/1", "b/2"):
+        wav(tmp_path / "in" / f"{name}.wav", 1.0)
+    lines = "".join(f"{folder}/{number}.wav,{number % 2}\n" for folder in "ab" for number in range(3))
+    (tmp_path / "in" / "t.csv").write_text(f"{header}\n{lines}")
+    content, notes, _ = told(tmp_path / "in")
+    assert content["data"]["labels"] == {"class": "folder"}
+    assert "t.csv is for you to choose from" in notes
+
+
+def test_images_whose_test_folder_has_no_classes(tmp_path, no_peaks_here):
+    for name in ("train/cat/0", "train/cat/1", "train/dog/0", "train/dog/1", "test/0", "test/1", "more/0"):
+        png(tmp_path / "in" / f"{name}.png", 48, 48)
+    content, notes, text = told(tmp_path / "in", "images")
+    assert "probe" not in content
+    assert "no probe for class: no test item has a label 'class'" in notes
+    assert "more, with 1 image, is not used" in notes
+    assert f'data.unlabelled = "{tmp_path}/in/more" trains on them, too' in notes
+    assert "warning: only 4 images to train on" in notes
+    assert "folders of several images each" in text
+    assert "species.csv" not in text
+    (tmp_path / "in" / "test" / "bird").mkdir()
+    (tmp_path / "in" / "test" / "0.png").rename(tmp_path / "in" / "test" / "bird" / "0.png")
+    found = verdict(look(find(tmp_path / "in"), "images"), True)
+    assert (found["fit"], "has images of the class 'bird'" in found["why"]) == (False, True)
