@@ -28,6 +28,7 @@ from stagewise.starting.recipe import Line
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".json", ".jsonl")
 SHOWN = 6
+SHOWN_LETTERS = 60
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # a key of TOML and the name of a probe
 T = TypeVar("T")
 
@@ -89,9 +90,15 @@ class Beside:
             taken: labels that there are already.
         """
         found: dict[str, tuple[str, Counter[str]]] = {}
-        for name, path in list(self._left.items()):
-            columns = _columns(path) if path.suffix == ".csv" else []
+        files = [(name, path) for name, path in self._left.items() if path.suffix == ".csv"]
+        for name, path in files:
+            columns = _columns(path)
             if "file" not in columns:
+                if columns and len(files) == 1:
+                    first = ascii(",".join(columns))[1:-1][:SHOWN_LETTERS]
+                    self._refuse(
+                        f"{name} not used: a table of classes begins with the line file,LABEL, not {first}", [name]
+                    )
                 continue
             labels = [column for column in columns if column != "file"]
             if len(labels) != 1 or not LABEL.fullmatch(labels[0]) or labels[0] in {*found, *taken, "phones"}:

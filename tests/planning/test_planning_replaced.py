@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from stagewise import atomic
-from stagewise.config import load_pipeline
+from stagewise.config import load_pipeline, load_text
 from stagewise.planning.facts import plan_facts
 from stagewise.runner import make, plan_pipeline, quiet
 from stagewise.runs.folder import RunFolder
@@ -42,6 +42,17 @@ def test_finished_stages_that_are_trained_anew_are_named_before_they_go_out_of_r
     assert [text for text in told if "trained anew" in text] == [warning]  # once
     make(load_pipeline(finished / "tiny.toml"), run, quiet)  # as it says: with the settings of before they are there
     assert [stage.action for stage in planned(finished, run).stages] == ["cached"] * 3
+
+
+def test_finished_stages_that_are_taken_out_of_the_file_are_named(finished, run):
+    text = (finished / "tiny.toml").read_text()
+    start, end = text.index('[[stage]]\nname = "context"'), text.index("[[probe]]")
+    pipeline = load_text(text[:start] + text[end:].replace('stages = ["context"]', 'stages = ["two"]'), "less.toml")
+    (warning,) = plan_facts(plan_pipeline(pipeline, run))["warnings"]
+    assert warning.startswith("finished stages are not in the file any more: context. The old ones stay in ")
+    for path in run.path.glob("stages/*context*/stage.json"):
+        path.unlink()
+    assert plan_facts(plan_pipeline(pipeline, run))["warnings"] == []
 
 
 def test_nothing_is_said_where_nothing_is_replaced(finished, run, tmp_path):
