@@ -76,7 +76,8 @@ def _names(rows: Sequence[Row]) -> list[str]:
     names = []
     for system in (row[0].system for row in rows):
         name = SYSTEMS[system].name if system in SYSTEMS else system
-        names.append(name if len(places[system]) == 1 else f"{name} ({next(apart[system])})")
+        place = next(apart[system]) if len(places[system]) > 1 else name
+        names.append(name if place == name else f"{name} ({place})")
     return names
 
 
