@@ -6,8 +6,8 @@ import ctypes
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +17,6 @@ from stagewise.errors import ConfigError
 
 PREFIX = "stagewise-"  # of the folder that something is made in
 OLD = ".old"  # suffix there of what is replaced in two steps
-ABANDONED = 60.0  # seconds after which such a folder that nobody holds is one of a process that was killed
 HERE, EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
@@ -75,7 +74,7 @@ def _exchange(new: Path, path: Path) -> None:
 
 @contextmanager
 def _held(own: str) -> Iterator[None]:
-    """Hold a folder's lock, which the system frees when a process dies; a file system may have none."""
+    """Hold an empty folder's lock, which the system frees when a process dies; a file system may have none."""
     descriptor = os.open(own, os.O_RDONLY)
     try:
         with suppress(OSError):
@@ -91,9 +90,9 @@ def _sweep(folder: Path) -> None:
         with suppress(OSError):
             descriptor = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
+                if not os.listdir(left):
+                    continue  # its owner is about to lock it, and puts nothing into it before
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if time.time() - os.fstat(descriptor).st_mtime < ABANDONED:
-                    continue  # its owner may be about to lock it
                 for old in left.glob(f"*{OLD}"):
                     if not os.path.lexists(place := folder / old.name.removesuffix(OLD)):
                         os.replace(old, place)
@@ -102,10 +101,11 @@ def _sweep(folder: Path) -> None:
                 os.close(descriptor)
 
 
-def _identity(path: Path) -> tuple[int, ...] | None:
-    """Tell what lies at a place from what is put there later."""
+def _identity(path: Path) -> tuple[object, ...] | None:
+    """Tell what lies at a place from what is put there, or into it, later."""
     try:
         status = path.lstat()
     except FileNotFoundError:
         return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    inside = frozenset(os.listdir(path)) if stat.S_ISDIR(status.st_mode) else None
+    return status.st_dev, status.st_ino, status.st_size, inside

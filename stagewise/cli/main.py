@@ -30,6 +30,7 @@ MEANT = {
     "train": "run", "fit": "run", "resume": "run", "predict": "embed", "encode": "embed", "features": "embed",
     "validate": "plan", "check": "data check", "fetch": "data fetch", "download": "data fetch", "align": "data align",
     "show": "inspect", "status": "inspect", "ls": "inspect", "eval": "probe", "new": "init", "convert": "export",
+    "list": "data list",
 }  # fmt: skip
 RUN_IS_ARGUMENT = "RUN is given without an option: `stagewise {} RUN`."
 KEYS = {

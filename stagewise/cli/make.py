@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +19,20 @@ if TYPE_CHECKING:
     from stagewise.runs.folder import RunFolder
 
 FILE = click.argument("file", type=PLACE, shell_complete=completion.pipeline_files)
-RUN = click.option(
-    "--run",
-    "run_folder",
-    metavar="DIR",
-    type=PLACE,
-    help="Run directory; runs/NAME, or the last run made here.",
-    shell_complete=completion.runs,
-)
+
+
+def _run_option(otherwise: str) -> Callable[[Any], Any]:
+    return click.option(
+        "--run",
+        "run_folder",
+        metavar="DIR",
+        type=PLACE,
+        help=f"Run directory; {otherwise} when left out.",
+        shell_complete=completion.runs,
+    )
+
+
+OF_FILE, LAST_RUN = _run_option("runs/ and the pipeline's name"), _run_option("the last run made here")
 SET = click.option(
     "--set",
     "sets",
@@ -46,7 +53,7 @@ PLANNING = "planning …"
 
 @click.command()
 @FILE
-@RUN
+@OF_FILE
 @SET
 @click.option("--fresh", is_flag=True, help="Delete what the run directory holds of this pipeline and start anew.")
 @click.option(
@@ -79,7 +86,7 @@ def run(
     pipeline = load_pipeline(file, sets)
     folder = _folder(pipeline, run_folder)
     if dry_run:
-        _print_plan(pipeline, folder, as_json, until)
+        _print_plan(pipeline, folder, as_json, until, fresh)
         return
     _make(pipeline, folder, as_json, tensorboard, until=until, fresh=fresh)
     if not as_json and until is None:
@@ -90,7 +97,7 @@ def run(
 
 @click.command()
 @FILE
-@RUN
+@OF_FILE
 @SET
 @JSON
 def plan(file: Path, run_folder: Path | None, sets: tuple[str, ...], as_json: bool) -> None:
@@ -116,7 +123,7 @@ def plan(file: Path, run_folder: Path | None, sets: tuple[str, ...], as_json: bo
 
 @click.command()
 @click.argument("stage", metavar="N|NAME", shell_complete=completion.stages)
-@RUN
+@LAST_RUN
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint (without it: start the stage anew).")
 @TENSORBOARD
 @JSON
@@ -138,7 +145,7 @@ def stage(stage: str, run_folder: Path | None, resume: bool, tensorboard: Path |
 
 @click.command()
 @click.argument("name", required=False, shell_complete=completion.probes)
-@RUN
+@LAST_RUN
 @JSON
 def probe(name: str | None, run_folder: Path | None, as_json: bool) -> None:
     """Fit the probes of a finished run again.
@@ -207,7 +214,9 @@ def _make(pipeline: Pipeline, folder: RunFolder, as_json: bool, tensorboard: Pat
         print_run(facts)
 
 
-def _print_plan(pipeline: Pipeline, folder: RunFolder, as_json: bool, until: str | None = None) -> None:
+def _print_plan(
+    pipeline: Pipeline, folder: RunFolder, as_json: bool, until: str | None = None, fresh: bool = False
+) -> None:
     """Print a plan; what `run` would refuse is refused."""
     from stagewise.cli.progress import terminal_report
 
@@ -216,13 +225,16 @@ def _print_plan(pipeline: Pipeline, folder: RunFolder, as_json: bool, until: str
         from stagewise.planning.facts import plan_facts
         from stagewise.probing.run import planned_probes
         from stagewise.runner import check_names, plan_pipeline
+        from stagewise.runs.folder import RunFolder
 
         check_names(pipeline, until)
         folder.check_place()
-        made = plan_pipeline(pipeline, folder, report)
+        made = plan_pipeline(pipeline, RunFolder(folder.path / "nowhere") if fresh else folder, report)
         if isinstance(made.size, Dataset):
             planned_probes(made)
-        facts = plan_facts(made)
+        facts = plan_facts(made) | {"run": str(folder.path)}
+        if fresh and (folder.path / "stages").is_dir():
+            facts["warnings"].append(f"--fresh deletes what {folder.path} holds of this pipeline.")
     if as_json:
         click.echo(json.dumps(facts, indent=1))
     else:

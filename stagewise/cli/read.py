@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import click
@@ -76,6 +77,7 @@ def clean(run: Path | None, yes: bool) -> None:
     \b
     stagewise clean runs/full
     """
+    from stagewise.errors import ConfigError
     from stagewise.runs.clean import delete, last_of_their_stage, unused
     from stagewise.runs.folder import find_run
 
@@ -87,6 +89,8 @@ def clean(run: Path | None, yes: bool) -> None:
         echo(f"{path.name} is the only finished {name}: with the settings of today it is not finished yet.", err=True)
     if not found:
         click.echo("nothing to delete.")
+    elif not yes and not sys.stdin.isatty():
+        raise ConfigError("nobody can be asked here: type --yes to delete them.")
     elif yes or click.confirm(f"delete {counted(len(found), 'folder')}, {bytes_text(sum(found.values()))}?", err=True):
         delete(folder, list(found))
 

@@ -82,7 +82,8 @@ def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:
         )
     _print_table(console, "probes", table)
     words = "majority: always saying the training items' most frequent class. items: to train the probe + to test it."
-    console.print(f"random: the same stages before training. {words}" if beside else words, style="dim")
+    before = "random: the same stages before training; better or worse: each lies outside of the other's interval."
+    console.print(f"{before} {words}" if beside else words, style="dim")
     for said, remedy in REMEDIES.items():
         stages: dict[str, list[str]] = {}
         for probe in probes:
@@ -118,15 +119,16 @@ def print_plan(facts: dict[str, Any]) -> None:
     _print_table(console, f"plan for {facts['run']}", table)
     console.print(
         f"memory: peak of a training step. e2e: the same network trained end to end would take {bytes_text(whole)}. "
-        "size: of the store, float16: if it were float16; in brackets: it is not kept.",
+        "size: of the store before compression, float16: if it were float16; in brackets: it is not kept.",
         style="dim",
     )
+    reasons: dict[str, list[str]] = {}
     for stage in facts["stages"]:
         store = stage["store"]
-        console.print(
-            f"{stage['name']}: {stage['action']} ({stage['reason']}); store {store['state']}: {store['why']}.",
-            style="dim",
-        )
+        why = f"{stage['action']} ({stage['reason']}); store {store['state']}: {store['why']}."
+        reasons.setdefault(why, []).append(stage["name"])
+    for why, names in reasons.items():
+        console.print(f"{', '.join(names)}: {why}", style="dim")
     wanted = sum(s["store"]["predicted_bytes"] for s in facts["stages"] if s["store"]["state"] == "written")
     console.print(
         f"data: {counted(data['items'], 'item')}, {data['samples']:,} {data['unit']} ({data['source']}). "

@@ -81,10 +81,14 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
 
     check_out(out, force)
     if missing := [path for path in inputs if not os.path.lexists(path)]:
-        raise ConfigError(f"{missing[0]} is not there{did_you_mean(str(missing[0]), runs_here())}.")
+        beside = [str(path) for path in missing[0].parent.glob("*")] if missing[0].parent.is_dir() else []
+        raise ConfigError(f"{missing[0]} is not there{did_you_mean(str(missing[0]), [*runs_here(), *beside])}.")
     if pipelines := [path for path in inputs if path.suffix == ".toml"]:
         made_of = LAST.with_name(pipelines[0].stem)
         raise ConfigError(f"{pipelines[0]} is a pipeline file: name the run that was made of it, such as {made_of}.")
+    for path in inputs[1:]:
+        if (path / LOCK_FILE).is_file():
+            raise ConfigError(f"{path} is a run: name it first, as in `stagewise embed {path} FILES --out {out}`.")
     is_run = (inputs[0] / LOCK_FILE).is_file() or marked(inputs[0] / CONFIG, SEAL)
     named = inputs[0] if is_run else None
     paths = inputs if named is None else inputs[1:]
@@ -108,7 +112,8 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
     left = f", {counted(made.left_out, 'file')} left out" if made.left_out else ""
     size = f"; trained on {made.trained_at}" if made.trained_at else ""
     echo(f"{out}: {rows}, {counted(len(made.keys), 'item')}{left}{size}")
-    echo(f"Read it with {READ[out.suffix].format(_quoted(out))}", err=True)
+    parts = "; `offsets` say where the rows of each file begin, `keys` which it is" * (out.suffix != ".parquet")
+    echo(f"Read it with {READ[out.suffix].format(_quoted(out))}{parts}.", err=True)
 
 
 @click.command()

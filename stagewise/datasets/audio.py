@@ -174,4 +174,6 @@ def _words(path: str, error: Exception) -> str:
     except OSError as problem:
         return problem.strerror or str(problem)
     words = getattr(error, "error_string", None) or str(error)
+    if words.startswith("File does not exist"):  # of what is called .mp3 and is none; it was opened just now
+        words = "it is no audio file of a known kind"
     return f"the decoder says: {words.rstrip('.')}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,12 +9,11 @@ from typing import Literal
 
 from stagewise.datasets.audio_files import MEAN, STD, AudioFiles, Labels
 from stagewise.datasets.base import Ints
-from stagewise.datasets.found_files import find_files, items_by_name, refuse_ambiguous
+from stagewise.datasets.found_files import find_files, items_by_name
 from stagewise.datasets.labels import ItemLabels, read_alignment
 from stagewise.datasets.scan import Rules
-from stagewise.datasets.textfiles import read_lines
-from stagewise.errors import ConfigError, DataError
-from stagewise.show import counted
+from stagewise.datasets.tables import read_table
+from stagewise.errors import ConfigError
 
 SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
 
@@ -95,45 +93,4 @@ def _label(root: Path, name: str, source: str, keys: Sequence[str]) -> ItemLabel
         raise ConfigError(
             f'data.labels.{name} is "{source}": set it to "folder", "folder:2" or the path of a .csv file.'
         )
-    return read_table(root, name, Path(source), keys)
-
-
-def read_table(root: Path, name: str, path: Path, keys: Sequence[str]) -> ItemLabels:
-    """Read a CSV file with the columns `file` and `name`; files that are not items are ignored.
-
-    Args:
-        root: folder of the items, for whoever wrote a path below it.
-        name: of the label.
-        path: of the file.
-        keys: of the items.
-
-    Raises:
-        DataError: it is no such table, names a file twice, or none that is an item.
-    """
-    if not path.is_file() and (root / path).is_file():
-        raise DataError(f"{path} is missing: paths start at the current folder; type {root / path} instead.")
-    lines = list(read_lines(path))
-    rows = csv.reader([line for _, line in lines], strict=True)
-    try:
-        (_, header), *numbered_rows = [(lines[rows.line_num - 1][0], row) for row in rows]
-    except (csv.Error, ValueError) as error:
-        raise DataError(f"{path} is not a CSV table ({error}): write `file,{name}` and one file a line.") from error
-    if "file" not in header or name not in header:
-        raise DataError(f"{path}:1: the first line must name the columns `file` and `{name}`, not {header}.")
-    file_column, value_column = header.index("file"), header.index(name)
-    items = items_by_name(keys)
-    values = [""] * len(keys)
-    known: set[int] = set()
-    for number, row in numbered_rows:
-        if len(row) != len(header):
-            raise DataError(f"{path}:{number}: {counted(len(row), 'column')} where the first line has {len(header)}.")
-        item, where = items.get(row[file_column]), f"{path}:{number}: {row[file_column]}"
-        refuse_ambiguous(item, where)
-        if item in known:
-            raise DataError(f"{where} is here a second time: delete one of the two lines.")
-        if item is not None:
-            values[item] = row[value_column]
-            known.add(item)
-    if not known:
-        raise DataError(f"{path}: none of its files is in the data set: write paths as '{keys[0]}'.")
-    return ItemLabels.from_names(values)
+    return read_table(root, name, Path(source), keys, items_by_name(keys))

@@ -15,6 +15,7 @@ from stagewise.datasets.audio_files import MEAN, STD, AudioFiles, Labels
 from stagewise.datasets.base import Expected, Ints
 from stagewise.datasets.labels import ItemLabels, read_alignment
 from stagewise.datasets.scan import Rules
+from stagewise.datasets.tables import read_table
 from stagewise.errors import ConfigError, DataError
 
 SAMPLE_RATE = 16_000
@@ -48,6 +49,7 @@ class LibriSpeech(AudioFiles):
         splits: `{train = "…", test = "…"}`, files of one key a line, as `1688-142285-0000`; without them
             a part of every speaker's utterances is for testing.
         phones: a file of `key class class …` lines, one class per 160 samples.
+        labels: further ones by name: CSV files with the columns `file`, a key or a path below the root, and the name.
         bad_items: "error", or "skip" to leave unreadable files out, up to 1 %.
         download: download the subset into `root` if it is not there.
         test_fraction: fraction for testing where there are no `splits`.
@@ -61,7 +63,10 @@ class LibriSpeech(AudioFiles):
         DataError: the subset is missing or incomplete, files are bad, or a list or label file does not fit.
     """
 
-    label_sources = 'data.phones = "FILE" gives `phones`, the folder of a file gives `speaker`'
+    label_sources = (
+        'data.phones = "FILE" gives `phones`, the folder of a file gives `speaker`, and data.labels = '
+        '{ NAME = "TABLE.csv" } any other'
+    )
 
     def __init__(
         self,
@@ -76,15 +81,18 @@ class LibriSpeech(AudioFiles):
         std: float = STD,
         resample: bool = False,
         mono: bool = False,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
+        sources = _sources(labels)
         folder, keys = _locate(Path(root), subset, download)
         item_of = {key: item for item, key in enumerate(keys)}
 
         def label(keys: Sequence[str], lengths: Ints) -> Labels:
-            labels: Labels = {"speaker": ItemLabels.from_names([key.split("-")[0] for key in keys])}
+            found: Labels = {"speaker": ItemLabels.from_names([key.split("-")[0] for key in keys])}
             if phones is not None:
-                labels["phones"] = read_alignment(Path(phones), keys, lengths)
-            return labels
+                found["phones"] = read_alignment(Path(phones), keys, lengths)
+            items = by_any_name(keys) if sources else {}
+            return found | {name: read_table(folder, name, path, keys, items) for name, path in sources.items()}
 
         rules = Rules(SAMPLE_RATE, bad_items, resample, mono, mean, std)
         super().__init__(folder, keys, item_of.get, label, rules, splits, test_fraction)
@@ -109,8 +117,30 @@ class LibriSpeech(AudioFiles):
         return Expected(items, samples, f"published size of LibriSpeech {subset}", classes=classes)
 
     def _path(self, key: str) -> str:
-        speaker, chapter, _ = key.split("-")
-        return f"{self.root}/{speaker}/{chapter}/{key}.flac"
+        return f"{self.root}/{_below(key)}"
+
+
+def _below(key: str) -> str:
+    """Return the path of an utterance below the folder of the speakers."""
+    speaker, chapter, _ = key.split("-")
+    return f"{speaker}/{chapter}/{key}.flac"
+
+
+def by_any_name(keys: Sequence[str]) -> dict[str, int]:
+    """Map whatever a table may call an utterance to its item: its key, its file's name, its path below the root."""
+    return {name: item for item, key in enumerate(keys) for name in (key, f"{key}.flac", _below(key))}
+
+
+def _sources(labels: Mapping[str, str] | None) -> dict[str, Path]:
+    if labels is not None and not isinstance(labels, Mapping):
+        raise ConfigError('data.labels must be a table, as labels = { sex = "sex.csv" }.')
+    for name, source in (labels or {}).items():
+        if name in ("speaker", "phones") or not isinstance(source, str) or not source.lower().endswith(".csv"):
+            raise ConfigError(
+                f"data.labels.{name} is {source!r}: set it to the path of a .csv file; `speaker` comes of the folders, "
+                "`phones` of data.phones."
+            )
+    return {name: Path(source) for name, source in (labels or {}).items()}
 
 
 def _locate(root: Path, subset: str | None, download: bool) -> tuple[Path, list[str]]:
@@ -125,6 +155,11 @@ def _locate(root: Path, subset: str | None, download: bool) -> tuple[Path, list[
         if found is None:
             raise DataError(f"{folders[1]} holds no utterances: {REMEDY}")
     if found is None:
+        if not root.exists() and not root.is_absolute():
+            raise DataError(
+                f"{root} is not there (paths start where you type, in {Path.cwd()}): type --set data.root=FOLDER, or "
+                "--set data.download=true to download LibriSpeech."
+            )
         raise DataError(
             f"no utterances in {', '.join(str(folder) for folder in folders)} "
             "(looked for SPEAKER/CHAPTER/SPEAKER-CHAPTER-UTTERANCE.flac): type --set data.root=FOLDER, "

@@ -18,7 +18,7 @@ from stagewise.datasets.bad_items import AGAIN
 from stagewise.errors import InputError, StagewiseError
 
 SAMPLES = {"f": "FLOAT", "int16": "PCM_16", "int32": "PCM_32"}  # which a file keeps to the last bit
-MOST_CHANNELS = 64  # the shorter side of two is that of the channels
+MOST_CHANNELS = 2  # the shorter side of two is that of the channels; more are likely to be clips
 FASTEST = 2**31 - 1  # samples per second that a file can say
 IN_NO_FILE = {"HSV": "RGB", "La": "LA", "RGBa": "RGBA"}  # modes that no format has
 Held = npt.NDArray[np.generic] | torch.Tensor | Image.Image
@@ -94,6 +94,11 @@ def _samples(array: npt.NDArray[np.generic], subtype: str | None) -> npt.NDArray
         raise InputError(f"one recording is (samples,) or (channels, samples), and this {array.shape} holds nothing.")
     if array.ndim == 2 and min(array.shape) <= MOST_CHANNELS:
         array = array.T if array.shape[0] < array.shape[1] else array
+    elif array.ndim == 2:
+        raise InputError(
+            f"this is {array.shape}: give clips one after another, [encoder.embed(x) for x in …], and of a recording "
+            "of more than two channels their mean."
+        )
     elif array.ndim != 1:
         raise InputError(f"one recording is (samples,) or (channels, samples), and this is {array.shape}.")
     with np.errstate(over="ignore"):  # an infinity is refused where it is read

@@ -19,7 +19,7 @@ from stagewise.config.fingerprint import fingerprint
 from stagewise.datasets.base import Dataset
 from stagewise.datasets.images import Images
 from stagewise.encoding.encode import Chain
-from stagewise.errors import ConfigError
+from stagewise.errors import ConfigError, DataError
 from stagewise.inputs import input_of, load_weights
 from stagewise.modules.stage_module import StageModule
 from stagewise.planning.build import BuiltStage, Input, build_dataset, build_stages, make_optimizer
@@ -86,7 +86,11 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
                 f"{dataset.sample_rate} samples per second, those the stages are trained on {plan.size.channels} at "
                 f"{plan.size.sample_rate}. Set its resample = true or mono = true, or choose other data."
             )
-        if (dataset.label_kind(probe.labels) == "item") != (probe.pool is not None):
+        try:
+            kind = dataset.label_kind(probe.labels)
+        except DataError as error:
+            raise DataError(f"{plan.pipeline.where(f'{where}.labels')}: {error}") from None
+        if (kind == "item") != (probe.pool is not None):
             raise ConfigError(
                 f"{plan.pipeline.where(where)}: label '{probe.labels}' is one class per "
                 + ('item: set pool = "mean".' if probe.pool is None else "frame: leave out `pool`.")

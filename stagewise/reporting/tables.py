@@ -100,7 +100,7 @@ def probes(view: View) -> str:
             probe["verdict"],
             f"{100 * probe['value']:.2f}",
             " – ".join(f"{100 * end:.2f}" for end in probe["interval"]),
-            f"{100 * probe['random']['value']:.2f}" if probe["random"] else "",
+            _with_interval(probe["random"]) if probe["random"] else "",
             f"{100 * probe['majority']:.2f}",
             f"{probe['train_items']:,}",
             f"{probe['test_items']:,}",
@@ -111,10 +111,16 @@ def probes(view: View) -> str:
         return page.note(f"No probe of {view.name} is finished yet.")
     numbers = ("accuracy %", "95 % interval", "random weights %", "majority %", "training items", "test items")
     note = (
-        "Random weights: the same stages before training, where the probe has random = true. Majority: always saying "
-        "the most frequent class of the training items."
+        "Random weights: the same stages before training, where the probe has random = true; better or worse is said "
+        "where each lies outside of the other's 95 % interval. Majority: always saying the most frequent class of the "
+        "training items."
     )
     return page.table(f"Probes of {view.name}", ("probe", "stage", "verdict"), numbers, rows) + page.note(note)
+
+
+def _with_interval(found: dict[str, Any]) -> str:
+    low, high = found["interval"]
+    return f"{100 * found['value']:.2f} ({100 * low:.2f} – {100 * high:.2f})"
 
 
 def environments(views: Sequence[View]) -> str:

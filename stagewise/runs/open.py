@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stagewise.errors import ConfigError
 from stagewise.runs.facts import run_facts
 from stagewise.runs.folder import LOCK_FILE, RunFolder, find_run, in_use, runs_here
-from stagewise.runs.record import read_record
+from stagewise.runs.record import RECORD, read_record
 from stagewise.stores import StoreReader
 
 if TYPE_CHECKING:
@@ -104,22 +104,26 @@ class Run:
         needed = names[: names.index(stage) + 1]
         missing = [name for name in needed if name not in self.stages]
         if missing:
+            others = self._others(missing[0])
             if writer := RunFolder(self.path).writer:
                 raise ConfigError(
-                    f"stage {missing[0]} is not finished: {self.path} is {in_use(writer)}: wait for it.{self._others()}"
+                    f"stage {missing[0]} is not finished: {self.path} is {in_use(writer)}: wait for it.{others}"
                 )
             raise ConfigError(
                 f"stage {missing[0]} of {self.path} is not finished: type the command that made it again, with its "
-                f"--set, or `stagewise stage {missing[0]} --resume --run {self.path}`.{self._others()}"
+                f"--set, or `stagewise stage {missing[0]} --resume --run {self.path}`.{others}"
             )
         folders = [self.stages[name].folder for name in needed]
         return load_encoder(self.locked, folders, str(self.path / LOCK_FILE))
 
-    def _others(self) -> str:
+    def _others(self, missing: str) -> str:
         """Say what could be used instead of a stage that is not finished."""
-        stages = ", ".join(self.stages)
+        words = f" Finished, and taken with --stage: {', '.join(self.stages)}." if self.stages else ""
+        older = [file.parent.name.partition("-")[2] for file in (self.path / "stages").glob(f"*/{RECORD}")]
+        if any(name.startswith(f"{missing}-") for name in older):
+            words += f" The run holds an older {missing}, which `run` with the settings of then puts in use again."
         runs = ", ".join(path for path in runs_here() if Path(path) != self.path)
-        return (f" Finished here: {stages}." if stages else "") + (f" Other runs: {runs}." if runs else "")
+        return words + (f" Other runs: {runs}." if runs else "")
 
     def top(self) -> str:
         """Return the name of the topmost stage."""

@@ -46,7 +46,8 @@ def above_guessing(train: Mapping[str, Any]) -> str:
 def verdict(probe: Mapping[str, Any]) -> str:
     """Compare a probe with guessing and, where it was also fitted on them, with random weights.
 
-    Better or worse is said only where the other lies outside of the probe's 95 % interval; the worst comes first.
+    Better or worse than random weights is said only where each lies outside of the other's 95 % interval; the worst
+    comes first.
 
     Args:
         probe: its `value`, its `interval`, `majority` (always saying the most frequent class of the training items)
@@ -56,7 +57,7 @@ def verdict(probe: Mapping[str, Any]) -> str:
         A few words; "" where there is nothing to say.
     """
     random, (low, high) = probe["random"], probe["interval"]
-    if random is not None and high < random["value"]:
+    if random is not None and high < random["value"] and probe["value"] < random["interval"][0]:
         return WORSE
     if probe["value"] <= probe["majority"]:
         return GUESSING
@@ -64,4 +65,4 @@ def verdict(probe: Mapping[str, Any]) -> str:
         return LIKE_GUESSING
     if random is None:
         return ""
-    return UNSURE if low <= random["value"] else BETTER
+    return BETTER if low > random["value"] and probe["value"] > random["interval"][1] else UNSURE

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import TypeVar
 
 from stagewise.datasets.found_files import items_by_name
-from stagewise.datasets.librispeech import UTTERANCE
+from stagewise.datasets.librispeech import UTTERANCE, by_any_name
 from stagewise.starting.beside import Beside
 from stagewise.starting.look import Recordings, folders, tells_apart
 from stagewise.starting.recipe import Line, root_line
@@ -52,8 +52,14 @@ def audio_layout(content: Recordings, beside: Beside) -> Layout:
         root_line("root", content.root / prefix, f"there are also: {', '.join(others)}" if others else ""),
         *splits,
     ]
-    speakers = Counter(used[name].split("-")[0] for name in content.names if name in used)
-    return Layout("librispeech", lines, used, {"speaker": speakers} if tells_apart(speakers) else {})
+    usable = [used[name] for name in content.names if name in used]
+    speakers = Counter(key.split("-")[0] for key in usable)
+    labels = {"speaker": speakers} if tells_apart(speakers) else {}
+    tables = beside.tables(content.root / prefix, usable, by_any_name(usable), ("speaker",))
+    if tables:
+        why = f"tables found here, of {_of(tables)}"
+        lines.append(("labels", {label: path for label, (path, _) in tables.items()}, why))
+    return Layout("librispeech", lines, used, labels | {label: counts for label, (_, counts) in tables.items()})
 
 
 def _any_folder(content: Recordings, beside: Beside, every: list[str]) -> Layout:
@@ -74,12 +80,16 @@ def _any_folder(content: Recordings, beside: Beside, every: list[str]) -> Layout
         source, which = ("folder", "first") if level == 1 else ("folder:2", "second")
         sources["class"], labels["class"] = source, classes
         why.append(f"a file's class is the {which} folder that it lies in")
-    for label, (path, counts) in beside.tables(content.root, names, sources).items():
+    for label, (path, counts) in beside.tables(content.root, names, items_by_name(names), sources).items():
         sources[label], labels[label] = path, counts
         why.append(f"{label}: of {counts.total():,} files, in a table found here")
     if sources:
         lines.append(("labels", sources, "; ".join(why)))
     return Layout("audio-folder", [*lines, *splits], used, labels)
+
+
+def _of(tables: Mapping[str, tuple[str, Counter[str]]]) -> str:
+    return ", ".join(f"{counts.total():,} files ({label})" for label, (_, counts) in tables.items())
 
 
 def _listed(items: Sequence[T], listed: set[int] | None) -> list[T]:

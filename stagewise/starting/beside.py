@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -17,9 +17,9 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from stagewise.datasets.audio_folder import read_table
 from stagewise.datasets.labels import read_alignment
 from stagewise.datasets.splits import Find, read_split_lists
+from stagewise.datasets.tables import read_table
 from stagewise.datasets.textfiles import read_lines
 from stagewise.errors import DataError
 from stagewise.show import counted
@@ -81,12 +81,15 @@ class Beside:
         labelled = int((np.diff(table.offsets) > 0).sum())
         return [("phones", str(path), f"phone labels of {labelled:,} of {counted(len(keys), 'file')}, found here")]
 
-    def tables(self, root: Path, keys: Sequence[str], taken: Collection[str]) -> dict[str, tuple[str, Counter[str]]]:
+    def tables(
+        self, root: Path, keys: Sequence[str], items: Mapping[str, int], taken: Collection[str]
+    ) -> dict[str, tuple[str, Counter[str]]]:
         """Return the CSV tables of one class a file: by label, their paths and how many items a class has.
 
         Args:
             root: of the files.
             keys: of the items.
+            items: what a line may call an item.
             taken: labels that there are already.
         """
         found: dict[str, tuple[str, Counter[str]]] = {}
@@ -104,7 +107,7 @@ class Beside:
             if len(labels) != 1 or not LABEL.fullmatch(labels[0]) or labels[0] in {*found, *taken, "phones"}:
                 self._refuse(f'{name} is for you to choose from: data.labels = {{ COLUMN = "{path}" }}', [name])
                 continue
-            table = self._take(partial(read_table, root, labels[0], path, keys), name)
+            table = self._take(partial(read_table, root, labels[0], path, keys, items), name)
             if table is None:
                 continue
             counts = Counter(table.names[number] for number in table.classes.tolist() if number >= 0)

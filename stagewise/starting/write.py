@@ -37,14 +37,17 @@ PHONES: list[Line] = [
     ("batch_size", 256, "rows of a step"),
 ]
 NO_PROBE = """\
-# There is no probe: no labels were found that tell folders of several files apart. With a table whose lines are
-# file,species write labels = { species = "species.csv" } into [data], before anything is trained, and here
+# There is no probe: no labels were found that tell folders of several files apart. With a table species.csv, whose
+# first line is file,species and whose files are written as they lie below the root, write
+# labels = { species = "species.csv" } into [data], before anything is trained, and here
 # [[probe]]
 # name = "species"
 # stages = "all"
 # labels = "species"
 # pool = "mean"
-# random = true"""
+# random = true
+# epochs = 200
+# optimizer = { target = "torch.optim:Adam", lr = 0.01 }"""
 NO_CLASSES = """\
 # There is no probe: no classes were found, which are folders of several images each (in train and in test, where there
 # are both). Put the images into such folders before anything is trained, and here
@@ -53,7 +56,9 @@ NO_CLASSES = """\
 # stages = "all"
 # labels = "class"
 # pool = "mean"
-# random = true"""
+# random = true
+# epochs = 200
+# optimizer = { target = "torch.optim:Adam", lr = 0.01 }"""
 FIRST_GUESS = Pace(1, 1, 1, 1, 1, 0.0)
 
 

@@ -65,7 +65,7 @@ def test_what_a_probe_is_worth(facts, capsys, monkeypatch):
             probe |= {"verdict": "worse than random weights", "random": {"value": 0.123, "interval": [0.0, 1.0]}}
     text = printed(capsys, monkeypatch, 100, print_run, changed)
     assert "0.123" in text
-    assert "random: the same stages before training." in text
+    assert "random: the same stages before training;" in text
     assert "warning: speaker on one, two, context is worse than random weights: train" in text
     changed["stages"][1]["train"] |= {"information": -0.1, "validation_loss": 2.5}
     text = printed(capsys, monkeypatch, 200, print_run, changed)

@@ -139,7 +139,7 @@ def test_clean_says_when_it_deletes_the_only_finished_stage(home, monkeypatch):
     assert (
         "stage two of runs/tiny is not finished: type the command that made it again, with its --set, or" in done.stderr
     )
-    assert "Finished here: one. Other runs: " in done.stderr
+    assert "Finished, and taken with --stage: one. The run holds an older two, which `run` with" in done.stderr
     assert "runs/random" in done.stderr
     assert "runs/tiny," not in done.stderr.partition("Other runs")[2]
 

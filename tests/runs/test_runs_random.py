@@ -70,9 +70,15 @@ def test_a_run_is_not_complete_without_them(tmp_path):
      (0.6, None, ""), (0.6, 0.66, WORSE), (0.6, 0.65, UNSURE), (0.6, 0.55, UNSURE), (0.6, 0.54, BETTER)],
 )  # fmt: skip
 def test_a_verdict(value, random, said):
-    other = None if random is None else {"value": random, "interval": [0.0, 1.0]}
+    other = None if random is None else {"value": random, "interval": [random - 0.05, random + 0.05]}
     found = {"value": value, "interval": [value - 0.05, value + 0.05], "majority": 0.5, "random": other}
     assert verdict(found) == said
+
+
+def test_a_verdict_needs_both_intervals():
+    found = {"value": 0.6, "interval": [0.55, 0.65], "majority": 0.5}
+    assert verdict({**found, "random": {"value": 0.7, "interval": [0.59, 0.8]}}) == UNSURE
+    assert verdict({**found, "random": {"value": 0.5, "interval": [0.4, 0.61]}}) == UNSURE
 
 
 @pytest.mark.parametrize(
