@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import platform
 import shutil
 import stat
 import tempfile
@@ -16,7 +17,8 @@ from stagewise.atomic import PARTIAL, disk_errors, fsync_file, fsync_folder, pub
 from stagewise.errors import ConfigError
 
 PREFIX = "stagewise-"  # of the folder that something is made in
-OLD = ".old"  # suffix there of what is replaced in two steps
+HELD = "held-by"  # says there that it is ours and locked, and on which host
+NEW, OLD = "new", "old"  # what is made there, and what it replaces in two steps
 HERE, EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
@@ -25,7 +27,8 @@ def publishing(path: Path) -> Iterator[Path]:
     """Give a place for a file or a folder that the body writes; it gets its name when it is whole and on the disk.
 
     The place is this call's own. What was there under that name when it began is replaced; what came there since is
-    not. What fails leaves nothing; what a kill has left is taken away by the next call in the same folder.
+    not. What fails leaves nothing; what a kill has left is taken away by the next call in the same folder on the same
+    host, where the file system has locks.
 
     Raises:
         ConfigError: somebody else has put something there meanwhile.
@@ -35,9 +38,10 @@ def publishing(path: Path) -> Iterator[Path]:
         _sweep(path.parent)
         with (
             tempfile.TemporaryDirectory(PARTIAL, PREFIX, path.parent, ignore_cleanup_errors=True) as own,
-            _held(own),
+            _held(Path(own)),
         ):
-            before, partial = _identity(path), Path(own, path.name)
+            before, partial = _identity(path), Path(own, NEW, path.name)
+            partial.parent.mkdir()
             yield partial
             for folder, _, files in os.walk(partial):
                 for name in files:
@@ -62,39 +66,49 @@ def _exchange(new: Path, path: Path) -> None:
     swap = getattr(ctypes.CDLL(None), "renameat2", None)
     if swap is not None and swap(HERE, os.fsencode(new), HERE, os.fsencode(path), EXCHANGE) == 0:
         return
-    old = new.with_name(new.name + OLD)
+    old = new.parent.with_name(OLD) / path.name
+    old.parent.mkdir()
+    os.replace(path, old)
     try:
-        os.replace(path, old)
         os.replace(new, path)
     except BaseException:
-        if old.exists() and not path.exists():
+        if not os.path.lexists(path):
             os.replace(old, path)
-        raise
+            raise
+        kept = Path(tempfile.mkdtemp("", f"{path.name}-{OLD}-", path.parent)) / path.name
+        os.replace(old, kept)
+        raise ConfigError(
+            f"{path} was written by somebody else meanwhile, and is left as it is; what was there before is {kept}."
+        ) from None
 
 
 @contextmanager
-def _held(own: str) -> Iterator[None]:
-    """Hold an empty folder's lock, which the system frees when a process dies; a file system may have none."""
+def _held(own: Path) -> Iterator[None]:
+    """Hold a new folder's lock, which the system frees when a process dies, and say so in it.
+
+    Nobody else locks it before it says so. Where a file system has no such locks, it does not.
+    """
     descriptor = os.open(own, os.O_RDONLY)
     try:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            (own / HELD).write_text(platform.node())
         yield
     finally:
         os.close(descriptor)
 
 
 def _sweep(folder: Path) -> None:
-    """Take away what processes that were killed have left in a folder, and put back what they were replacing."""
+    """Take away what processes of this host that were killed have left in a folder, and put back what they replaced."""
     for left in folder.glob(f"{PREFIX}*{PARTIAL}"):
-        with suppress(OSError):
+        with suppress(OSError, UnicodeDecodeError):
+            if (left / HELD).read_text() != platform.node():
+                continue
             descriptor = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
-                if not os.listdir(left):
-                    continue  # its owner is about to lock it, and puts nothing into it before
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                for old in left.glob(f"*{OLD}"):
-                    if not os.path.lexists(place := folder / old.name.removesuffix(OLD)):
+                for old in (left / OLD).glob("*"):
+                    if not os.path.lexists(place := folder / old.name):
                         os.replace(old, place)
                 shutil.rmtree(left, ignore_errors=True)
             finally:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -126,7 +127,7 @@ def test_where_the_second_step_fails_the_first_is_taken_back(tmp_path, monkeypat
     replace = os.replace
 
     def once(place, to):
-        if place.name == "x" and place != path:
+        if place.parent.name == module.NEW:
             raise OSError(errno.EIO, "broken")
         replace(place, to)
 
@@ -148,7 +149,7 @@ def test_what_a_killed_process_leaves_is_taken_away_and_nothing_else(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from stagewise.publishing import publishing\n"
         "with publishing(Path(sys.argv[1])) as place:\n"
-        "    place.mkdir(); (place / 'half').touch(); print(place.parent, flush=True); time.sleep(60)"
+        "    place.mkdir(); (place / 'half').touch(); print(place.parent.parent, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, tmp_path / "x"], stdout=subprocess.PIPE, text=True) as writer:
         left = Path(writer.stdout.readline().strip())
@@ -156,20 +157,44 @@ def test_what_a_killed_process_leaves_is_taken_away_and_nothing_else(tmp_path):
             place.touch()
         assert left.exists()  # it is still being written
         writer.kill()
-    (tmp_path / "stagewise-new.partial").mkdir()  # somebody has just made it, and locks it now
+    for name, held in (("new", None), ("elsewhere", "another host")):  # one is about to be locked, one we cannot ask
+        (folder := tmp_path / f"stagewise-{name}.partial").mkdir()
+        if held:
+            (folder / module.HELD).write_text(held)
+    (tmp_path / "stagewise-mine.partial").mkdir()
+    (tmp_path / "stagewise-mine.partial" / "thesis.tex").touch()  # of somebody who likes such names
     with publishing(tmp_path / "y") as place:
         place.touch()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["stagewise-new.partial", "y"]
+    left = {f"stagewise-{name}.partial" for name in ("new", "elsewhere", "mine")}
+    assert {p.name for p in tmp_path.iterdir()} == {*left, "y"}
 
 
 @pytest.mark.parametrize("there", [False, True])
 def test_what_a_killed_process_was_replacing_is_put_back(tmp_path, there):
-    (left := tmp_path / "stagewise-1.partial").mkdir()
-    put(left / "x.old", "folder", "old")
-    put(left / "x", "folder", "new")
+    for kind in (module.OLD, module.NEW):
+        (tmp_path / "stagewise-1.partial" / kind).mkdir(parents=True)
+        put(tmp_path / "stagewise-1.partial" / kind / "x", "folder", kind)
+    (tmp_path / "stagewise-1.partial" / module.HELD).write_text(platform.node())
     if there:
         (tmp_path / "x").write_text("later")
     with publishing(tmp_path / "y") as place:
         place.touch()
     assert (tmp_path / "x" if there else tmp_path / "x" / "inside").read_text() == ("later" if there else "old")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x", "y"]
+
+
+def test_what_is_replaced_in_two_steps_is_kept_if_somebody_is_faster(tmp_path, monkeypatch):
+    put(path := tmp_path / "x", "folder", "old")
+    monkeypatch.setattr(module.ctypes, "CDLL", lambda _: None)
+    replace = os.replace
+
+    def meanwhile(place, to):
+        replace(place, to)
+        if place == path:
+            put(path, "folder", "mine")
+
+    monkeypatch.setattr(os, "replace", meanwhile)
+    with pytest.raises(ConfigError, match="what was there before is ") as raised, publishing(path) as place:
+        put(place, "folder", "new")
+    assert (path / "inside").read_text() == "mine"
+    assert (Path(str(raised.value).partition("before is ")[2].rstrip(".")) / "inside").read_text() == "old"

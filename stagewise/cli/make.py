@@ -136,7 +136,8 @@ def stage(stage: str, run_folder: Path | None, resume: bool, tensorboard: Path |
     stagewise stage 2 --resume
     stagewise stage conv2 --run runs/full
     """
-    _refuse_run(stage, "stage N")
+    if run_folder is None:
+        _refuse_run(stage, "stage N")
     pipeline, folder = _of_run(run_folder)
     names = [s.name for s in pipeline.stage]
     name = names[int(stage) - 1] if stage.isdigit() and 0 < int(stage) <= len(names) else stage
@@ -158,7 +159,8 @@ def probe(name: str | None, run_folder: Path | None, as_json: bool) -> None:
     """
     from stagewise.errors import ConfigError
 
-    _refuse_run(name or "", "probe")
+    if name is not None and run_folder is None:
+        _refuse_run(name, "probe")
     pipeline, folder = _of_run(run_folder)
     if not pipeline.probe:
         raise ConfigError(

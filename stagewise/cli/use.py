@@ -74,22 +74,21 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
     from stagewise.cli.progress import terminal_report
     from stagewise.config.wording import did_you_mean
     from stagewise.embedding.embed import embedding
-    from stagewise.embedding.place import marked
     from stagewise.embedding.write import check_out, write
-    from stagewise.exporting.settings import CONFIG, SEAL
+    from stagewise.exporting.settings import is_export
     from stagewise.runs.folder import LAST, LOCK_FILE, runs_here
 
     check_out(out, force)
     if missing := [path for path in inputs if not os.path.lexists(path)]:
         beside = [str(path) for path in missing[0].parent.glob("*")] if missing[0].parent.is_dir() else []
         raise ConfigError(f"{missing[0]} is not there{did_you_mean(str(missing[0]), [*runs_here(), *beside])}.")
-    if pipelines := [path for path in inputs if path.suffix == ".toml"]:
+    if pipelines := [path for path in inputs if path.suffix == ".toml" and path.is_file()]:
         made_of = LAST.with_name(pipelines[0].stem)
         raise ConfigError(f"{pipelines[0]} is a pipeline file: name the run that was made of it, such as {made_of}.")
     for path in inputs[1:]:
         if (path / LOCK_FILE).is_file():
             raise ConfigError(f"{path} is a run: name it first, as in `stagewise embed {path} FILES --out {out}`.")
-    is_run = (inputs[0] / LOCK_FILE).is_file() or marked(inputs[0] / CONFIG, SEAL)
+    is_run = (inputs[0] / LOCK_FILE).is_file() or is_export(inputs[0])
     named = inputs[0] if is_run else None
     paths = inputs if named is None else inputs[1:]
     with terminal_report() as report:

@@ -23,4 +23,5 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     except UnicodeDecodeError:
         raise DataError(f"{path}:{number}: not UTF-8 text: save the file as UTF-8.") from None
     except OSError as error:
-        raise DataError(f"cannot read {path} ({error.strerror}): check the path.") from None
+        here = "" if path.is_absolute() else f"; paths start where you type, in {Path.cwd()}"
+        raise DataError(f"cannot read {path} ({error.strerror}{here}): check the path.") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -67,10 +67,12 @@ def _without(path: Path, text: str) -> str:
 
 
 def _whole(rate: object) -> int:
-    if type(rate) is not bool and isinstance(rate, numbers.Real) and float(rate).is_integer():
-        whole = int(float(rate))
-        if 1 <= whole <= FASTEST:
-            return whole
+    number = 0.0
+    if type(rate) is not bool and isinstance(rate, numbers.Real):
+        with suppress(OverflowError):
+            number = float(rate)
+    if number.is_integer() and 1 <= number <= FASTEST:
+        return int(number)
     raise InputError(f"sample_rate is {rate!r}: give whole samples per second, such as 16000.")
 
 
@@ -112,8 +114,10 @@ def _write_image(path: Path, given: Held) -> None:
     try:
         shown = ImageOps.exif_transpose(given)
         # What a file says of its transparent colour would be lost in this one.
-        mode = "RGBA" if "transparency" in shown.info else IN_NO_FILE.get(shown.mode, shown.mode)
-        shown.convert(mode).save(path, "TIFF")
+        clear = "transparency" in shown.info and not shown.mode.startswith("I;16")
+        written = shown.convert("RGBA" if clear else IN_NO_FILE.get(shown.mode, shown.mode))
+        written.info.pop("compression", None)  # of the file it comes from, which may lose something, or not fit
+        written.save(path, "TIFF")
     except (OSError, SyntaxError, ValueError, SystemError) as error:  # a file that is cut off, or was closed
         raise InputError(f"the image cannot be read: {error}.") from None
 

@@ -32,7 +32,7 @@ WRITERS = {
 }
 
 
-ZARR = ("zarr.json", "z", "offsets", "keys", "grids")
+ZARR = {"zarr.json", "z", "offsets", "keys"}
 
 
 def check_out(out: Path, force: bool = False) -> None:
@@ -47,7 +47,7 @@ def check_out(out: Path, force: bool = False) -> None:
     """
     if out.suffix not in WRITERS:
         raise ConfigError(f"--out {out}: the file's name must end in {', '.join(WRITERS)}.")
-    check_place(out, force, *((ZARR, ZARR[0], "zarr_format") if out.suffix == ".zarr" else ()))
+    check_place(out, force, _is_ours if out.suffix == ".zarr" else None)
     if out.suffix == ".parquet":
         try:
             import_module("pyarrow")
@@ -55,6 +55,10 @@ def check_out(out: Path, force: bool = False) -> None:
             raise ConfigError(
                 "a .parquet file needs pyarrow: type `pip install 'stagewise[parquet]'`, or end --out in .npz or .zarr."
             ) from None
+
+
+def _is_ours(folder: Path) -> bool:
+    return {path.name for path in folder.iterdir()} - {"grids"} == ZARR
 
 
 def write(made: Embedding, out: Path, report: Report, force: bool = False) -> None:

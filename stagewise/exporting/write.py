@@ -10,7 +10,7 @@ from stagewise import atomic
 from stagewise.embedding.place import check_place
 from stagewise.exporting.card import model_card
 from stagewise.exporting.program import check_onnx, write_onnx, write_program
-from stagewise.exporting.settings import CARD, CONFIG, ONNX, PROGRAM, SEAL, WEIGHTS, settings_of
+from stagewise.exporting.settings import CARD, CONFIG, ONNX, PROGRAM, WEIGHTS, is_export, settings_of
 from stagewise.publishing import publishing
 from stagewise.runs.open import Run
 from stagewise.stopping import stoppable
@@ -36,7 +36,7 @@ def write_export(
         DiskError: the disk is full or failing.
         Interrupted: a signal asked to stop; nothing is kept.
     """
-    check_place(out, force, (CARD, CONFIG, WEIGHTS, PROGRAM, ONNX), CONFIG, SEAL)
+    check_place(out, force, _is_ours)
     if onnx:
         check_onnx()
     name = stage or run.top()
@@ -63,6 +63,11 @@ def write_export(
         card = model_card(settings, _facts(run, name), programs)
         atomic.write_bytes(partial / CARD, card.encode())
         atomic.write_sealed(partial / CONFIG, settings)
+
+
+def _is_ours(folder: Path) -> bool:
+    names = {path.name for path in folder.iterdir()}
+    return names <= {CARD, CONFIG, WEIGHTS, PROGRAM, ONNX} and is_export(folder)
 
 
 def _facts(run: Run, stage: str) -> dict[str, Any]:

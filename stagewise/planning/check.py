@@ -20,6 +20,9 @@ from stagewise.planning.trained_on import held_out, trainable
 SHARED = ("epochs", "batch_size", "patience", "windows_per_item", "checkpoint")  # by stages in sync
 
 
+LABELS_REMEDY = "Check data.splits and the labels (images lie in one folder per class), or leave the probe out."
+
+
 def check_stages(pipeline: Pipeline, stages: Sequence[StagePlan], size: Dataset | Expected) -> None:
     """Refuse labels of the wrong kind, and what has no meaning for images or in a stage's schedule.
 
@@ -105,7 +108,7 @@ def check_labelled(probe: Probe, dataset: Dataset) -> None:
         DataError: too few training or test items have one.
     """
     where = f"probe {probe.name}"
-    remedy = "Check data.splits and the labels (images lie in one folder per class), or leave the probe out."
+    remedy = LABELS_REMEDY
     check_classes(dataset, probe.labels, where, remedy)
     tested = some_classes(dataset, probe.labels, dataset.split("test"))
     if not tested:

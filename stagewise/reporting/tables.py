@@ -108,7 +108,8 @@ def probes(view: View) -> str:
         for probe in view.facts["probes"]
     ]
     if not rows:
-        return page.note(f"No probe of {view.name} is finished yet.")
+        some = view.facts["probes_missing"]
+        return page.note(f"No probe of {view.name} is finished yet." if some else f"{view.name} has no probe.")
     numbers = ("accuracy %", "95 % interval", "random weights %", "majority %", "training items", "test items")
     note = (
         "Random weights: the same stages before training, where the probe has random = true; better or worse is said "

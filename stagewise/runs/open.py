@@ -122,7 +122,7 @@ class Run:
         older = [file.parent.name.partition("-")[2] for file in (self.path / "stages").glob(f"*/{RECORD}")]
         if any(name.startswith(f"{missing}-") for name in older):
             words += f" The run holds an older {missing}, which `run` with the settings of then puts in use again."
-        runs = ", ".join(path for path in runs_here() if Path(path) != self.path)
+        runs = ", ".join(path for path in runs_here() if Path(path).resolve() != self.path.resolve())
         return words + (f" Other runs: {runs}." if runs else "")
 
     def top(self) -> str:

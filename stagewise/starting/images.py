@@ -68,7 +68,6 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
     pixels = sum(header.height * header.width for name, header in seen if name in chosen)
     classes = folders(trained, len(roots))
     labels = {"class": classes} if tells_apart(classes) else {}
-    others = sorted({name.partition("/")[0] for name in content.names} - {TRAIN, test}) if test else []
     data: list[Line] = [
         ("target", "image-folder", "an image's class is its folder" if labels else ""),
         root_line("root", content.root / (TRAIN if test else "")),
@@ -105,7 +104,7 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
         labels=labels,
         notes=[
             *beside.notes,
-            *_unused(content, others),
+            *(_unused(content, test) if test else []),
             *(few(counted(len(trained), "image")) if len(trained) < FEW else []),
         ],
         items=len(used),
@@ -114,14 +113,13 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
     )
 
 
-def _unused(content: Pictures, folders: list[str]) -> list[str]:
+def _unused(content: Pictures, test: str) -> list[str]:
     """Name the folders beside those of training and test images, and the key that takes one of them."""
-    counts = {folder: sum(name.startswith(f"{folder}/") for name in content.names) for folder in folders}
     return [
         f"{folder}, with {counted(count, 'image')}, is not used: when to stop is told by a part of {TRAIN}; "
         f"data.unlabelled = {toml(str(content.root / folder))} trains on them, too"
-        for folder, count in counts.items()
-        if count
+        for folder, count in sorted(folders(content.names).items())
+        if folder not in (TRAIN, test)
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,7 +52,7 @@ class Recipe:
         """Return it without some labels, and with the reasons among the notes."""
         return replace(
             self,
-            data=[line for line in self.data if line[0] != "phones" or "phones" not in refused],
+            data=[line for each in self.data if (line := _without(each, refused))],
             labels={label: classes for label, classes in self.labels.items() if label not in refused},
             notes=[*self.notes, *refused.values()],
         )
@@ -61,6 +61,19 @@ class Recipe:
     def phones(self) -> bool:
         """Whether there are phone labels."""
         return any(key == "phones" for key, _, _ in self.data)
+
+
+def _without(line: Line, refused: Collection[str]) -> Line | None:
+    """Return a line of the data table without labels that are refused; None if nothing is left of it."""
+    key, value, why = line
+    if key == "phones" and key in refused:
+        return None
+    if key == "labels" and isinstance(value, Mapping):
+        kept = {label: source for label, source in value.items() if label not in refused}
+        return (key, kept, why if len(kept) == len(value) else "") if kept else None
+    if key == "target" and "class" in refused:
+        return key, value, ""
+    return line
 
 
 def root_line(key: str, folder: Path, why: str = "") -> Line:

@@ -11,7 +11,7 @@ from stagewise.config.load import load_text
 from stagewise.datasets.base import Dataset
 from stagewise.errors import ConfigError, DataError
 from stagewise.planning.build import Input, build_dataset, build_stages, device_of
-from stagewise.planning.check import check_labelled
+from stagewise.planning.check import LABELS_REMEDY, check_labelled
 from stagewise.planning.plan import SPARE_DISK, Plan, make_plan
 from stagewise.planning.policy import decide, forward_flops, total_rows
 from stagewise.planning.trained_on import held_out
@@ -37,7 +37,7 @@ PHONES: list[Line] = [
     ("batch_size", 256, "rows of a step"),
 ]
 NO_PROBE = """\
-# There is no probe: no labels were found that tell folders of several files apart. With a table species.csv, whose
+# There is no probe: no labels were found that a probe could learn and be tested on. With a table species.csv, whose
 # first line is file,species and whose files are written as they lie below the root, write
 # labels = { species = "species.csv" } into [data], before anything is trained, and here
 # [[probe]]
@@ -49,8 +49,8 @@ NO_PROBE = """\
 # epochs = 200
 # optimizer = { target = "torch.optim:Adam", lr = 0.01 }"""
 NO_CLASSES = """\
-# There is no probe: no classes were found, which are folders of several images each (in train and in test, where there
-# are both). Put the images into such folders before anything is trained, and here
+# There is no probe: no classes were found that it could learn and be tested on. Classes are folders of several images
+# each (in train and in test, where there are both). Put the images into such before anything is trained, and here
 # [[probe]]
 # name = "class"
 # stages = "all"
@@ -129,14 +129,16 @@ def choose(content: Recordings | Pictures, machine: Machine, name: str, file: Pa
     """
     gpu = machine.gpu is not None
     recipe = audio_recipe(content, gpu) if isinstance(content, Recordings) else images_recipe(content, gpu)
-    rough = load_text(_text(recipe, FIRST_GUESS, content, machine, name, file), str(file))
+    text = _text(recipe, FIRST_GUESS, content, machine, name, file)
+    encoded(text)
+    rough = load_text(text, str(file))
     dataset = build_dataset(rough)
     refused = {}
     for probe in rough.probe:
         try:
             check_labelled(probe, dataset)
         except DataError as error:
-            why = str(error).partition(". ")[0].removeprefix(f"probe {probe.name}: ")
+            why = str(error).removeprefix(f"probe {probe.name}: ").removesuffix(f". {LABELS_REMEDY}")
             refused[probe.labels] = f"no probe for {probe.labels}: {why}"
     return recipe.without(refused), rough, dataset
 

@@ -93,6 +93,38 @@ def test_phones(speech, tmp_path):
     assert data.label_classes("phones") == ["0", "1", "2", "3"]
 
 
+def test_tables_of_labels(speech, tmp_path):
+    root = speech(KEYS)
+    base = LibriSpeech(root=str(root))
+    for name in (
+        lambda key: key,
+        lambda key: f"{key}.flac",
+        lambda key: "/".join([*key.split("-")[:2], f"{key}.flac"]),
+    ):
+        lines = [f"{name(key)},{'ab'[number % 2]}" for number, key in enumerate(base.keys)]
+        (tmp_path / "sex.csv").write_text("\n".join(["file,sex", *lines]))
+        data = LibriSpeech(root=str(root), labels={"sex": str(tmp_path / "sex.csv")})
+        assert data.label_classes("sex") == ["a", "b"]
+        assert data.item_labels("sex").tolist() == [number % 2 for number in range(len(base.keys))]
+        assert data.label_kind("speaker") == "item"
+        assert data.fingerprint() == base.fingerprint()  # the split is that of the speakers: nothing is trained again
+        assert data.split("test").tolist() == base.split("test").tolist()
+
+
+@pytest.mark.parametrize("labels", [{"speaker": "x.csv"}, {"phones": "x.csv"}, {"sex": "folder"}, {"sex": 3}])
+def test_labels_that_are_no_tables(speech, labels):
+    with pytest.raises(ConfigError, match=r"data.labels\..* is .*: set it to the path of a .csv file"):
+        LibriSpeech(root=str(speech(KEYS)), labels=labels)
+    with pytest.raises(ConfigError, match="data.labels must be a table"):
+        LibriSpeech(root=str(speech(KEYS)), labels="x.csv")
+
+
+def test_a_relative_root_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=rf"speech is not there \(paths start where you type, in {tmp_path}\): type"):
+        LibriSpeech(root="speech")
+
+
 def test_fingerprint_follows_what_changes_training(speech, tmp_path):
     root = speech(KEYS)
     elsewhere = tmp_path / "elsewhere"

@@ -80,7 +80,7 @@ def test_what_is_no_sound(encoder, x, error, words):
     assert "/tmp" not in str(raised.value)
 
 
-@pytest.mark.parametrize("rate", [0, -1, True, 16000.5, float("nan"), "16000", 2**31])
+@pytest.mark.parametrize("rate", [0, -1, True, 16000.5, float("nan"), "16000", 2**31, 10**400])
 def test_what_is_no_sample_rate(encoder, rate):
     with pytest.raises(InputError, match="sample_rate is .*: give whole samples per second, such as 16000"):
         encoder.embed(sound(), sample_rate=rate)
@@ -135,6 +135,24 @@ def test_a_transparent_colour_is_white_as_in_its_file(looker, tmp_path, mode):
         assert np.array_equal(looker.embed(opened), expected)
     image.save(tmp_path / "opaque.png")
     assert not np.array_equal(looker.embed(tmp_path / "opaque.png"), expected)
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "group4"])
+def test_an_image_is_not_compressed_again_as_its_file_was(looker, tmp_path, compression):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 40), np.uint8)
+    image = Image.fromarray(pixels).convert("1" if compression == "group4" else "L")
+    image.save(tmp_path / "x.tif", compression=compression)
+    expected = looker.embed(tmp_path / "x.tif")
+    with Image.open(tmp_path / "x.tif") as opened:
+        assert np.array_equal(looker.embed(opened), expected)
+        assert np.array_equal(looker.embed(opened.convert("L")), expected)
+
+
+def test_sixteen_bits_with_a_transparent_value(looker, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 65_536, (30, 40), np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "x.png", transparency=7)
+    with Image.open(tmp_path / "x.png") as opened:
+        assert np.array_equal(looker.embed(opened), looker.embed(tmp_path / "x.png"))
 
 
 @pytest.mark.parametrize(("mode", "like"), [("HSV", "RGB"), ("La", "LA"), ("RGBa", "RGBA")])

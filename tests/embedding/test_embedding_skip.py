@@ -182,3 +182,14 @@ def test_a_folder_of_files_with_a_config_of_another_program_is_an_input(audio, t
     (tmp_path / "x.toml").touch()
     done = call("embed", "x.toml", "in", "--out", "y.npz")
     assert (done.exit_code, "x.toml is a pipeline file: name the run" in done.stderr) == (2, True)
+
+
+def test_a_group_of_somebody_else_is_not_replaced(audio, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("0.wav", examples.noise(0.3), examples.RATE)
+    zarr.open_group("z.zarr", mode="w", attributes={"note": "mine"}).create_array("z", data=np.zeros(3))
+    done = call("embed", audio / "run", "0.wav", "--out", "z.zarr", "--force")
+    assert (done.exit_code, "is not what this command writes" in done.stderr) == (2, True)
+    assert zarr.open_group("z.zarr", mode="r").attrs["note"] == "mine"
+    wrong = call("embed", "0.wav", audio / "run", "--out", "y.npz")
+    assert (wrong.exit_code, "is a run: name it first" in wrong.stderr) == (2, True)

@@ -20,6 +20,7 @@ from stagewise import atomic
 from stagewise.cli.use import export as export_command
 from stagewise.errors import ConfigError, IntegrityError, Interrupted
 from stagewise.exporting import write as writing
+from stagewise.exporting.settings import is_export
 from stagewise.exporting.write import write_export
 
 pytestmark = pytest.mark.usefixtures("no_peaks")
@@ -193,6 +194,19 @@ def test_a_folder_that_is_there_is_left_alone(finished, tmp_path, names):
         stagewise.load(tmp_path / "mine")
     with pytest.raises(ConfigError, match="there is no folder"):
         export(finished / "run", tmp_path / "no" / "place")
+
+
+@pytest.mark.parametrize("length", [0, 200])
+def test_an_export_whose_settings_are_cut_off_is_still_one(finished, tmp_path, monkeypatch, length):
+    monkeypatch.setattr(writing, "write_program", lambda *_: "model.pt2 is left out: not asked for.")
+    run, out = stagewise.open(finished / "run"), tmp_path / "encoder"
+    export(run.path, out, "one")
+    os.truncate(out / "config.json", length)
+    with pytest.raises(IntegrityError, match=r"config.json .*Type `stagewise export RUN --out DIR --force`"):
+        stagewise.load(out)
+    assert is_export(out)
+    write_export(run, "one", out, False, print, force=True)
+    stagewise.load(out)
 
 
 def test_an_export_is_replaced_once_the_new_one_is_whole(finished, tmp_path, monkeypatch):

@@ -263,9 +263,33 @@ def test_images_whose_test_folder_has_no_classes(tmp_path, no_peaks_here):
     assert "more, with 1 image, is not used" in notes
     assert f'data.unlabelled = "{tmp_path}/in/more" trains on them, too' in notes
     assert "warning: only 4 images to train on" in notes
-    assert "folders of several images each" in text
+    assert "Classes are folders of several images" in text
     assert "species.csv" not in text
     (tmp_path / "in" / "test" / "bird").mkdir()
     (tmp_path / "in" / "test" / "0.png").rename(tmp_path / "in" / "test" / "bird" / "0.png")
     found = verdict(look(find(tmp_path / "in"), "images"), True)
     assert (found["fit"], "has images of the class 'bird'" in found["why"]) == (False, True)
+
+
+def test_a_table_in_the_layout_of_librispeech(speech, no_peaks_here):
+    lines = [f"{path.relative_to(speech)},{path.stem[-1]}" for path in sorted(speech.rglob("*.flac"))]
+    (speech / "take.csv").write_text("\n".join(["file,take", *lines]))
+    content, _, _ = told(speech)
+    assert content["data"]["labels"] == {"take": str(speech / "take.csv")}
+    assert [probe["labels"] for probe in content["probe"]] == ["speaker", "take"]
+    (speech / "take.csv").write_text("file,speaker\n" + "\n".join(lines))
+    assert "take.csv is for you to choose from" in told(speech)[1]
+
+
+def test_labels_that_are_refused_leave_no_line(tmp_path, no_peaks_here):
+    for name in ("a/0", "a/1", "b/0", "b/1"):
+        wav(tmp_path / "in" / f"{name}.wav", 1.0)
+    (tmp_path / "in" / "train.txt").write_text("a/0\na/1\n")
+    (tmp_path / "in" / "test.txt").write_text("b/0\nb/1\n")
+    kinds = {"a/0": "E. coli", "a/1": "E. coli", "b/0": "x", "b/1": "x"}
+    table = "".join(f"{name}.wav,{kind}\n" for name, kind in kinds.items())
+    (tmp_path / "in" / "t.csv").write_text("file,species\n" + table)
+    content, notes, _ = told(tmp_path / "in")
+    assert "labels" not in content["data"]
+    words = "all training items have the same label 'species', 'E. coli': there is nothing to tell apart"
+    assert f"no probe for species: {words}" in notes.splitlines()
