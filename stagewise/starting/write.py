@@ -226,8 +226,9 @@ def _reasons(recipe: Recipe, chosen: Pace, files: int) -> str:
     """Say why there are so many epochs."""
     what, each = ("image", ", one crop of each an epoch") if recipe.images else ("file", "")
     told = (
-        f"For training: {chosen.items:,} of {counted(files, what)}{each}; the others tell when to stop, and test "
-        f"probes. An epoch has {counted(chosen.steps, 'step')}. At most {counted(chosen.epochs, 'epoch')} of each of "
+        f"For training: {chosen.items:,} of {counted(files, what)}{each}; what is for testing, and a part of the rest "
+        f"that tells when to stop, is left out. An epoch has {counted(chosen.steps, 'step')}. At most "
+        f"{counted(chosen.epochs, 'epoch')} of each of "
         f"the {len(recipe.stages)} stages, and the encoding, are reckoned at {_about(chosen.seconds)} on this machine "
         "if nothing else runs on it, give or take a factor of three; a stage stops earlier, after "
         f"{counted(chosen.patience, 'epoch')} without a better validation loss. The "
