@@ -88,10 +88,16 @@ def clean(run: Path | None, yes: bool) -> None:
     for name, path in last_of_their_stage(folder, list(found)).items():
         echo(f"{path.name} is the only finished {name}: with the settings of today it is not finished yet.", err=True)
     if not found:
-        click.echo("nothing to delete.")
-    elif not yes and not sys.stdin.isatty():
-        raise ConfigError("nobody can be asked here: type --yes to delete them.")
-    elif yes or click.confirm(f"delete {counted(len(found), 'folder')}, {bytes_text(sum(found.values()))}?", err=True):
+        echo(f"{folder.path}: nothing to delete.")
+        return
+    try:
+        what = f"{counted(len(found), 'folder')}, {bytes_text(sum(found.values()))}"
+        agreed = yes or click.confirm(f"delete {what}?", err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise ConfigError("nobody answers here, and nothing was deleted: type --yes to delete them.") from None
+    if agreed:
         delete(folder, list(found))
 
 

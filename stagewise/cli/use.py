@@ -82,7 +82,7 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
     if missing := [path for path in inputs if not os.path.lexists(path)]:
         beside = [str(path) for path in missing[0].parent.glob("*")] if missing[0].parent.is_dir() else []
         raise ConfigError(f"{missing[0]} is not there{did_you_mean(str(missing[0]), [*runs_here(), *beside])}.")
-    if pipelines := [path for path in inputs if path.suffix == ".toml" and path.is_file()]:
+    if pipelines := [path for path in inputs[:1] if path.suffix == ".toml" and path.is_file()]:
         made_of = LAST.with_name(pipelines[0].stem)
         raise ConfigError(f"{pipelines[0]} is a pipeline file: name the run that was made of it, such as {made_of}.")
     for path in inputs[1:]:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from stagewise import __version__, atomic
 from stagewise.config import Spec
 from stagewise.errors import ConfigError, IntegrityError
+from stagewise.runs.folder import LOCK_FILE
 from stagewise.runs.frozen import FrozenEncoder, Network, build_encoder
 
 CONFIG = "config.json"
@@ -146,6 +147,8 @@ def read_settings(folder: Path) -> Settings:
         IntegrityError: the file is damaged.
     """
     path = folder / CONFIG
+    if (folder / LOCK_FILE).is_file():
+        raise ConfigError(f"{folder} is a run, not an export: type stagewise.open({str(folder)!r}).encoder().")
     if not path.is_file():
         raise ConfigError(
             f"{folder} is not an export (it has no {CONFIG}): name the DIR of a `stagewise export RUN --out DIR`."

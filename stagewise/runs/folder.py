@@ -157,6 +157,8 @@ def find_run(path: Path | None) -> RunFolder:
 
         if inside := sorted(file.parent for file in path.glob(f"*/{LOCK_FILE}")):
             raise ConfigError(f"{path} is not a run, but holds some: name one of them, such as {inside[0]}.")
+        if (path / "model.safetensors").is_file():
+            raise ConfigError(f"{path} is not a run, but looks like an export: type stagewise.load({str(path)!r}).")
         meant = did_you_mean(str(path), runs_here())
         raise ConfigError(
             f"{path} is not a run (it has no {LOCK_FILE}){meant}: type `stagewise run FILE`, or name another."

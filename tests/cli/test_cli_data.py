@@ -49,8 +49,8 @@ def test_init_writes_a_file_prints_its_plan_and_the_file_runs(here):
     assert ran.exit_code == 0, ran.output
     facts = json.loads(ran.stdout)
     assert facts["state"] == "complete"
-    text = (here / "my-birds.toml").read_text()
-    trained, steps = re.search(r"For training: (\d+) of 8 files.*An epoch has (\d+) step", text, re.DOTALL).groups()
+    text = (here / "my-birds.toml").read_text().replace("\n# ", " ")
+    trained, steps = re.search(r"For training: (\d+) of 8 files.*An epoch has (\d+) step", text).groups()
     assert int(trained) == 5
     assert {stage["train"]["steps"] for stage in facts["stages"]} == {int(steps)}
     assert {probe["labels"] for probe in facts["probes"]} == {"class"}

@@ -206,3 +206,13 @@ def test_what_is_interrupted_says_the_whole_command(home, monkeypatch):
     monkeypatch.setattr("sys.argv", words)
     done = call(*words[1:])
     assert (done.exit_code, "  stagewise run tiny.toml --run 'a b'\n" in done.stderr) == (130, True)
+
+
+def test_clean_where_nobody_answers(home, monkeypatch):
+    monkeypatch.chdir(home)
+    (home / "runs/random/stages/9-old-00000000").mkdir()
+    done = call("clean", "runs/random")
+    assert (done.exit_code, "nothing was deleted: type --yes to delete them." in done.stderr) == (2, True)
+    assert (home / "runs/random/stages/9-old-00000000").exists()
+    assert CliRunner().invoke(main, ["clean", "runs/random"], input="y\n").exit_code == 0
+    assert not (home / "runs/random/stages/9-old-00000000").exists()

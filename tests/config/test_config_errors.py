@@ -312,3 +312,12 @@ def test_a_key_that_stages_have_is_found_among_the_defaults(tmp_path: Path, type
     path.write_text(MINIMAL)
     with pytest.raises(ConfigError, match=rf"unknown key \(did you mean \"{meant}\"\?\)"):
         load_pipeline(path, [typed])
+
+
+def test_a_folder_beside_its_pipeline_file(tmp_path) -> None:
+    (tmp_path / "talks").mkdir()
+    with pytest.raises(ConfigError, match=r"talks is a folder, no pipeline file: type `stagewise init "):
+        load_pipeline(tmp_path / "talks")
+    (tmp_path / "talks.toml").touch()
+    with pytest.raises(ConfigError, match=r"talks is a folder, no pipeline file: type .*talks.toml\.$"):
+        load_pipeline(tmp_path / "talks")

@@ -317,3 +317,12 @@ def test_the_command(finished, tmp_path):
     assert done.stderr.endswith(f'Load it with stagewise.load("{tmp_path / "out"}")\n')
     assert stagewise.load(tmp_path / "out").hop == 5
     assert CliRunner().invoke(export_command, [str(finished / "run")]).exit_code == 2  # where to is not said
+
+
+def test_a_run_and_an_export_taken_for_each_other(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "write_program", lambda *_: "model.pt2 is left out: not asked for.")
+    export(finished / "run", tmp_path / "encoder", "one")
+    with pytest.raises(ConfigError, match=r"encoder is not a run, but looks like an export: type stagewise.load\("):
+        stagewise.open(tmp_path / "encoder")
+    with pytest.raises(ConfigError, match=r"run is a run, not an export: type stagewise.open\('.*'\).encoder\(\)"):
+        stagewise.load(finished / "run")

@@ -218,7 +218,7 @@ def test_a_kill_in_clean(finished, run, monkeypatch):
         assert len(list((run / "stages").iterdir())) == 3 + len(stale(run))
     assert number > 8
     assert stagewise("verify", run)[0] == 0
-    assert stagewise("clean", run)[1] == "nothing to delete.\n"
+    assert stagewise("clean", run)[1] == f"{run}: nothing to delete.\n"
     assert set(run.rglob("*")) == kept
 
 
