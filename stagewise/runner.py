@@ -13,6 +13,7 @@ from stagewise.datasets.base import Dataset, Expected
 from stagewise.errors import ConfigError, DiskError, IntegrityError
 from stagewise.memory.release import release_memory
 from stagewise.planning.build import Input, build_dataset, build_stages, dataset_kind, device_of
+from stagewise.planning.duration import to_make
 from stagewise.planning.plan import Plan, make_plan
 from stagewise.planning.replaced import replaced
 from stagewise.planning.stage_plan import StagePlan
@@ -146,6 +147,8 @@ def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: 
     with suppress(OSError, DiskError):  # a convenience: a read-only current folder must not stop a run
         plan.run.remember()
     release_memory(now=True)  # planning left much behind
+    if probe is None and (reckoned := to_make(plan, until, only)):
+        report("reckoned", stages=reckoned)
     made = False
     for position, stage in enumerate(plan.stages):
         wanted = probe is None and (only in (None, stage.name) or stage.action == "encode")

@@ -41,6 +41,15 @@ def seconds_text(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
+def about_text(seconds: float) -> str:
+    """Write a time as roughly as it is known before it begins: less than a minute, 31 minutes, 2.1 hours, 3.4 days."""
+    if seconds < 60:
+        return "less than a minute"
+    if seconds < 6000:
+        return counted(round(seconds / 60), "minute")
+    return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
 def clock_text(seconds: float) -> str:
     """Write seconds as a clock does, in few characters: 0:04, 10:20, 26:05:00."""
     minutes, rest = divmod(round(seconds), 60)

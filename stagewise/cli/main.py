@@ -168,7 +168,7 @@ def main() -> None:
     """Train deep encoders stage by stage, each in the memory of one module.
 
     \b
-    stagewise plan pipelines/quickstart.toml   what would run, memory and disk
+    stagewise plan pipelines/quickstart.toml   what would run, and its cost
     stagewise run pipelines/quickstart.toml    train, freeze, encode and probe
     stagewise inspect                          a table of stages and probes
     """

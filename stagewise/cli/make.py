@@ -101,9 +101,10 @@ def run(
 @SET
 @JSON
 def plan(file: Path, run_folder: Path | None, sets: tuple[str, ...], as_json: bool) -> None:
-    """Print what `run FILE` would do and why, its memory and disk.
+    """Print what `run FILE` would do, and what it would cost.
 
-    Nothing is run. It works before the data is there if its size is known.
+    Of every stage: whether it is trained and why, memory, disk, and about the time. Nothing is run. It works before
+    the data is there if its size is known.
 
     \b
     stagewise plan pipelines/librispeech.toml

@@ -11,11 +11,12 @@ from typing import Any, TextIO, cast
 
 import psutil
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from stagewise.cli.outlook import Outlook
 from stagewise.runs.verdict import NOTICEABLE, guessing
-from stagewise.show import bytes_text, counted, printable, seconds_text
+from stagewise.show import about_text, bytes_text, counted, printable, seconds_text
 
 QUIET_SECONDS = 60.0  # between lines where there is no terminal
 SURE_SECONDS = 1.0  # before a speed is told
@@ -44,7 +45,7 @@ def terminal_report(
             yield lines
         return
     share = TaskProgressColumn("{task.percentage:>3.0f} % done", text_format_no_percentage="")
-    columns = BarColumn(bar_width=20), share, TimeElapsedColumn()
+    columns = BarColumn(bar_width=20), share, TimeElapsedColumn(), TextColumn("{task.fields[rest]}", markup=False)
     with _Live(*columns, console=console, transient=True) as progress:
         bars = _Bars(progress, pace)
         with _breaking(silence, bars.wait):
@@ -89,9 +90,12 @@ class _Pace:
         self.pipeline, self.group = f"{pipeline} › " if pipeline else "", group
         self.stages = {name: f"{name} ({number} of {len(stages)})" for number, name in enumerate(stages, 1)}
         self.name, self.begun, self.first, self.rows = "", 0.0, 0, 0
+        self.outlook = Outlook(bool(group))
 
-    def __call__(self, kind: str, facts: dict[str, Any]) -> tuple[str, str, int, int] | None:
-        """Return name, facts, done and of, for something under way."""
+    def __call__(self, kind: str, facts: dict[str, Any]) -> tuple[str, str, int, int, str] | None:
+        """Return name, facts, done, of, and how long all stages will take, for something under way."""
+        if kind == "reckoned":
+            self.outlook.reckoned = facts["stages"]
         stage = self.stages.get(facts.get("stage", ""))
         if kind == "step" and self.group:  # whose steps are told by the topmost, with its loss
             stage, facts = self.group, facts | {"loss_of": f" of {facts['stage']}"}
@@ -104,18 +108,21 @@ class _Pace:
         elif kind == "step":
             self.rows += facts["rows"]
         seconds, new = time.monotonic() - self.begun, done - self.first
-        speed = left = ""
+        speed = left = rest = ""
         if seconds >= SURE_SECONDS and new > 0:
             rate, unit = (self.rows, "rows") if kind == "step" else (new, words)
             speed = f" · {_amount(rate / seconds, unit)}/s"
             if (still := seconds / new * (of - done)) >= 1:
                 left = f" · {seconds_text(still)} left"
+            later = self.outlook.later(kind, facts["stage"], seconds / new) if kind in ("step", "encode") else 0.0
+            if later and still + later >= 60:
+                rest = f"all stages: {about_text(still + later)} left"
         if kind == "step":
             memory = f" · {bytes_text(facts['peak_bytes'])}" if facts["peak_bytes"] else ""
         else:
             words = f"{_amount(done, words).removesuffix(f' {words}')} of {_amount(of, words)}"
             memory = f" · {bytes_text(psutil.Process().memory_info().rss)} resident"
-        return printable(f"{self.pipeline}{name}"), printable(f"{words}{speed}{memory}{left}"), done, of
+        return printable(f"{self.pipeline}{name}"), printable(f"{words}{speed}{memory}{left}"), done, of, rest
 
 
 def _amount(count: float, unit: str) -> str:
@@ -132,7 +139,7 @@ class _Lines:
         line, found = finished_line(kind, facts), self.pace(kind, facts)
         quiet = time.monotonic() - self.last < QUIET_SECONDS
         if found is not None:
-            line = None if quiet else f"{found[0]}: {found[1]}"
+            line = None if quiet else " · ".join(filter(None, [f"{found[0]}: {found[1]}", found[4]]))
         elif kind == "epoch" and quiet and facts["epoch"]:
             line = None
         if line is not None:
@@ -177,12 +184,12 @@ class _Bars:
             if self.silent:
                 self._advance(words, "", 0, None)
 
-    def _advance(self, name: str, words: str, done: int, of: int | None) -> None:
+    def _advance(self, name: str, words: str, done: int, of: int | None, rest: str = "") -> None:
         if name != self.name:
             if self.name:
                 self.progress.remove_task(self.task)
-            self.task, self.name = self.progress.add_task(name, total=of, completed=done, facts=""), name
-        self.progress.update(self.task, completed=done, total=of, facts=words)
+            self.task, self.name = self.progress.add_task(name, total=of, completed=done, facts="", rest=""), name
+        self.progress.update(self.task, completed=done, total=of, facts=words, rest=rest)
 
 
 def under_way(kind: str, facts: dict[str, Any]) -> tuple[str, int, int, str] | None:
@@ -220,6 +227,10 @@ def finished_line(kind: str, facts: dict[str, Any]) -> str | None:
     """Return the line for something that is worth one, else None."""
     if kind == "note":
         return str(facts["text"])
+    if kind == "reckoned":
+        seconds = sum(time.train + time.encode for time in facts["stages"].values())
+        stages = counted(len(facts["stages"]), "stage")
+        return f"{stages} to make: {about_text(seconds)} at most, roughly" if seconds >= 60 else None
     if kind == "epoch":
         if "validation_loss" not in facts:
             return None

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from stagewise.runs.folder import in_use
 from stagewise.runs.verdict import LIKE_GUESSING, REMEDIES, UNSURE, above_guessing, of_guessing
-from stagewise.show import bytes_text, clock_text, counted, printable
+from stagewise.show import about_text, bytes_text, clock_text, counted, printable
 
 
 def print_run(facts: dict[str, Any]) -> None:
@@ -134,6 +134,8 @@ def print_plan(facts: dict[str, Any]) -> None:
         f"data: {counted(data['items'], 'item')}, {data['samples']:,} {data['unit']} ({data['source']}). "
         f"stores: {bytes_text(wanted)} of {bytes_text(facts['disk_free_bytes'])} free.",
     )
+    if text := _time(facts):
+        console.print(text)
     for probe in facts["probes"]:
         stages = "every stage" if probe["stages"] == "all" else ", ".join(probe["stages"])
         beside = ", and from the same stages before training" if probe["random"] else ""
@@ -146,6 +148,21 @@ def print_plan(facts: dict[str, Any]) -> None:
             'set defaults.store.dtype = "int8", or store.write = "auto" for the stages to be computed again instead.',
             style="yellow",
         )
+
+
+def _time(facts: dict[str, Any]) -> str:
+    """Say about how long what is to be made takes; nothing where nothing is."""
+    each = {stage["name"]: sum(stage["time"].values()) for stage in facts["stages"]}
+    if not (whole := sum(each.values())):
+        return ""
+    threads = counted(facts["threads"], "thread")
+    where = f"{threads} of a machine on which nothing else runs" if facts["device"] == "cpu" else "a GPU, a guess"
+    parts = ", ".join(f"{name} {about_text(seconds)}" for name, seconds in each.items() if seconds)
+    detail = f": {parts}" if len(each) > 1 and whole >= 60 else ""
+    return (
+        f"time: {about_text(whole)} at most, on {where}, give or take a factor of three{detail}. "
+        "A stage that converges ends earlier; probes come on top."
+    )
 
 
 def print_warning(text: str) -> None:

@@ -67,6 +67,7 @@ class Dataset(ABC):
         labels: label tables by name.
         grids: rows and columns of the patches of every image, int64 (N, 2); None for other items.
         crop: rows and columns of the patches of a training crop; None for other items.
+        reading_seconds: that reading one training window takes, about, where that is of weight.
         views: items that every example is there as, one after another; `split` and `pool` name the first.
         label_sources: where labels come from, in words, for whoever names one that is not there.
     """
@@ -81,6 +82,7 @@ class Dataset(ABC):
     labels: Mapping[str, ItemLabels | FrameTable]
     grids: Ints | None = None
     crop: tuple[int, int] | None = None
+    reading_seconds: float = 0.0
     views: int = 1
     label_sources: str = "this data set brings its own"
 

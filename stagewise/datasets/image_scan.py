@@ -24,12 +24,14 @@ class ImageScan:
         items: their places in the list that was scanned, int64 (N,).
         sizes: their heights and widths in pixels, after resizing, int64 (N, 2).
         bytes: their bytes on disk, int64 (N,).
+        pixels: of a file, before resizing, on average.
         bad: the other files.
     """
 
     items: Ints
     sizes: Ints
     bytes: Ints
+    pixels: float
     bad: list[BadItem]
 
 
@@ -49,7 +51,7 @@ def scan_images(
     Raises:
         DataError: there are bad files and the policy does not let them be skipped.
     """
-    bad = list(refused)
+    bad, pixels = list(refused), 0
     good: list[tuple[int, int, int, int]] = []
     with without_warnings():
         for item, header in enumerate(probe_all(probe, paths, looked_at("images", len(paths)))):
@@ -62,6 +64,7 @@ def scan_images(
                 bad.append(BadItem(keys[item], paths[item], problem))
             else:
                 good.append((item, height, width, header.size))
+                pixels += header.height * header.width
     judge(bad, len(paths) + len(refused), "image", policy)
     columns = np.array(good, np.int64).reshape(-1, 4)
-    return ImageScan(columns[:, 0], columns[:, 1:3], columns[:, 3], bad)
+    return ImageScan(columns[:, 0], columns[:, 1:3], columns[:, 3], pixels / max(1, len(good)), bad)

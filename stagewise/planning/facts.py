@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from stagewise.datasets.base import Dataset
+from stagewise.planning.duration import Duration, durations
 from stagewise.planning.plan import Plan
 from stagewise.planning.replaced import replaced
 from stagewise.planning.stage_plan import StagePlan
@@ -16,12 +19,14 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
     there = isinstance(size, Dataset)
     samples = int(size.lengths.sum()) if isinstance(size, Dataset) else size.samples
     warning = replaced(plan)
+    reckoned = durations(plan)
     return {
         "format": 1,
         "run": str(plan.run.path),
         "pipeline": plan.pipeline.pipeline.name,
         "schedule": plan.pipeline.pipeline.schedule,
         "device": plan.device.type,
+        "threads": torch.get_num_threads(),
         "memory_limit_bytes": plan.pipeline.pipeline.memory_limit,
         "disk_limit_bytes": plan.pipeline.pipeline.disk_limit,
         "disk_free_bytes": plan.disk_free,
@@ -36,7 +41,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
             "predicted_peak_bytes": plan.end_to_end.peak,
             "by_category": plan.end_to_end.by_category,
         },
-        "stages": [_stage(stage) for stage in plan.stages],
+        "stages": [_stage(stage, time) for stage, time in zip(plan.stages, reckoned, strict=True)],
         "probes": [
             {"name": probe.name, "stages": probe.stages, "labels": probe.labels, "random": probe.random}
             for probe in plan.pipeline.probe
@@ -45,7 +50,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _stage(stage: StagePlan) -> dict[str, Any]:
+def _stage(stage: StagePlan, time: Duration) -> dict[str, Any]:
     return {
         "index": stage.index,
         "name": stage.name,
@@ -65,6 +70,7 @@ def _stage(stage: StagePlan) -> dict[str, Any]:
             "pieces": stage.forecast.pieces,
             "by_category": stage.forecast.bytes.by_category,
         },
+        "time": {"train_seconds": round(time.train, 1), "encode_seconds": round(time.encode, 1)},
         "store": {
             "state": stage.store_state,
             "why": stage.policy.why,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from stagewise.planning.stage_plan import StagePlan
 from stagewise.runs.folder import RunFolder
 
 SPARE_DISK = 0.9  # of the free bytes may be planned with
+LENGTH = {"epochs", "patience", "windows_per_item", "checkpoint"}  # of training: they take no memory
 INPUT = ("channels", "row_shape", "sample_rate", "mean", "std", "patch", "stride")  # what a frozen encoder must know
 
 
@@ -78,6 +79,7 @@ def make_plan(
     built: Sequence[BuiltStage],
     device: torch.device,
     size: Dataset | Expected,
+    locked: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Plan a pipeline against what its run directory already holds.
 
@@ -87,6 +89,8 @@ def make_plan(
         built: the pipeline's stages.
         device: where they would be trained.
         size: the data set, or its expected size while it is not there.
+        locked: another plan's decisions, which are kept where nothing that they depend on differs; the run's when left
+            out.
 
     Raises:
         ConfigError: a limit cannot be met.
@@ -94,7 +98,7 @@ def make_plan(
     """
     lengths = _lengths(size)
     rows = [total_rows(lengths, stage) for stage in built]
-    locked = run.locked or {}
+    locked = locked or run.locked or {}
     disk = _disk_key(pipeline, built, rows)
     free = _free(run.path) + _stored(run.path)  # a store that is there needs no more room
     if locked.get("keys", {}).get("disk") == disk:
@@ -160,7 +164,9 @@ def _disk_key(pipeline: Pipeline, built: Sequence[BuiltStage], rows: Sequence[in
 
 def _memory_key(pipeline: Pipeline, stages: Sequence[StagePlan]) -> str:
     """Hash what the forecasts of memory depend on, beside the stores."""
-    trains = [s.built.config.train.model_dump(mode="json") | {"precision": s.built.precision} for s in stages]
+    trains = [
+        s.built.config.train.model_dump(mode="json", exclude=LENGTH) | {"precision": s.built.precision} for s in stages
+    ]
     shapes = [[list(s.built.module.in_shape), s.built.rows, list(s.together)] for s in stages]
     content = {"networks": [_network(s.built) for s in stages], "trains": trains, "shapes": shapes}
     return fingerprint({**content, "limit": pipeline.pipeline.memory_limit})

@@ -130,6 +130,13 @@ def recomputing(built: Sequence[BuiltStage], flops: Sequence[float], index: int,
     return cost
 
 
+def nearest_store(policies: Sequence[Policy], index: int) -> int:
+    """Return the first of the stages that are computed to get a stage's input; its own place where it is stored."""
+    while index and not policies[index - 1].write:
+        index -= 1
+    return index
+
+
 def _fits(size: int, left: int, stage: BuiltStage) -> Literal["none", "zstd"] | None:
     """Choose the fastest compression under which a store fits, None if there is none."""
     smaller = size if stage.module.recurrent else int(size * ZSTD_SHARE)

@@ -18,7 +18,6 @@ from stagewise.starting.recipe import Line, Recipe, few, root_line, skipped, tom
 SMALLEST, LARGEST = 40, 96  # pixels of a short side: handwritten digits are enlarged, photographs are reduced
 LARGE = 80  # from here on, the paper's patches of 16 pixels
 STEPS = 5
-PER_IMAGE, PIXELS = 5e-4, 1e8  # seconds to open an image, and pixels that are decoded in one
 # planes and blocks of the three modules, and channels of the stem, by whether there is a GPU
 WIDTHS = {False: ((8, 16, 32), (1, 1, 1), 16), True: ((64, 128, 256), (3, 4, 6), 64)}
 WHY_WIDTHS = {
@@ -64,8 +63,6 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
     if not trained:
         raise DataError(f"{content.root}/{TRAIN} holds no image that can be used: put some there.")
 
-    chosen = set(trained)
-    pixels = sum(header.height * header.width for name, header in seen if name in chosen)
     classes = folders(trained, len(roots))
     labels = {"class": classes} if tells_apart(classes) else {}
     data: list[Line] = [
@@ -109,7 +106,6 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
         ],
         items=len(used),
         images=True,
-        reading=PER_IMAGE + pixels / max(1, len(trained)) / PIXELS,
     )
 
 

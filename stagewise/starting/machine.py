@@ -11,10 +11,6 @@ import psutil
 
 from stagewise.show import bytes_text
 
-# Multiply-adds a second that training steps of this program come to, seen on AVX-512 cores with 64 channels, and
-# put low; a GPU's are a guess.
-CPU_RATE = 12e9  # of one thread
-GPU_RATE = 2e12
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -33,11 +29,6 @@ class Machine:
     memory: int
     disk_free: int
     threads: int
-
-    @property
-    def rate(self) -> float:
-        """Multiply-adds a second that training is reckoned with."""
-        return GPU_RATE if self.gpu else CPU_RATE * self.threads
 
     @property
     def words(self) -> str:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from stagewise.datasets.base import Dataset
-from stagewise.planning.build import BuiltStage
-from stagewise.planning.policy import Policy, recomputing
-from stagewise.starting.machine import Machine
+from stagewise.planning.duration import durations
+from stagewise.planning.plan import Plan
+from stagewise.planning.trained_on import held_out
 from stagewise.windows.draw import Windows
 
 BUDGET = 2 * 3600.0  # seconds of training, all stages together
@@ -40,33 +36,18 @@ class Pace:
     seconds: float
 
 
-def pace(
-    dataset: Dataset,
-    train: npt.NDArray[np.int64],
-    built: Sequence[BuiltStage],
-    flops: Sequence[float],
-    policies: Sequence[Policy],
-    batch_size: int,
-    machine: Machine,
-    reading: float = 0.0,
-) -> Pace:
+def pace(plan: Plan) -> Pace:
     """Choose the epochs so that training ends in about two hours, or after 20,000 steps of every stage.
 
     Args:
-        dataset: all of whose items are encoded.
-        train: those that are trained on.
-        built: the stages.
-        flops: `forward_flops` of each.
-        policies: of their stores.
-        batch_size: of their training.
-        machine: that trains them.
-        reading: seconds that it takes to read a window of the data.
+        plan: of the pipeline with any number of epochs; all of its stages have the same batch size.
     """
-    lowest = [_nearest_store(policies, index) for index in range(len(built))]
-    again = [recomputing(built, flops, index, low) for index, low in enumerate(lowest)]
-    own = [3 * (forward + _objective(stage)) for forward, stage in zip(flops, built, strict=True)]
-    window = (sum(own) + sum(again)) / machine.rate + reading * lowest.count(0)
-    per_item, items, top = 1, max(1, len(train)), built[-1]
+    pipeline, dataset, top = plan.pipeline, plan.size, plan.stages[-1].built
+    assert isinstance(dataset, Dataset)
+    train, _ = held_out(dataset.pool(), pipeline.data.validation, pipeline.pipeline.seed)
+    reckoned, batch_size = durations(plan), top.config.train.batch_size
+    window = sum(stage.step for stage in reckoned) / batch_size
+    per_item, items = 1, max(1, len(train))
     if top.grid is None:
         cover = Windows(train, dataset.lengths, top.geometry, top.rows, "cover").counts
         items = max(1, int((cover > 0).sum()))
@@ -76,21 +57,5 @@ def pace(
     epoch = items * per_item
     steps = max(1, epoch // batch_size)
     epochs = max(1, min(MOST_EPOCHS, MOST_STEPS // steps, int(BUDGET / (epoch * window))))
-    mean = int(dataset.lengths.mean())
-    whole = [forward * stage.geometry.rows(mean) / stage.rows for forward, stage in zip(flops, built, strict=True)]
-    written = [sum(whole[low : index + 1]) for index, low in enumerate(lowest) if policies[index].write]
-    seconds = epochs * epoch * window + len(dataset.lengths) * sum(written) / machine.rate
+    seconds = epochs * epoch * window + sum(stage.encode for stage in reckoned)
     return Pace(epochs, max(1, min(10, epochs // 3)), per_item, items, steps, seconds)
-
-
-def _nearest_store(policies: Sequence[Policy], index: int) -> int:
-    """Return the first of the stages that are computed to get a stage's input; its own place where it is stored."""
-    while index and not policies[index - 1].write:
-        index -= 1
-    return index
-
-
-def _objective(stage: BuiltStage) -> float:
-    """Count the multiply-adds of scoring a window: every step's product of its rows with the pool of candidates."""
-    steps = getattr(stage.objective, "steps", 1)
-    return float(stage.rows * steps * stage.module.z_channels * stage.module.c_channels)

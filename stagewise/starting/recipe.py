@@ -31,7 +31,6 @@ class Recipe:
         items: that can be used.
         images: whether items are images.
         short: of the items, those shorter than a training window.
-        reading: seconds that reading one window takes, where that is of weight.
     """
 
     data: list[Line]
@@ -46,7 +45,6 @@ class Recipe:
     items: int
     images: bool
     short: int = 0
-    reading: float = 0.0
 
     def without(self, refused: Mapping[str, str]) -> Recipe:
         """Return it without some labels, and with the reasons among the notes."""

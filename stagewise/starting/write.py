@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import textwrap
 from pathlib import Path
+from typing import Any
 
 from stagewise.config import Pipeline
 from stagewise.config.load import load_text
@@ -14,10 +15,9 @@ from stagewise.planning.build import Input, build_dataset, build_stages, device_
 from stagewise.planning.check import LABELS_REMEDY, check_labelled
 from stagewise.planning.plan import SPARE_DISK, Plan, make_plan
 from stagewise.planning.policy import decide, forward_flops, total_rows
-from stagewise.planning.trained_on import held_out
 from stagewise.runner import Report, quiet
 from stagewise.runs.folder import RunFolder
-from stagewise.show import bytes_text, counted
+from stagewise.show import about_text, bytes_text, counted
 from stagewise.starting.audio import audio_recipe
 from stagewise.starting.facts import facts, words
 from stagewise.starting.images import images_recipe
@@ -87,27 +87,26 @@ def start(
         report("note", text=note)
     for item in dataset.bad:
         report("note", text=f"left out {item.path}: {item.reason}")
-    train, _ = held_out(dataset.pool(), rough.data.validation, rough.pipeline.seed)
     built = build_stages(rough, Input.of(dataset), device)
     flops = [forward_flops(stage) for stage in built]
     rows = [total_rows(dataset.lengths, stage) for stage in built]
-    room = int(machine.disk_free * DISK_SHARE)
-    policies = decide(rough, built, flops, rows, room)
-    roomy = decide(rough, built, flops, rows, int(machine.disk_free * SPARE_DISK))
-    short = [(p.write, p.compress) for p in policies] != [(p.write, p.compress) for p in roomy]
-    chosen = pace(dataset, train, built, flops, policies, recipe.batch_size, machine, recipe.reading)
+    few, most = (decide(rough, built, flops, rows, int(machine.disk_free * s)) for s in (DISK_SHARE, SPARE_DISK))
+    same = [(p.write, p.compress) for p in few] == [(p.write, p.compress) for p in most]
+    room = None if same else int(machine.disk_free * DISK_SHARE)
 
-    def planned(limit: int | None = None) -> tuple[str, Plan]:
-        text = _text(recipe, chosen, content, machine, name, file, limit, room if short else None)
+    def planned(chosen: Pace, limit: int | None, locked: dict[str, Any] | None = None) -> tuple[str, Plan]:
+        text = _text(recipe, chosen, content, machine, name, file, limit, room)
         pipeline = load_text(text, str(file))
         built = build_stages(pipeline, Input.of(dataset), device)
-        return text, make_plan(pipeline, RunFolder(Path("runs") / name), built, device, dataset)
+        return text, make_plan(pipeline, RunFolder(Path("runs") / name), built, device, dataset, locked)
 
-    written, plan = planned()
-    limit = int(machine.memory * SHARE[machine.gpu is not None])
-    if max(stage.forecast.bytes.peak for stage in plan.stages) > limit:
-        return planned(limit)
-    return written, plan
+    limit = None
+    _, plan = planned(FIRST_GUESS, limit)
+    most_memory = int(machine.memory * SHARE[machine.gpu is not None])
+    if max(stage.forecast.bytes.peak for stage in plan.stages) > most_memory:
+        limit = most_memory
+        _, plan = planned(FIRST_GUESS, limit)
+    return planned(pace(plan), limit, plan.locked())
 
 
 def choose(content: Recordings | Pictures, machine: Machine, name: str, file: Path) -> tuple[Recipe, Pipeline, Dataset]:
@@ -229,7 +228,8 @@ def _reasons(recipe: Recipe, chosen: Pace, files: int) -> str:
         f"For training: {chosen.items:,} of {counted(files, what)}{each}; what is for testing, and a part of the rest "
         f"that tells when to stop, is left out. An epoch has {counted(chosen.steps, 'step')}. At most "
         f"{counted(chosen.epochs, 'epoch')} of each of "
-        f"the {len(recipe.stages)} stages, and the encoding, are reckoned at {_about(chosen.seconds)} on this machine "
+        f"the {len(recipe.stages)} stages, and the encoding, are reckoned at "
+        f"{about_text(chosen.seconds)} on this machine "
         "if nothing else runs on it, give or take a factor of three; a stage stops earlier, after "
         f"{counted(chosen.patience, 'epoch')} without a better validation loss. The "
         "aim is two hours at most, and at most 20,000 steps of a stage; more is likely to do better."
@@ -239,10 +239,3 @@ def _reasons(recipe: Recipe, chosen: Pace, files: int) -> str:
         "random weights."
     )
     return "\n".join(f"# {line}" for text in (told, tried) for line in textwrap.wrap(text, 116))
-
-
-def _about(seconds: float) -> str:
-    """Write a time as roughly as it is known."""
-    if seconds < 100:
-        return "a minute or two"
-    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"

@@ -5,35 +5,53 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from stagewise.datasets.base import Dataset
 from stagewise.modules.geometry import Geometry
-from stagewise.planning.policy import Policy
-from stagewise.starting.machine import Machine
+from stagewise.planning.duration import Duration
+from stagewise.starting import pace as module
 from stagewise.starting.pace import BUDGET, MOST_STEPS, pace
 
-MACHINE = Machine(None, 1 << 30, 10**9, 2)
-ROWS = 49  # of a window
+ROWS, BATCH = 49, 8  # of a window, of a step
 
 
-def chosen_for(lengths, train, images=False, flops=1e6, write=True, reading=0.0):
-    """The pace of three stages, and what a window costs."""
-    parts = SimpleNamespace(z_channels=4, c_channels=4, geometry=Geometry())
-    policies = [Policy(write, "none", "")] * 2 + [Policy(True, "none", "")]
+class Lengths(Dataset):
+    """A data set of which nothing but the lengths is known, and which items are for training."""
+
+    def __init__(self, lengths, train):
+        self.lengths, self.train = np.array(lengths), np.array(train)
+
+    def split(self, name):
+        return self.train
+
+    def read(self, item, start, stop):
+        raise NotImplementedError
+
+    def fingerprint(self):
+        raise NotImplementedError
+
+
+def chosen_for(monkeypatch, lengths, train, images=False, step=1e-2, encode=7.0):
+    """The pace of three stages whose steps take so many seconds."""
     stage = SimpleNamespace(
-        rows=ROWS, grid=(7, 7) if images else None, objective=object(), module=parts, geometry=Geometry()
+        rows=ROWS,
+        grid=(7, 7) if images else None,
+        geometry=Geometry(),
+        config=SimpleNamespace(train=SimpleNamespace(batch_size=BATCH)),
     )
-    dataset = SimpleNamespace(lengths=np.array(lengths))
-    each = (9 * (flops + ROWS * 16) + (0 if write else 3 * flops)) / MACHINE.rate + reading * (1 if write else 3)
-    return pace(dataset, np.array(train), [stage] * 3, [flops] * 3, policies, 8, MACHINE, reading), each
+    settings = SimpleNamespace(data=SimpleNamespace(validation=0.0), pipeline=SimpleNamespace(seed=0))
+    plan = SimpleNamespace(pipeline=settings, size=Lengths(lengths, train), stages=[SimpleNamespace(built=stage)] * 3)
+    monkeypatch.setattr(module, "durations", lambda _: [Duration(step, 0.0, encode)] * 3)
+    return pace(plan)
 
 
 @pytest.mark.parametrize("images", [False, True])
 @pytest.mark.parametrize("items", [1, 50, 3000, 300_000])
 @pytest.mark.parametrize("windows_each", [1, 7, 4000])
-@pytest.mark.parametrize("flops", [1e6, 1e9])
-def test_time_and_steps_stay_below_what_is_sensible(images, items, windows_each, flops):
+@pytest.mark.parametrize("step", [1e-3, 10.0])
+def test_time_and_steps_stay_below_what_is_sensible(monkeypatch, images, items, windows_each, step):
     windows = items if images else items * windows_each
-    chosen, each = chosen_for([ROWS * windows_each] * items, range(items), images, flops)
-    epoch = items * chosen.windows_per_item
+    chosen = chosen_for(monkeypatch, [ROWS * windows_each] * items, range(items), images, step)
+    epoch, each = items * chosen.windows_per_item, 3 * step / BATCH
     assert chosen.items == items
     assert chosen.epochs == 1 or chosen.epochs * epoch * each <= BUDGET * 1.01
     assert chosen.epochs * chosen.steps <= max(MOST_STEPS, chosen.steps)
@@ -41,20 +59,11 @@ def test_time_and_steps_stay_below_what_is_sensible(images, items, windows_each,
     assert epoch <= windows
     if chosen.windows_per_item > 1:
         assert chosen.epochs >= 9
-    assert chosen.seconds >= chosen.epochs * epoch * each * 0.99
+    assert chosen.seconds == pytest.approx(chosen.epochs * epoch * each + 3 * 7.0)
 
 
-def test_only_items_that_are_trained_on_make_steps():
+def test_only_items_that_are_trained_on_make_steps(monkeypatch):
     lengths = [ROWS] * 60 + [ROWS - 1] * 20 + [ROWS] * 20
-    whole, _ = chosen_for(lengths, range(100))
-    some, _ = chosen_for(lengths, range(80))
+    whole, some = (chosen_for(monkeypatch, lengths, range(count)) for count in (100, 80))
     assert (whole.items, whole.steps) == (80, 10)
     assert (some.items, some.steps) == (60, 7)  # twenty are too short for a window
-
-
-def test_what_is_not_stored_is_read_and_computed_again_in_every_epoch():
-    lengths = [ROWS] * 100
-    for write in (True, False):
-        chosen, each = chosen_for(lengths, range(80), True, write=write, reading=0.01)
-        encoding = 100 * 3 * 1e6 / MACHINE.rate  # of three stages, or of the third with all that is below it
-        assert chosen.seconds == pytest.approx(chosen.epochs * 80 * each + encoding)

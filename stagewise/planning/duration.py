@@ -1,0 +1,141 @@
+"""About how long stages will take, known before anything runs: their work over the speed that was measured.
+
+A training step takes `step` seconds for its own sake, some for its multiply-adds, and some for the bytes of its peak,
+each of which is gone over several times. On a core with AVX-512 this came to 0.77 to 1.59 times the real steps of the
+shipped pipelines, from 32 channels to 1024 (`python tests/benchmarks durations`); other machines differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from stagewise.datasets.base import Dataset, Expected
+from stagewise.planning.plan import Plan
+from stagewise.planning.policy import forward_flops, nearest_store, recomputing
+from stagewise.planning.stage_plan import StagePlan
+from stagewise.planning.trained_on import held_out, trainable
+from stagewise.runs.record import epochs_done
+from stagewise.windows.crops import Crops
+from stagewise.windows.draw import Windows
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What time is reckoned with.
+
+    Attributes:
+        step: seconds of a step that does nothing.
+        products: multiply-adds a second.
+        memory: bytes of a step's peak a second.
+    """
+
+    step: float
+    products: float
+    memory: float
+
+
+THREAD = Speed(4e-3, 80e9, 0.8e9)  # one of a CPU
+GPU = Speed(4e-3, 4e12, 50e9)  # a guess: none was measured
+
+
+@dataclass(frozen=True)
+class Duration:
+    """How long a stage is reckoned to take, in seconds.
+
+    Attributes:
+        step: one training step, with what is computed again for it and what is read.
+        train: all steps of all epochs.
+        encode: writing its store.
+    """
+
+    step: float
+    train: float
+    encode: float
+
+
+def speed_of(device: torch.device) -> Speed:
+    """Return the speed of this machine."""
+    if device.type != "cpu":
+        return GPU
+    threads = torch.get_num_threads()
+    return Speed(THREAD.step, THREAD.products * threads, THREAD.memory * threads)
+
+
+def durations(plan: Plan) -> list[Duration]:
+    """Reckon what is still to be done for every stage, at most: training may converge before the last epoch.
+
+    Probes are not counted. Of data that is not there, all items count as training items.
+    """
+    stages, size, speed = plan.stages, plan.size, speed_of(plan.device)
+    if all(stage.action in ("cached", "recompute") for stage in stages):
+        return [Duration(0.0, 0.0, 0.0)] * len(stages)
+    reading = size.reading_seconds if isinstance(size, Dataset) else 0.0
+    flops = [forward_flops(stage.built) for stage in stages]
+    alone = [_step(stage, flop, speed) for stage, flop in zip(stages, flops, strict=True)]
+    found = []
+    for position, stage in enumerate(stages):
+        top, config = stages[stage.together[-1]], stage.built.config.train
+        low = nearest_store([s.policy for s in stages], stage.together[0])
+        again = recomputing([s.built for s in stages], flops, stage.together[-1], low) / len(stage.together)
+        step = alone[position] + config.batch_size * again / speed.products
+        if low == 0:
+            step += config.batch_size * reading / len(stage.together)
+        epochs = {"train": config.epochs, "resume": config.epochs - _behind(top)}.get(stage.action, 0)
+        train = step * epochs * _steps(plan, top) if epochs else 0.0
+        encode = 0.0
+        if stage.policy.write and stage.action in ("train", "resume", "encode"):
+            low = nearest_store([s.policy for s in stages], position)
+            encode = sum(_pass(stages[p], alone[p]) for p in range(low, position + 1))
+            encode += reading * len(plan.size) if low == 0 and isinstance(plan.size, Dataset) else 0.0
+        found.append(Duration(step, train, encode))
+    return found
+
+
+def to_make(plan: Plan, until: str | None = None, only: str | None = None) -> dict[str, Duration]:
+    """Reckon the stages that are to be made, up to one or of one alone, by name."""
+    reckoned = {}
+    for stage, time in zip(plan.stages, durations(plan), strict=True):
+        if only in (None, stage.name) and time.train + time.encode:
+            reckoned[stage.name] = time
+        if stage.name in (until, only):
+            break
+    return reckoned
+
+
+def _steps(plan: Plan, top: StagePlan) -> int:
+    """Count the steps of an epoch of a stage, or of those in sync below it."""
+    config, built, size = top.built.config.train, top.built, plan.size
+    if isinstance(size, Expected):
+        items, lengths = np.arange(size.items), np.full(size.items, size.samples // max(1, size.items), np.int64)
+        if built.grid is not None:
+            return max(1, size.items * int(config.windows_per_item) // config.batch_size)
+    else:
+        company = [plan.stages[position].built for position in top.together]
+        items, _ = held_out(trainable(size, company), plan.pipeline.data.validation, plan.pipeline.pipeline.seed)
+        lengths = size.lengths
+        if built.grid is not None:
+            assert size.grids is not None
+            views = (items[:, None] + np.arange(size.views)).ravel()
+            return Crops(views, size.grids, built.grid, int(config.windows_per_item), False).steps(config.batch_size)
+    return Windows(items, lengths, built.geometry, built.rows, config.windows_per_item).steps(config.batch_size)
+
+
+def _step(stage: StagePlan, flops: float, speed: Speed) -> float:
+    """Reckon a training step of a stage on rows that are there: three forward passes' work, and the objective's."""
+    built = stage.built
+    steps = getattr(built.objective, "steps", 1)
+    scores = built.rows * steps * built.module.z_channels * built.module.c_channels
+    work = 3 * built.config.train.batch_size * (flops + scores)
+    return speed.step + work / speed.products + stage.forecast.bytes.peak / speed.memory
+
+
+def _pass(stage: StagePlan, step: float) -> float:
+    """Reckon a forward pass over all rows: a third of a step for as many."""
+    return stage.rows / (stage.built.rows * stage.built.config.train.batch_size) * step / 3
+
+
+def _behind(top: StagePlan) -> int:
+    return (epochs_done(top.folder) or 0) if top.folder is not None else 0
