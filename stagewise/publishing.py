@@ -34,6 +34,8 @@ def publishing(path: Path) -> Iterator[Path]:
         ConfigError: somebody else has put something there meanwhile.
         DiskError: the disk is full, read-only or failing.
     """
+    # The folder where one is may be the one that is replaced; a link that is named is.
+    path = path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
     with disk_errors(path):
         _sweep(path.parent)
         with (
@@ -115,11 +117,18 @@ def _sweep(folder: Path) -> None:
                 os.close(descriptor)
 
 
-def _identity(path: Path) -> tuple[object, ...] | None:
-    """Tell what lies at a place from what is put there, or into it, later."""
+def _identity(path: Path) -> set[tuple[object, ...]]:
+    """Tell what lies at a place from what is put there, or into it, later; no order of times is looked at."""
+    found = {_facts(path)}
+    if path.is_dir() and not path.is_symlink():
+        found |= {_facts(Path(folder, name)) for folder, _, files in os.walk(path) for name in files}
+    return found
+
+
+def _facts(path: Path) -> tuple[object, ...]:
     try:
         status = path.lstat()
     except FileNotFoundError:
-        return None
-    inside = frozenset(os.listdir(path)) if stat.S_ISDIR(status.st_mode) else None
-    return status.st_dev, status.st_ino, status.st_size, inside
+        return (path,)
+    written = None if stat.S_ISDIR(status.st_mode) else (status.st_size, status.st_mtime_ns)
+    return path, status.st_dev, status.st_ino, written

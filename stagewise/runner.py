@@ -19,11 +19,11 @@ from stagewise.planning.replaced import replaced
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.planning.weights import OUTGROWN, outgrown
 from stagewise.probing.run import planned_probes, run_planned_probe
+from stagewise.runs.clean import finished
 from stagewise.runs.data_record import write_data
 from stagewise.runs.facts import run_facts
 from stagewise.runs.folder import LOCK_FILE, RunFolder
 from stagewise.runs.record import RECORD, TRAINED, commit, mark_dropped, read_record, read_trained
-from stagewise.show import counted, seconds_text
 from stagewise.stage import carry_out
 from stagewise.stopping import Stop, stoppable
 from stagewise.stores import remove_store, verify_store
@@ -96,11 +96,8 @@ def make(
             # Nothing is deleted for a pipeline that could not be run.
             planned_probes(plan_pipeline(pipeline, RunFolder(run.path / "nowhere"), report, need_data=True))
         if fresh:
-            lost = [record for folder in (run.path / "stages").glob("*") if (record := _finished(folder))]
-            if lost:
-                names = ", ".join(dict.fromkeys(record["name"] for record in sorted(lost, key=lambda r: r["index"])))
-                seconds = seconds_text(sum(record["train"]["seconds"] for record in lost))
-                report("note", text=f"deleting {counted(len(lost), 'finished stage')} ({names}): {seconds} of training")
+            if lost := finished(run):
+                report("note", text=f"deleting {lost}")
             for name in ("stages", "probes", LOCK_FILE, "events.jsonl"):
                 atomic.remove(run.path / name)
         if only is not None and anew:
@@ -108,13 +105,6 @@ def make(
         plan = plan_pipeline(pipeline, run, report, need_data=True)
         stop.check("nothing was begun yet.")
         _carry_out(plan, stop, report, until, only, probe)
-
-
-def _finished(folder: Path) -> dict[str, Any] | None:
-    try:
-        return read_record(folder, with_store=False)
-    except IntegrityError:
-        return None  # it would have been made again
 
 
 def plan_pipeline(pipeline: Pipeline, run: RunFolder, report: Report = quiet, need_data: bool = False) -> Plan:

@@ -198,3 +198,23 @@ def test_what_is_replaced_in_two_steps_is_kept_if_somebody_is_faster(tmp_path, m
         put(place, "folder", "new")
     assert (path / "inside").read_text() == "mine"
     assert (Path(str(raised.value).partition("before is ")[2].rstrip(".")) / "inside").read_text() == "old"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_written_again_in_place_meanwhile_is_not_lost(tmp_path, kind):
+    put(path := tmp_path / "x", kind, "old!")
+    inside = path / "inside" if kind == "folder" else path
+    with pytest.raises(ConfigError, match="written by somebody else meanwhile"), publishing(path) as place:
+        put(place, kind, "new")
+        inside.write_text("mine")  # as many bytes
+    assert inside.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", [".", "../x"])
+def test_the_folder_where_one_is_can_be_replaced(tmp_path, monkeypatch, name):
+    put(path := tmp_path / "x", "folder", "old")
+    monkeypatch.chdir(path)
+    with publishing(Path(name)) as place:
+        put(place, "folder", "new")
+    assert (path / "inside").read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]

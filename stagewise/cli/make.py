@@ -55,7 +55,7 @@ PLANNING = "planning …"
 @FILE
 @OF_FILE
 @SET
-@click.option("--fresh", is_flag=True, help="Delete what the run directory holds of this pipeline and start anew.")
+@click.option("--fresh", is_flag=True, help="Delete all that the run directory holds and start anew.")
 @click.option(
     "--until", metavar="STAGE", help="Stop after this stage, before the probes.", shell_complete=completion.stages
 )
@@ -228,16 +228,20 @@ def _print_plan(
         from stagewise.planning.facts import plan_facts
         from stagewise.probing.run import planned_probes
         from stagewise.runner import check_names, plan_pipeline
+        from stagewise.runs.clean import finished
         from stagewise.runs.folder import RunFolder
 
         check_names(pipeline, until)
         folder.check_place()
         made = plan_pipeline(pipeline, RunFolder(folder.path / "nowhere") if fresh else folder, report)
-        if isinstance(made.size, Dataset):
-            planned_probes(made)
         facts = plan_facts(made) | {"run": str(folder.path)}
-        if fresh and (folder.path / "stages").is_dir():
-            facts["warnings"].append(f"--fresh deletes what {folder.path} holds of this pipeline.")
+        if isinstance(made.size, Dataset):
+            fits = planned_probes(made)
+            for probe in facts["probes"]:
+                there = [fit.is_there for fit in fits if fit.probe.name == probe["name"]]
+                probe |= {"fits": len(there), "fits_there": sum(there)}
+        if fresh and (lost := finished(folder)):
+            facts["warnings"].append(f"--fresh deletes all that {folder.path} holds: {lost}.")
     if as_json:
         click.echo(json.dumps(facts, indent=1))
     else:

@@ -67,23 +67,26 @@ def _unfinished(facts: dict[str, Any]) -> str:
 def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     beside = any(probe["random"] for probe in probes)
-    for name in ("probe", "stage", "accuracy", "95 % interval", *(["random"] if beside else []), "majority", "items"):
+    for name in ("probe", "stage", "accuracy", *(["random"] if beside else []), "items"):
         table.add_column(name, justify="left" if name in ("probe", "stage") else "right", no_wrap=True)
     for probe in probes:
-        low, high = probe["interval"]
         table.add_row(
             probe["name"],
             probe["stage"],
-            f"{probe['value']:.3f}",
-            f"{low:.3f} – {high:.3f}",
-            *([f"{probe['random']['value']:.3f}" if probe["random"] else ""] if beside else []),
-            f"{probe['majority']:.3f}",
+            _value(probe),
+            *([_value(probe["random"]) if probe["random"] else ""] if beside else []),
             f"{probe['train_items']:,} + {probe['test_items']:,}",
         )
     _print_table(console, "probes", table)
-    words = "majority: always saying the training items' most frequent class. items: to train the probe + to test it."
-    before = "random: the same stages before training; better or worse: each lies outside of the other's interval."
-    console.print(f"{before} {words}" if beside else words, style="dim")
+    words = "accuracy: in brackets its 95 % interval."
+    if beside:
+        words += " random: the same stages before training; better or worse: each lies outside of the other's interval."
+    majorities = dict.fromkeys(f"{probe['majority']:.3f} for {probe['name']}" for probe in probes)
+    console.print(
+        f"{words} items: to train the probe + to test it. Always saying the training items' most frequent class gives "
+        f"{', '.join(majorities)}.",
+        style="dim",
+    )
     for said, remedy in REMEDIES.items():
         stages: dict[str, list[str]] = {}
         for probe in probes:
@@ -95,6 +98,11 @@ def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:
                 console.print(words, style="dim")
             else:
                 console.print(f"warning: {words}", style="yellow")
+
+
+def _value(score: dict[str, Any]) -> str:
+    low, high = score["interval"]
+    return f"{score['value']:.3f} ({low:.3f}–{high:.3f})"
 
 
 def print_plan(facts: dict[str, Any]) -> None:
@@ -139,7 +147,8 @@ def print_plan(facts: dict[str, Any]) -> None:
     for probe in facts["probes"]:
         stages = "every stage" if probe["stages"] == "all" else ", ".join(probe["stages"])
         beside = ", and from the same stages before training" if probe["random"] else ""
-        console.print(f"probe {probe['name']}: label '{probe['labels']}', read from {stages}{beside}.")
+        done = f"; {there} of {probe['fits']} are fitted already" if (there := probe.get("fits_there")) else ""
+        console.print(f"probe {probe['name']}: label '{probe['labels']}', read from {stages}{beside}{done}.")
     for warning in facts["warnings"]:
         console.print(f"warning: {warning}", style="yellow")
     if wanted > facts["disk_free_bytes"]:

@@ -75,8 +75,7 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
     from stagewise.config.wording import did_you_mean
     from stagewise.embedding.embed import embedding
     from stagewise.embedding.write import check_out, write
-    from stagewise.exporting.settings import is_export
-    from stagewise.runs.folder import LAST, LOCK_FILE, runs_here
+    from stagewise.runs.folder import LAST, LOCK_FILE, is_export, runs_here
 
     check_out(out, force)
     if missing := [path for path in inputs if not os.path.lexists(path)]:
@@ -85,11 +84,12 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
     if pipelines := [path for path in inputs[:1] if path.suffix == ".toml" and path.is_file()]:
         made_of = LAST.with_name(pipelines[0].stem)
         raise ConfigError(f"{pipelines[0]} is a pipeline file: name the run that was made of it, such as {made_of}.")
-    for path in inputs[1:]:
-        if (path / LOCK_FILE).is_file():
-            raise ConfigError(f"{path} is a run: name it first, as in `stagewise embed {path} FILES --out {out}`.")
-    is_run = (inputs[0] / LOCK_FILE).is_file() or is_export(inputs[0])
-    named = inputs[0] if is_run else None
+    encodes = [(path / LOCK_FILE).is_file() or is_export(path) for path in inputs]
+    if any(encodes[1:]):
+        late = inputs[encodes.index(True, 1)]
+        typed = f"stagewise embed {shlex.quote(str(late))} FILES --out {shlex.quote(str(out))}"
+        raise ConfigError(f"{late} is a run, or an export: one alone is named, and first, as in `{typed}`.")
+    named = inputs[0] if encodes[0] else None
     paths = inputs if named is None else inputs[1:]
     with terminal_report() as report:
         if named is not None and not (named / LOCK_FILE).exists():

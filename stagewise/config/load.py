@@ -42,7 +42,8 @@ def load_pipeline(path: Path, sets: Overrides = ()) -> Pipeline:
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file{_neighbour(path)}") from None
     except IsADirectoryError:
-        if (beside := path.with_name(f"{path.name}.toml")).is_file():
+        beside = path.parent / f"{path.name}.toml"
+        if beside.is_file():
             raise ConfigError(f"{path} is a folder, no pipeline file: type {beside}.") from None
         raise ConfigError(
             f"{path} is a folder, no pipeline file: type `stagewise init {path}` to have one made for what is in it."

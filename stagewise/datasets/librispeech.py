@@ -31,6 +31,7 @@ SUBSETS = {
     "test-other": (2_939, 5.34, 33),
 }
 UTTERANCE = re.compile(r"(?:(.*)/)?([0-9]+)/([0-9]+)/\2-\3-[0-9]+\.flac")  # a file's path, wherever the speakers lie
+OWN = {"speaker": "`speaker` comes of the folders", "phones": "`phones` comes of data.phones"}
 PHONES = 41  # classes of the published label file of train-clean-100, Löwe et al. 2019, section 4.2
 
 # For whoever asked for the download, in a pipeline file or with `data fetch`.
@@ -135,11 +136,10 @@ def _sources(labels: Mapping[str, str] | None) -> dict[str, Path]:
     if labels is not None and not isinstance(labels, Mapping):
         raise ConfigError('data.labels must be a table, as labels = { sex = "sex.csv" }.')
     for name, source in (labels or {}).items():
-        if name in ("speaker", "phones") or not isinstance(source, str) or not source.lower().endswith(".csv"):
-            raise ConfigError(
-                f"data.labels.{name} is {source!r}: set it to the path of a .csv file; `speaker` comes of the folders, "
-                "`phones` of data.phones."
-            )
+        if name in OWN:
+            raise ConfigError(f"data.labels.{name}: {OWN[name]}; give the label, and its column, another name.")
+        if not isinstance(source, str) or not source.lower().endswith(".csv"):
+            raise ConfigError(f"data.labels.{name} is {source!r}: set it to the path of a .csv file.")
     return {name: Path(source) for name, source in (labels or {}).items()}
 
 

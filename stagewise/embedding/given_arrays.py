@@ -14,11 +14,12 @@ import soundfile
 import torch
 from PIL import Image, ImageOps
 
+from stagewise.config.wording import shown
 from stagewise.datasets.bad_items import AGAIN
 from stagewise.errors import InputError, StagewiseError
 
 SAMPLES = {"f": "FLOAT", "int16": "PCM_16", "int32": "PCM_32"}  # which a file keeps to the last bit
-MOST_CHANNELS = 2  # the shorter side of two is that of the channels; more are likely to be clips
+MOST_CHANNELS = 2  # of an array; the shorter of its two sides is theirs, and more of them are likely to be clips
 FASTEST = 2**31 - 1  # samples per second that a file can say
 IN_NO_FILE = {"HSV": "RGB", "La": "LA", "RGBa": "RGBA"}  # modes that no format has
 Held = npt.NDArray[np.generic] | torch.Tensor | Image.Image
@@ -29,7 +30,7 @@ def as_file(given: Held, kind: str | None, own_rate: int | None, rate: object) -
     """Give the path of a file of what somebody holds, for as long as the body runs; errors in it name no file.
 
     Args:
-        given: samples (T,), (channels, T) or (T, channels), floats that are 1 at full scale or int16 or int32;
+        given: samples (T,), or stereo (T, 2) or (2, T), floats that are 1 at full scale or int16 or int32;
             or pixels (H, W), (H, W, channels) or (channels, H, W), uint8; or an image of Pillow.
         kind: what the stages were trained on, "audio" or "image".
         own_rate: samples per second that the stages were trained on.
@@ -73,7 +74,7 @@ def _whole(rate: object) -> int:
             number = float(rate)
     if number.is_integer() and 1 <= number <= FASTEST:
         return int(number)
-    raise InputError(f"sample_rate is {rate!r}: give whole samples per second, such as 16000.")
+    raise InputError(f"sample_rate is {shown(rate)}: give whole samples per second, such as 16000.")
 
 
 def _array(given: npt.NDArray[np.generic] | torch.Tensor) -> npt.NDArray[np.generic]:
@@ -93,7 +94,7 @@ def _samples(array: npt.NDArray[np.generic], subtype: str | None) -> npt.NDArray
     if subtype is None:
         raise InputError(f"samples are float32, int16 or int32, and these are {array.dtype}: convert them.")
     if not array.size:
-        raise InputError(f"one recording is (samples,) or (channels, samples), and this {array.shape} holds nothing.")
+        raise InputError(f"one recording is (samples,), or stereo (samples, 2), and this {array.shape} holds nothing.")
     if array.ndim == 2 and min(array.shape) <= MOST_CHANNELS:
         array = array.T if array.shape[0] < array.shape[1] else array
     elif array.ndim == 2:
@@ -102,7 +103,7 @@ def _samples(array: npt.NDArray[np.generic], subtype: str | None) -> npt.NDArray
             "of more than two channels their mean."
         )
     elif array.ndim != 1:
-        raise InputError(f"one recording is (samples,) or (channels, samples), and this is {array.shape}.")
+        raise InputError(f"one recording is (samples,), or stereo (samples, 2), and this is {array.shape}.")
     with np.errstate(over="ignore"):  # an infinity is refused where it is read
         return array.astype(np.float32) if subtype == "FLOAT" else array
 

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
+from stagewise.atomic import read_bytes
 from stagewise.embedding.embed import Embedding, Floats
 from stagewise.embedding.given_files import Report
 from stagewise.embedding.place import check_place
@@ -32,7 +33,7 @@ WRITERS = {
 }
 
 
-ZARR = {"zarr.json", "z", "offsets", "keys"}
+ZARR, MARK = {"zarr.json", "z", "offsets", "keys"}, b'"stagewise embed"'  # what is in a group of ours
 
 
 def check_out(out: Path, force: bool = False) -> None:
@@ -58,7 +59,8 @@ def check_out(out: Path, force: bool = False) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    return {path.name for path in folder.iterdir()} - {"grids"} == ZARR
+    names = {path.name for path in folder.iterdir()} - {"grids"}
+    return names == ZARR and (folder / "zarr.json").is_file() and MARK in read_bytes(folder / "zarr.json")
 
 
 def write(made: Embedding, out: Path, report: Report, force: bool = False) -> None:

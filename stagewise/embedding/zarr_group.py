@@ -10,6 +10,7 @@ import numpy as np
 from stagewise.embedding.embed import Embedding, Floats
 
 CHUNK_BYTES = 2**20
+MADE_BY = {"made_by": "stagewise embed"}  # says that the group may be replaced
 
 
 class ZarrWriter:
@@ -25,7 +26,7 @@ class ZarrWriter:
 
         rows = int(made.rows.sum())
         self.chunk = max(1, min(rows, CHUNK_BYTES // (4 * made.channels)))
-        group = zarr.open_group(path, mode="w", zarr_format=3)
+        group = zarr.create_group(path, zarr_format=3, attributes=MADE_BY)
         codecs: Any = [zarr.codecs.ZstdCodec(), zarr.codecs.Crc32cCodec()]
         self.array: Any = group.create_array(
             "z",

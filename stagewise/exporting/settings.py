@@ -7,7 +7,6 @@ only be modules of the environment.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -26,8 +25,6 @@ PROGRAM = "model.pt2"
 ONNX = "model.onnx"
 CARD = "README.md"
 REMEDY = "Type `stagewise export RUN --out DIR --force` to write it again."
-
-OURS = {"config.json": b'"own_sha256"', "README.md": b"A frozen encoder, made with stagewise"}  # where these stand
 
 Size = Annotated[int, Field(ge=1, lt=2**31)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -128,15 +125,6 @@ def settings_of(encoder: FrozenEncoder, locked: Mapping[str, Any], stages: Seque
             for name in stages
         ],
     }
-
-
-def is_export(folder: Path) -> bool:
-    """Whether a folder is an export, be it damaged, and not somebody's own with files of the same names."""
-    for name, words in OURS.items():
-        with suppress(OSError):
-            if words in atomic.read_bytes(folder / name):
-                return True
-    return False
 
 
 def read_settings(folder: Path) -> Settings:

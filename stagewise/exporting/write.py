@@ -10,8 +10,9 @@ from stagewise import atomic
 from stagewise.embedding.place import check_place
 from stagewise.exporting.card import model_card
 from stagewise.exporting.program import check_onnx, write_onnx, write_program
-from stagewise.exporting.settings import CARD, CONFIG, ONNX, PROGRAM, WEIGHTS, is_export, settings_of
+from stagewise.exporting.settings import CARD, CONFIG, ONNX, PROGRAM, WEIGHTS, settings_of
 from stagewise.publishing import publishing
+from stagewise.runs.folder import is_export
 from stagewise.runs.open import Run
 from stagewise.stopping import stoppable
 from stagewise.training.checkpoint import write_tensors

@@ -108,15 +108,14 @@ def check_labelled(probe: Probe, dataset: Dataset) -> None:
         DataError: too few training or test items have one.
     """
     where = f"probe {probe.name}"
-    remedy = LABELS_REMEDY
-    check_classes(dataset, probe.labels, where, remedy)
+    check_classes(dataset, probe.labels, where, LABELS_REMEDY)
     tested = some_classes(dataset, probe.labels, dataset.split("test"))
     if not tested:
-        raise DataError(f"{where}: no test item has a label '{probe.labels}'. {remedy}")
+        raise DataError(f"{where}: no test item has a label '{probe.labels}'. {LABELS_REMEDY}")
     if probe.pool is not None and not tested & some_classes(dataset, probe.labels, dataset.split("train")):
         raise DataError(
             f"{where}: no training item has a label '{probe.labels}' that a test item has: it could get nothing "
-            f"right. {remedy}"
+            f"right. {LABELS_REMEDY}"
         )
 
 

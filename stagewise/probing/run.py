@@ -28,7 +28,7 @@ from stagewise.planning.identity import probe_identity, start_identity
 from stagewise.planning.plan import Plan
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.probing.probe import ProbeJob, no_rows, run_probe
-from stagewise.runs.probe_record import TENSORS, probe_problem, read_probe
+from stagewise.runs.probe_record import RESULT, TENSORS, probe_problem, read_probe
 from stagewise.runs.record import WEIGHTS, same_weights
 from stagewise.show import counted
 from stagewise.stopping import Stop
@@ -49,6 +49,11 @@ class PlannedProbe:
     fingerprint: str
     folder: Path
     random: bool
+
+    @property
+    def is_there(self) -> bool:
+        """Whether its result is there."""
+        return (self.folder / RESULT).exists()
 
     def locked(self) -> dict[str, Any]:
         """What `pipeline.lock.json` keeps of it."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from stagewise import atomic
+from stagewise.errors import IntegrityError
 from stagewise.runs.folder import RunFolder
-from stagewise.runs.record import RECORD
+from stagewise.runs.record import RECORD, read_record
+from stagewise.show import counted, seconds_text
 
 
 def unused(run: RunFolder) -> dict[Path, int]:
@@ -28,6 +32,17 @@ def last_of_their_stage(run: RunFolder, folders: Sequence[Path]) -> dict[str, Pa
     missing = [stage["name"] for stage in stages if not (run.path / "stages" / stage["folder"] / RECORD).exists()]
     finished = {path.name.split("-", 1)[1].rpartition("-")[0]: path for path in folders if (path / RECORD).exists()}
     return {name: finished[name] for name in missing if name in finished}
+
+
+def finished(run: RunFolder) -> str:
+    """Name the stages of a run that are finished, whatever pipeline made them, and how long they took; "" for none."""
+    records: list[dict[str, Any]] = []
+    for folder in (run.path / "stages").glob("*"):
+        with suppress(IntegrityError):  # it would have been made again
+            records += filter(None, [read_record(folder, with_store=False)])
+    names = ", ".join(dict.fromkeys(record["name"] for record in sorted(records, key=lambda r: r["index"])))
+    seconds = seconds_text(sum(record["train"]["seconds"] for record in records))
+    return f"{counted(len(records), 'finished stage')} ({names}): {seconds} of training" if records else ""
 
 
 def delete(run: RunFolder, folders: list[Path]) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LOCK_FILE = "pipeline.lock.json"
 LOCK, HOLDER = "run.lock", "run.holder.json"  # of the one process that writes, and who it is
 OURS = ("stages", "probes", LOCK_FILE, "data.json", "events.jsonl", LOCK, HOLDER)
+EXPORTED = {"config.json": b'"own_sha256"', "README.md": b"A frozen encoder, made with stagewise"}  # what stands there
 LAST = Path("runs") / "last"  # below the current folder: which run commands without a run use
 
 
@@ -157,13 +158,25 @@ def find_run(path: Path | None) -> RunFolder:
 
         if inside := sorted(file.parent for file in path.glob(f"*/{LOCK_FILE}")):
             raise ConfigError(f"{path} is not a run, but holds some: name one of them, such as {inside[0]}.")
-        if (path / "model.safetensors").is_file():
-            raise ConfigError(f"{path} is not a run, but looks like an export: type stagewise.load({str(path)!r}).")
+        if is_export(path):
+            raise ConfigError(
+                f"{path} is an export, not a run: `stagewise embed {path} FILES --out x.npz` takes it, and in Python "
+                f"stagewise.load({str(path)!r})."
+            )
         meant = did_you_mean(str(path), runs_here())
         raise ConfigError(
             f"{path} is not a run (it has no {LOCK_FILE}){meant}: type `stagewise run FILE`, or name another."
         )
     return RunFolder(path)
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder is an export, be it damaged, and not somebody's own with files of the same names."""
+    for name, words in EXPORTED.items():
+        with suppress(OSError):
+            if words in atomic.read_bytes(folder / name):
+                return True
+    return False
 
 
 def runs_here() -> list[str]:

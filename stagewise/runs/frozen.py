@@ -93,8 +93,9 @@ class FrozenEncoder(nn.Module):
         samples of `sample_rate` apart; rows of an image are its patches, line by line.
 
         Args:
-            given: the path of a file; or samples (T,) or (2, T), floats that are 1 at full scale or int16 or
-                int32; or pixels (H, W) or (H, W, 3), uint8, or an image of Pillow: treated as the file would be.
+            given: the path of a file; or samples (T,), or stereo (T, 2) or (2, T), floats that are 1 at full scale or
+                int16 or int32; or pixels (H, W) or (H, W, 3), uint8, or an image of Pillow: treated as the file would
+                be.
             pool: "mean" gives the mean of its rows, (channels,).
             sample_rate: of samples; the encoder's own when left out. A file says its own.
 

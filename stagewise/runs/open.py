@@ -104,7 +104,7 @@ class Run:
         needed = names[: names.index(stage) + 1]
         missing = [name for name in needed if name not in self.stages]
         if missing:
-            others = self._others(missing[0])
+            others = self._others(missing[0], needed)
             if writer := RunFolder(self.path).writer:
                 raise ConfigError(
                     f"stage {missing[0]} is not finished: {self.path} is {in_use(writer)}: wait for it.{others}"
@@ -116,11 +116,12 @@ class Run:
         folders = [self.stages[name].folder for name in needed]
         return load_encoder(self.locked, folders, str(self.path / LOCK_FILE))
 
-    def _others(self, missing: str) -> str:
+    def _others(self, missing: str, needed: Sequence[str]) -> str:
         """Say what could be used instead of a stage that is not finished."""
-        words = f" Finished, and taken with --stage: {', '.join(self.stages)}." if self.stages else ""
-        older = [file.parent.name.partition("-")[2] for file in (self.path / "stages").glob(f"*/{RECORD}")]
-        if any(name.startswith(f"{missing}-") for name in older):
+        below = needed[: needed.index(missing)]
+        words = f" Finished, and taken with --stage: {', '.join(below)}." if below else ""
+        older = RunFolder(self.path).earlier(len(below) + 1, missing)
+        if any((folder / RECORD).exists() for folder in older):
             words += f" The run holds an older {missing}, which `run` with the settings of then puts in use again."
         runs = ", ".join(path for path in runs_here() if Path(path).resolve() != self.path.resolve())
         return words + (f" Other runs: {runs}." if runs else "")

@@ -104,7 +104,10 @@ class Beside:
                     )
                 continue
             labels = [column for column in columns if column != "file"]
-            if len(labels) != 1 or not LABEL.fullmatch(labels[0]) or labels[0] in {*found, *taken, "phones"}:
+            if len(labels) == 1 and labels[0] in {*found, *taken, "phones"}:
+                self._refuse(f"{name} not used: there is a {labels[0]} already: give its column another name", [name])
+                continue
+            if len(labels) != 1 or not LABEL.fullmatch(labels[0]):
                 self._refuse(f'{name} is for you to choose from: data.labels = {{ COLUMN = "{path}" }}', [name])
                 continue
             table = self._take(partial(read_table, root, labels[0], path, keys, items), name)

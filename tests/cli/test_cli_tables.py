@@ -82,7 +82,7 @@ def test_names_are_printed_as_they_are(run, facts, capsys, monkeypatch):
     assert f"1 {SHOWN} " in text
     assert f"warning: {SHOWN}: {SHOWN} is dead" in text
     assert f"such as {SHOWN}.wav (empty)" in text
-    assert text.count(SHOWN) == 6 + (changed["probes"][0]["verdict"] != "")
+    assert text.count(SHOWN) == 7 + (changed["probes"][0]["verdict"] != "")
     assert "\x1b" not in text
     planned = plan_facts(plan_pipeline(pipeline_of(run), run)) | {"run": HOSTILE}
     planned["data"]["source"] = HOSTILE

@@ -125,7 +125,22 @@ def test_fresh_says_what_it_deletes(home, monkeypatch):
         record = atomic.read_sealed(path, "")
         record["train"]["seconds"] = 100.0
         atomic.write_sealed(path, record)
-    assert "deleting 2 finished stages (one, two): 3 min 20 s of training\n" in call(*made, "--fresh").stderr
+    lost = "2 finished stages (one, two): 3 min 20 s of training"
+    planned = call(*made, "--fresh", "--dry-run", "--json")
+    assert f"--fresh deletes all that runs/fresh holds: {lost}." in json.loads(planned.stdout)["warnings"]
+    assert f"deleting {lost}\n" in call(*made, "--fresh").stderr
+
+
+def test_what_could_be_taken_in_place_of_an_unfinished_stage(home, monkeypatch, tmp_path):
+    """None that needs it, and none whose name begins as its own does."""
+    text = tiny.TOML.replace('"two"', '"one-up"').replace('stages = ["context"]', 'stages = "all"')
+    file, run = tiny.write_pipeline(tmp_path, text), tmp_path / "run"
+    stagewise.run(file, run=run, set={"defaults.train.epochs": 0, "probe": []})
+    next(run.glob("stages/1-one-????????/stage.json")).unlink()
+    done = call("embed", run, home / "tiny.toml", "--out", tmp_path / "x.npz")
+    assert "stage one of " in done.stderr
+    assert "Finished" not in done.stderr
+    assert "older" not in done.stderr
 
 
 def test_clean_says_when_it_deletes_the_only_finished_stage(home, monkeypatch):

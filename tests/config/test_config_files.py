@@ -44,6 +44,9 @@ def test_a_folder_beside_its_pipeline_file(tmp_path) -> None:
     (tmp_path / "talks").mkdir()
     with pytest.raises(ConfigError, match=r"talks is a folder, no pipeline file: type `stagewise init "):
         load_pipeline(tmp_path / "talks")
+    for nameless in (".", "/"):
+        with pytest.raises(ConfigError, match=r"is a folder, no pipeline file: type `stagewise init "):
+            load_pipeline(Path(nameless))
     (tmp_path / "talks.toml").touch()
     with pytest.raises(ConfigError, match=r"talks is a folder, no pipeline file: type .*talks.toml\.$"):
         load_pipeline(tmp_path / "talks")

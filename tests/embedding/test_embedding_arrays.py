@@ -57,7 +57,7 @@ def test_doubles_are_rounded_as_a_file_of_floats_would(encoder):
 @pytest.mark.parametrize(
     ("x", "error", "words"),
     [
-        (np.zeros((1, 2, 9000), np.float32), InputError, "one recording is (samples,) or (channels, samples)"),
+        (np.zeros((1, 2, 9000), np.float32), InputError, "one recording is (samples,), or stereo (samples, 2)"),
         (np.zeros(9000, np.uint8), InputError, "float32, int16 or int32, and these are uint8: convert them."),
         (np.full(9000, np.nan, np.float32), DataError, "cannot be embedded: it holds NaN or an infinity at sample 0."),
         (np.full(9000, 1e300), DataError, "it holds NaN or an infinity at sample 0."),
@@ -84,6 +84,11 @@ def test_what_is_no_sound(encoder, x, error, words):
 def test_what_is_no_sample_rate(encoder, rate):
     with pytest.raises(InputError, match="sample_rate is .*: give whole samples per second, such as 16000"):
         encoder.embed(sound(), sample_rate=rate)
+
+
+def test_a_number_that_cannot_be_printed_is_no_sample_rate(encoder):
+    with pytest.raises(InputError, match="give whole samples per second"):
+        encoder.embed(sound(), sample_rate=10**5000)
 
 
 @pytest.mark.parametrize("rate", [44_100.0, np.float32(44_100), np.int64(44_100)])

@@ -191,5 +191,20 @@ def test_a_group_of_somebody_else_is_not_replaced(audio, tmp_path, monkeypatch):
     done = call("embed", audio / "run", "0.wav", "--out", "z.zarr", "--force")
     assert (done.exit_code, "is not what this command writes" in done.stderr) == (2, True)
     assert zarr.open_group("z.zarr", mode="r").attrs["note"] == "mine"
-    wrong = call("embed", "0.wav", audio / "run", "--out", "y.npz")
-    assert (wrong.exit_code, "is a run: name it first" in wrong.stderr) == (2, True)
+    (tmp_path / "fz.zarr").mkdir()
+    for name in ("zarr.json", "z", "offsets", "keys"):
+        (tmp_path / "fz.zarr" / name).write_text("mine")
+    done = call("embed", audio / "run", "0.wav", "--out", "fz.zarr", "--force")
+    assert (done.exit_code, "is not what this command writes" in done.stderr) == (2, True)
+    assert call("embed", audio / "run", "0.wav", "--out", "own.zarr").exit_code == 0
+    assert call("embed", audio / "run", "0.wav", "--out", "own.zarr", "--force").exit_code == 0
+
+
+def test_one_run_is_named_and_first(audio, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my runs").symlink_to(audio)
+    soundfile.write("0.wav", examples.noise(0.3), examples.RATE)
+    for inputs in (["0.wav", "my runs/run"], ["my runs/run", "my runs/run"]):
+        wrong = call("embed", *inputs, "--out", "y.npz")
+        assert wrong.exit_code == 2
+        assert "one alone is named, and first, as in `stagewise embed 'my runs/run' FILES --out y.npz`" in wrong.stderr

@@ -7,8 +7,8 @@ import pytest
 import stagewise
 from stagewise.errors import ConfigError, IntegrityError
 from stagewise.exporting import write as writing
-from stagewise.exporting.settings import is_export
 from stagewise.exporting.write import write_export
+from stagewise.runs.folder import is_export
 
 pytestmark = pytest.mark.usefixtures("no_peaks")
 
@@ -72,7 +72,11 @@ def test_an_export_is_replaced_once_the_new_one_is_whole(finished, tmp_path, mon
 def test_a_run_and_an_export_taken_for_each_other(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(writing, "write_program", lambda *_: "model.pt2 is left out: not asked for.")
     export(finished / "run", tmp_path / "encoder", "one")
-    with pytest.raises(ConfigError, match=r"encoder is not a run, but looks like an export: type stagewise.load\("):
+    with pytest.raises(ConfigError, match=r"encoder is an export, not a run: `stagewise embed .*stagewise.load\("):
         stagewise.open(tmp_path / "encoder")
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf" / "model.safetensors").touch()  # a model of Hugging Face
+    with pytest.raises(ConfigError, match=r"hf is not a run \(it has no pipeline.lock.json\)"):
+        stagewise.open(tmp_path / "hf")
     with pytest.raises(ConfigError, match=r"run is a run, not an export: type stagewise.open\('.*'\).encoder\(\)"):
         stagewise.load(finished / "run")

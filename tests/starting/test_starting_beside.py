@@ -142,6 +142,7 @@ def test_a_table_of_one_label_is_taken_beside_the_folders(tmp_path, no_peaks_her
     [
         ("file,a,b\n0,1,2\n", "is for you to choose from: data.labels"),
         ("file,a b\n0,1\n", "is for you to choose from: data.labels"),
+        ("file,phones\n0,1\n", "t.csv not used: there is a phones already: give its column another name"),
         ("file,a\n0,x\n1,y\n", "not used: no two of its classes have two files each"),
         ("file,a\n7,x\n", "not used: .*none of its files is in the data set"),
         ("name,a\n0,x\n", "t.csv not used: a table of classes begins with the line file,LABEL, not name,a"),
@@ -251,7 +252,7 @@ def test_a_table_takes_no_label_that_there_is_already(tmp_path, header, no_peaks
     (tmp_path / "in" / "t.csv").write_text(f"{header}\n{lines}")
     content, notes, _ = told(tmp_path / "in")
     assert content["data"]["labels"] == {"class": "folder"}
-    assert "t.csv is for you to choose from" in notes
+    assert "t.csv not used: there is a " in notes
 
 
 def test_images_whose_test_folder_has_no_classes(tmp_path, no_peaks_here):
@@ -278,7 +279,7 @@ def test_a_table_in_the_layout_of_librispeech(speech, no_peaks_here):
     assert content["data"]["labels"] == {"take": str(speech / "take.csv")}
     assert [probe["labels"] for probe in content["probe"]] == ["speaker", "take"]
     (speech / "take.csv").write_text("file,speaker\n" + "\n".join(lines))
-    assert "take.csv is for you to choose from" in told(speech)[1]
+    assert "take.csv not used: there is a speaker already" in told(speech)[1]
 
 
 def test_labels_that_are_refused_leave_no_line(tmp_path, no_peaks_here):
