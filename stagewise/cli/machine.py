@@ -1,7 +1,8 @@
-"""What `doctor` knows about this machine."""
+"""What `doctor` knows about this machine, and what `run` says of it."""
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +15,7 @@ from stagewise.errors import ConfigError
 from stagewise.short_names import DATASETS, MODULES, OBJECTIVES
 from stagewise.show import bytes_text, counted
 
+CROWDED = 0.9  # processes that want a core, for each there is, on average over a minute
 PACKAGES = (
     "torch",
     "torchaudio",
@@ -40,7 +42,7 @@ def machine_facts() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "cpu": f"{made['device_name']}, {counted(made['threads'], 'thread')}, {made['cpu_capability']}",
-        "variables": ", ".join(f"{name}={value}" for name, value in made["variables"].items()) or "none of weight",
+        "variables": ", ".join(f"{name}={value}" for name, value in made["variables"].items()) or "none",
         "bfloat16": "fast" if torch.cpu._is_amx_tile_supported() or gpus else "not faster than float32 here",
         "memory": bytes_text(psutil.virtual_memory().total),
         "disk free": bytes_text(shutil.disk_usage(".").free),
@@ -48,6 +50,24 @@ def machine_facts() -> dict[str, Any]:
         **{name: _version(name) for name in PACKAGES},
         "short names": _installed_names(),
     }
+
+
+def crowded(threads: int | None) -> str:
+    """Say that other programs take the cores that several threads would wait for each other on; "" if they do not.
+
+    Args:
+        threads: of the pipeline; those of torch where it says nothing.
+    """
+    import torch
+
+    several = threads or torch.get_num_threads()
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if torch.cuda.is_available() or several == 1 or load < CROWDED * cores:
+        return ""
+    return (
+        f"other programs have been using this machine's {counted(cores, 'core')} (load {load:.1f}): if they go on, "
+        f"--set pipeline.threads=1 may be several times faster than {several} threads; its last bits differ."
+    )
 
 
 def _installed_names() -> str:

@@ -27,7 +27,7 @@ class AudioFolder(AudioFiles):
     Args:
         root: the folder.
         labels: where each label comes from: "folder" (the first folder below the root), "folder:2" (the
-            second), or a CSV file with the columns `file` and the label's name.
+            second), or a CSV file with the columns `file`, or `folder`, and the label's name.
         splits: `{train = "…", test = "…"}`, files of one key a line, with or without the suffix; without them
             a part of every class of the first label is for testing.
         test_fraction: fraction for testing where there are no `splits`.
@@ -77,7 +77,8 @@ class AudioFolder(AudioFiles):
             return tables if phones is None else tables | {"phones": read_alignment(Path(phones), keys, lengths)}
 
         rules = Rules(sample_rate, bad_items, resample, mono, mean, std)
-        super().__init__(folder, keys, items_by_name(keys).get, label, rules, splits, test_fraction, refused)
+        find = items_by_name(keys).get if splits else dict[str, int]().get
+        super().__init__(folder, keys, find, label, rules, splits, test_fraction, refused)
 
     def _path(self, key: str) -> str:
         return f"{self.root}/{key}"

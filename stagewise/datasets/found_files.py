@@ -69,22 +69,40 @@ def find_files(
 
 
 def items_by_name(names: Sequence[str]) -> dict[str, int]:
-    """Map every name to its item, and every name without its suffix too; AMBIGUOUS where that means several files."""
+    """Map every name to its item, also without its suffix, without its folder, and without both.
+
+    AMBIGUOUS is what means several files.
+    """
     items: dict[str, int] = {}
-    for item, name in enumerate(names):
-        stem = name[: name.rindex(".")]
-        items[stem] = AMBIGUOUS if stem in items else item
-    return items | {name: item for item, name in enumerate(names)}
+    for shorten in (_base_stem, _base, _stem, str):
+        own: dict[str, int] = {}
+        for item, name in enumerate(names):
+            short = shorten(name)
+            own[short] = AMBIGUOUS if short in own else item
+        items |= own
+    return items
+
+
+def _base(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _stem(name: str) -> str:
+    return name[: name.rindex(".")]
+
+
+def _base_stem(name: str) -> str:
+    return _stem(_base(name))
 
 
 def refuse_ambiguous(item: int | None, where: str) -> None:
-    """Refuse a name without its suffix that means several files.
+    """Refuse a short name that means several files.
 
     Raises:
         DataError: the item is AMBIGUOUS.
     """
     if item == AMBIGUOUS:
-        raise DataError(f"{where} is the name of several files: write it with its suffix.")
+        raise DataError(f"{where} is the name of several files: write it with its folder and suffix.")
 
 
 def name_problem(name: str) -> str | None:

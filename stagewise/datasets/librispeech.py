@@ -50,7 +50,8 @@ class LibriSpeech(AudioFiles):
         splits: `{train = "…", test = "…"}`, files of one key a line, as `1688-142285-0000`; without them
             a part of every speaker's utterances is for testing.
         phones: a file of `key class class …` lines, one class per 160 samples.
-        labels: further ones by name: CSV files with the columns `file`, a key or a path below the root, and the name.
+        labels: further ones by name: CSV files with the columns `file`, a key or a path below the root, and the name;
+            or `folder`, as a speaker's, and the name.
         bad_items: "error", or "skip" to leave unreadable files out, up to 1 %.
         download: download the subset into `root` if it is not there.
         test_fraction: fraction for testing where there are no `splits`.
@@ -92,8 +93,8 @@ class LibriSpeech(AudioFiles):
             found: Labels = {"speaker": ItemLabels.from_names([key.split("-")[0] for key in keys])}
             if phones is not None:
                 found["phones"] = read_alignment(Path(phones), keys, lengths)
-            items = by_any_name(keys) if sources else {}
-            return found | {name: read_table(folder, name, path, keys, items) for name, path in sources.items()}
+            items, paths = (by_any_name(keys), [below(key) for key in keys]) if sources else ({}, [])
+            return found | {name: read_table(folder, name, path, keys, items, paths) for name, path in sources.items()}
 
         rules = Rules(SAMPLE_RATE, bad_items, resample, mono, mean, std)
         super().__init__(folder, keys, item_of.get, label, rules, splits, test_fraction)
@@ -118,10 +119,10 @@ class LibriSpeech(AudioFiles):
         return Expected(items, samples, f"published size of LibriSpeech {subset}", classes=classes)
 
     def _path(self, key: str) -> str:
-        return f"{self.root}/{_below(key)}"
+        return f"{self.root}/{below(key)}"
 
 
-def _below(key: str) -> str:
+def below(key: str) -> str:
     """Return the path of an utterance below the folder of the speakers."""
     speaker, chapter, _ = key.split("-")
     return f"{speaker}/{chapter}/{key}.flac"
@@ -129,7 +130,7 @@ def _below(key: str) -> str:
 
 def by_any_name(keys: Sequence[str]) -> dict[str, int]:
     """Map whatever a table may call an utterance to its item: its key, its file's name, its path below the root."""
-    return {name: item for item, key in enumerate(keys) for name in (key, f"{key}.flac", _below(key))}
+    return {name: item for item, key in enumerate(keys) for name in (key, f"{key}.flac", below(key))}
 
 
 def _sources(labels: Mapping[str, str] | None) -> dict[str, Path]:

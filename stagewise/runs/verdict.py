@@ -10,7 +10,8 @@ BETTER = "better than random weights"
 # What is said of a probe that is not better, and what helps.
 REMEDIES = {
     "worse than random weights": "train the stage for more epochs, or with a lower learning rate",
-    "no better than always saying one class": "train the stage for longer, or the probe (its epochs, its lr)",
+    "no better than always saying one class": "train the stage for longer, or the probe (its epochs, its lr); or these "
+    "labels cannot be told from the data",
     "not clearly better than always saying one class": "more test items may tell, or more epochs of the stage",
     "not clearly better than random weights": "more test items may tell, or more epochs of the stage",
 }

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import TypeVar
 
 from stagewise.datasets.found_files import items_by_name
-from stagewise.datasets.librispeech import UTTERANCE, by_any_name
+from stagewise.datasets.librispeech import UTTERANCE, below, by_any_name
 from stagewise.starting.beside import Beside
 from stagewise.starting.look import Recordings, folders, tells_apart
 from stagewise.starting.recipe import Line, root_line
@@ -55,7 +55,9 @@ def audio_layout(content: Recordings, beside: Beside) -> Layout:
     usable = [used[name] for name in content.names if name in used]
     speakers = Counter(key.split("-")[0] for key in usable)
     labels = {"speaker": speakers} if tells_apart(speakers) else {}
-    tables = beside.tables(content.root / prefix, usable, by_any_name(usable), ("speaker",))
+    tables = beside.tables(
+        content.root / prefix, usable, by_any_name(usable), ("speaker",), [below(key) for key in usable]
+    )
     if tables:
         why = f"tables found here, of {_of(tables)}"
         lines.append(("labels", {label: path for label, (path, _) in tables.items()}, why))

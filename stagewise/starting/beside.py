@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from stagewise.datasets.labels import read_alignment
 from stagewise.datasets.splits import Find, read_split_lists
-from stagewise.datasets.tables import read_table
+from stagewise.datasets.tables import key_column, read_table
 from stagewise.datasets.textfiles import read_lines
 from stagewise.errors import DataError
 from stagewise.show import counted
@@ -82,7 +82,12 @@ class Beside:
         return [("phones", str(path), f"phone labels of {labelled:,} of {counted(len(keys), 'file')}, found here")]
 
     def tables(
-        self, root: Path, keys: Sequence[str], items: Mapping[str, int], taken: Collection[str]
+        self,
+        root: Path,
+        keys: Sequence[str],
+        items: Mapping[str, int],
+        taken: Collection[str],
+        paths: Sequence[str] | None = None,
     ) -> dict[str, tuple[str, Counter[str]]]:
         """Return the CSV tables of one class a file: by label, their paths and how many items a class has.
 
@@ -91,26 +96,27 @@ class Beside:
             keys: of the items.
             items: what a line may call an item.
             taken: labels that there are already.
+            paths: of the items below the root; their keys when left out.
         """
         found: dict[str, tuple[str, Counter[str]]] = {}
         files = [(name, path) for name, path in self._left.items() if path.suffix == ".csv"]
         for name, path in files:
             columns = _columns(path)
-            if "file" not in columns:
+            key = key_column(columns)
+            if key is None:
                 if columns and len(files) == 1:
                     first = ascii(",".join(columns))[1:-1][:SHOWN_LETTERS]
-                    self._refuse(
-                        f"{name} not used: a table of classes begins with the line file,LABEL, not {first}", [name]
-                    )
+                    begins = f"begins with the line file,LABEL or folder,LABEL, not {first}"
+                    self._refuse(f"{name} not used: a table of classes {begins}", [name])
                 continue
-            labels = [column for column in columns if column != "file"]
+            labels = [column for column in columns if column != key]
             if len(labels) == 1 and labels[0] in {*found, *taken, "phones"}:
                 self._refuse(f"{name} not used: there is a {labels[0]} already: give its column another name", [name])
                 continue
             if len(labels) != 1 or not LABEL.fullmatch(labels[0]):
                 self._refuse(f'{name} is for you to choose from: data.labels = {{ COLUMN = "{path}" }}', [name])
                 continue
-            table = self._take(partial(read_table, root, labels[0], path, keys, items), name)
+            table = self._take(partial(read_table, root, labels[0], path, keys, items, paths), name)
             if table is None:
                 continue
             counts = Counter(table.names[number] for number in table.classes.tolist() if number >= 0)

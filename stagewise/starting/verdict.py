@@ -43,8 +43,10 @@ def verdict_words(found: dict[str, Any]) -> list[str]:
     lines = []
     for label, classes in found["labels"].items():
         (most, many), *_, (least, few) = classes.items()
+        without = found["items"] - sum(classes.values())
         lines.append(
             f"label {label}: {len(classes):,} classes of {few:,} ({least}) to {counted(many, 'file')} ({most})"
+            + (f"; {without:,} without" if without > 0 and found["kind"] == "audio" else "")
         )
     if found["too_short"]:
         lines.append(f"too short for a training window, and not trained on: {counted(found['too_short'], 'file')}")

@@ -38,7 +38,8 @@ PHONES: list[Line] = [
 ]
 NO_PROBE = """\
 # There is no probe: no labels were found that a probe could learn and be tested on. With a table species.csv, whose
-# first line is file,species and whose files are written as they lie below the root, write
+# first line is file,species and whose files are written as they lie below the root (or folder,species, and a line for
+# each folder), write
 # labels = { species = "species.csv" } into [data], before anything is trained, and here
 # [[probe]]
 # name = "species"

@@ -74,16 +74,43 @@ def test_labels_from_a_table(folder, tmp_path):
     assert sorted(moods.values()) == [-1, -1, -1, 0, 1]
 
 
+def test_a_class_of_a_folder_is_that_of_all_below_it(folder, tmp_path):
+    path = table(tmp_path, "folder,mood\nanna/,sad\n./ben,glad\nnobody,glad\n")
+    data = AudioFolder(root=str(folder), labels={"mood": path})
+    moods = dict(zip(data.keys, data.item_labels("mood").tolist(), strict=True))
+    assert data.label_classes("mood") == ["glad", "sad"]
+    assert {key: mood for key, mood in moods.items() if mood >= 0} == {
+        key: int(key.startswith("anna/")) for key in data.keys if key.startswith(("anna/", "ben/"))
+    }
+
+
+def test_a_file_is_also_called_without_its_folder(folder, tmp_path):
+    (folder / "other").mkdir()
+    soundfile.write(folder / "other" / "five.wav", noise(9), RATE)
+    data = AudioFolder(root=str(folder), labels={"mood": table(tmp_path, "file,mood\none,sad\nfour.mp3,glad\n")})
+    moods = dict(zip(data.keys, data.item_labels("mood").tolist(), strict=True))
+    assert (moods["anna/one.flac"], moods["ben/four.mp3"], moods["five.wav"]) == (1, 0, -1)
+    data = AudioFolder(root=str(folder), labels={"mood": table(tmp_path, "file,mood\nfive.wav,sad\none,glad\n")})
+    moods = dict(zip(data.keys, data.item_labels("mood").tolist(), strict=True))
+    assert (moods["five.wav"], moods["other/five.wav"]) == (1, -1)  # a whole name comes first
+    soundfile.write(folder / "other" / "two.wav", noise(9), RATE)
+    with pytest.raises(DataError, match="labels.csv:2: two is the name of several files"):
+        AudioFolder(root=str(folder), labels={"mood": table(tmp_path, "file,mood\ntwo,sad\n")})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (
             "path,mood\n",
-            r"labels.csv:1: the first line must name the columns `file` and `mood`, not \['path'",
+            r"labels.csv:1: the first line must name the columns `file` \(or `folder`\) and `mood`, .* not \['path'",
         ),
         ("file,mood\nfive.wav\n", "labels.csv:2: 1 column where the first line has 2"),
         ("file,mood\n\n\nfive.wav,sad,now\n", "labels.csv:4: 3 columns where the first line has 2"),
         ("file,mood\ngone.wav,sad\n", "none of its files is in the data set: write paths as 'anna/one.flac'"),
+        ("file,mood\nanna,sad\n", "none of its files is in the data set: they are folders: begin with `folder,mood`"),
+        ("folder,mood\nnone/,sad\n", "none of its folders is in the data set: write paths as 'anna'"),
+        ("folder,mood\nanna,sad\nanna/sad,glad\n", "anna/sad is here a second time, for anna/sad/two.WAV,: delete"),
         ("", "labels.csv is not a CSV table .*write `file,mood`"),
         ('file,mood\n"five.wav,sad\n', "labels.csv is not a CSV table"),
     ],
@@ -114,7 +141,7 @@ def test_lists_take_keys_with_and_without_suffix(folder, tmp_path):
     assert list(data.keys) == ["anna/sad/two.WAV", "ben/four.mp3", "five.wav"]
     assert data.split("test").tolist() == [1]
     (tmp_path / "train.txt").write_text("five\n")  # five.flac or five.wav?
-    with pytest.raises(DataError, match=r"train.txt:1: five is the name of several files: write it with its suffix"):
+    with pytest.raises(DataError, match=r"train.txt:1: five is the name of several files: write it with its folder"):
         AudioFolder(root=str(folder), splits=splits)
 
 

@@ -109,6 +109,11 @@ def test_tables_of_labels(speech, tmp_path):
         assert data.label_kind("speaker") == "item"
         assert data.fingerprint() == base.fingerprint()  # the split is that of the speakers: nothing is trained again
         assert data.split("test").tolist() == base.split("test").tolist()
+    speakers = sorted({key.split("-")[0] for key in base.keys})
+    lines = [f"{speaker},{'ab'[number % 2]}" for number, speaker in enumerate(speakers)]
+    (tmp_path / "sex.csv").write_text("\n".join(["folder,sex", *lines]))
+    data = LibriSpeech(root=str(root), labels={"sex": str(tmp_path / "sex.csv")})
+    assert data.item_labels("sex").tolist() == [speakers.index(key.split("-")[0]) % 2 for key in base.keys]
 
 
 @pytest.mark.parametrize("labels", [{"sex": "folder"}, {"sex": 3}])

@@ -64,5 +64,5 @@ def test_a_label_table_that_says_two_things(data):
     wav(data / "1.flac")
     Path("p.csv").write_text("file,p\n0,a\n1,b\n")
     code, said = run(labelled)
-    assert (code, "p.csv:3: 1 is the name of several files: write it with its suffix." in said) == (1, True)
+    assert (code, "p.csv:3: 1 is the name of several files: write it with its folder and suffix." in said) == (1, True)
     assert not list(Path("run").glob("stages/*"))

@@ -145,8 +145,14 @@ def test_a_table_of_one_label_is_taken_beside_the_folders(tmp_path, no_peaks_her
         ("file,phones\n0,1\n", "t.csv not used: there is a phones already: give its column another name"),
         ("file,a\n0,x\n1,y\n", "not used: no two of its classes have two files each"),
         ("file,a\n7,x\n", "not used: .*none of its files is in the data set"),
-        ("name,a\n0,x\n", "t.csv not used: a table of classes begins with the line file,LABEL, not name,a"),
-        ("file;a\n0;x\n", "t.csv not used: a table of classes begins with the line file,LABEL, not file;a"),
+        (
+            "name,a\n0,x\n",
+            "begins with the line file,LABEL or folder,LABEL, not name,a",
+        ),
+        (
+            "file;a\n0;x\n",
+            "begins with the line file,LABEL or folder,LABEL, not file;a",
+        ),
         ("", "beside the files, not used: t.csv"),
     ],
 )
