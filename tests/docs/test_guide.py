@@ -91,6 +91,7 @@ def carry_out(kind, name, text, environment):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a dozen commands; on a crowded machine they take minutes
 @pytest.mark.parametrize("pages", PAGES, ids=lambda pages: pages[0])
 def test_every_block_of_the_guide_runs(pages, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
