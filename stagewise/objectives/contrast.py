@@ -135,6 +135,7 @@ def _score(
     grows_RC, need_context, gW_KCD = grads
     pred_SKC = torch.bmm(context_KSD, W_KCD.transpose(1, 2)).transpose(0, 1)
     if negatives_SN is None:  # every row of the batch is a candidate
+        candidate_SM = torch.arange(R, device=rows_RC.device).expand(len(targets_S), R)
         label_SK1 = targets_S[:, None, None].expand(-1, K, 1)
         logits_SKM = (pred_SKC.reshape(-1, C) @ rows_RC.T).view(-1, K, R)
     else:
@@ -145,7 +146,7 @@ def _score(
     logp_SKM = F.log_softmax(logits_SKM.to(weight_SK.dtype), dim=2)
     own_SK1 = logp_SKM.gather(2, label_SK1)
     loss = -(own_SK1[..., 0] * weight_SK).sum()
-    picked = ((own_SK1 >= logp_SKM).all(2) * weight_SK).sum()
+    picked = (picks(own_SK1, logp_SKM, (candidate_SM == targets_S[:, None])[:, None]) * weight_SK).sum()
     if grows_RC is None and gW_KCD is None and not need_context:
         return (loss, picked), None
 
@@ -168,6 +169,15 @@ def _score(
     if gW_KCD is not None:
         _add_product(gW_KCD, gpred_KSC.transpose(1, 2), context_KSD)
     return (loss, picked), torch.bmm(gpred_KSC, W_KCD) if need_context else None
+
+
+def picks(own: Tensor, all_M: Tensor, itself_M: Tensor) -> Tensor:
+    """Say where the target (…, 1) scores above all other candidates (…, M).
+
+    A tie is no hit, so that rows that are all the same are never told apart; the target itself may be drawn again.
+    """
+    beaten_M = own > all_M
+    return (beaten_M | itself_M).all(-1) & beaten_M.any(-1)
 
 
 def _add_product(sum_KCD: Tensor, a_KCS: Tensor, b_KSD: Tensor) -> None:

@@ -82,7 +82,10 @@ def one_class_each(y: Tensor | None, shape: torch.Size, where: str, hint: str) -
 
 
 def cross_entropy(logits_NK: Tensor, y_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean loss and the accuracy over the known classes; both are 0 if none is known."""
-    count = (y_N != UNKNOWN).sum().clamp(min=1)
+    """Return the mean loss and the accuracy over the known classes, a tie no hit; both are 0 if none is known."""
+    known_N = y_N != UNKNOWN
+    count = known_N.sum().clamp(min=1)
     loss = F.cross_entropy(logits_NK, y_N, ignore_index=UNKNOWN, reduction="sum") / count
-    return loss, (logits_NK.argmax(1) == y_N).sum() / count  # no guess equals UNKNOWN
+    own_N1 = logits_NK.gather(1, y_N.clamp(min=0)[:, None])
+    hits_N = (logits_NK >= own_N1).sum(1) == 1  # none but its own
+    return loss, (hits_N & known_N).sum() / count

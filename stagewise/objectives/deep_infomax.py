@@ -76,7 +76,7 @@ def _infonce(scores_BBL: Tensor) -> Score:
     others_BN = scores_BBL.masked_fill(same_BB1, -math.inf).flatten(1)
     total_B1 = others_BN.logsumexp(1, keepdim=True)
     loss = (torch.logaddexp(own_BL, total_B1) - own_BL).mean()
-    picked = (own_BL >= others_BN.amax(1, keepdim=True)).to(loss.dtype).mean()
+    picked = (own_BL > others_BN.amax(1, keepdim=True)).to(loss.dtype).mean()
     B, L = own_BL.shape
     return Score(loss, {"picked": picked, "information": math.log(1 + (B - 1) * L) - loss.detach()})
 

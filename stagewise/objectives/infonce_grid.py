@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from stagewise.objectives.base import Objective, Score, check_count, linear_maps
+from stagewise.objectives.contrast import picks
 from stagewise.show import counted
 
 Grads = tuple[Tensor | None, Tensor | None, Tensor | None]
@@ -127,7 +128,7 @@ def _step(
     logits_NM = (c_ND @ pool_ND.T).gather(1, candidate_NM)
     logp_NM = F.log_softmax(logits_NM, dim=1, dtype=torch.promote_types(logits_NM.dtype, torch.float32))
     loss = -weight * logp_NM[:, 0].sum()
-    picked = weight * (logp_NM[:, :1] >= logp_NM).all(1).sum()
+    picked = weight * picks(logp_NM[:, :1], logp_NM, candidate_NM == candidate_NM[:, :1]).sum()
     if all(g is None for g in grads):
         return loss, picked
 

@@ -84,6 +84,7 @@ class Training:
         batches = job.windows.batches(job.batch_size, job.seed, job.name, "epoch", epoch)
         for member in job.members:
             member.trainee.stage.train()
+            member.trainee.objective.train()
         for batch, stored in self.feed(islice(batches, progress.step, None)):
             scores = self._step(epoch, batch, stored)
             progress.step += 1

@@ -56,11 +56,13 @@ def validate(job: Job) -> tuple[dict[str, dict[str, float]], dict[str, dict[str,
     """
     for member in job.members:
         member.trainee.stage.eval()
+        member.trainee.objective.eval()
     health = {member.name: Health(member.trainee.stage.c_channels) for member in job.members}
     sums: dict[str, dict[str, float]] = {member.name: {} for member in job.members}
     count = 0
     batches = job.validation.batches(job.batch_size, job.seed, job.name, "validation")
     for number, (batch, stored) in enumerate(Feed(job.source)(batches)):
+        torch.manual_seed(derive_seed(job.seed, job.name, "validation", number))  # for whatever draws from it even so
         x_BCT = as_input(job, stored)
         where = places(job.members, batch, job.seed, "validation", number)
         for member, place, generator, y in zip(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from stagewise.objectives import SHORT_NAMES, CrossEntropy, Objective, Supervised
+from stagewise.objectives.cross_entropy import cross_entropy
 
 
 def naive(objective, c, y):
@@ -67,6 +68,12 @@ def test_unknown_items_change_nothing():
     with_unknown, without = objective(c, c, None, y), objective(c[known], c[known], None, y[known])
     torch.testing.assert_close(with_unknown.loss, without.loss)
     assert with_unknown.metrics == without.metrics
+
+
+def test_a_tie_is_no_hit():
+    loss, accuracy = cross_entropy(torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 2.0]]), torch.tensor([0, 2]))
+    assert accuracy.item() == 0.5
+    assert loss.isfinite()
 
 
 @pytest.mark.parametrize(("pool", "shape"), [("mean", (2,)), (None, (2, 7))])

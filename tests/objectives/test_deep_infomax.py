@@ -41,7 +41,7 @@ def naive(objective, z, c):
             own = whole[b] @ local[n]
             positive.append(math.log(2) - torch.log(1 + torch.exp(-own)))
             losses.append(-torch.log_softmax(torch.stack([own, *others]), 0)[0])
-            picked.append(float(own >= max(others)))
+            picked.append(float(own > max(others)))
     if objective.loss == "infonce":
         return torch.stack(losses).mean(), sum(picked) / len(picked)
     return torch.stack(negative).mean() - torch.stack(positive).mean(), None
@@ -104,6 +104,7 @@ def test_scores_of_zero_are_worth_nothing_and_large_ones_all_there_is():
     assert _jsd(zero).loss.item() == pytest.approx(0, abs=1e-6)
     assert _jsd(1000 * (2 * same - 1)).metrics["divergence"].item() == pytest.approx(math.log(2))
     assert _infonce(zero).loss.item() == pytest.approx(math.log(16))
+    assert _infonce(zero).metrics["picked"].item() == 0  # a tie is no hit
     sure = _infonce(1000 * same)
     assert sure.metrics["information"].item() == pytest.approx(math.log(16))
     assert sure.metrics["picked"].item() == 1

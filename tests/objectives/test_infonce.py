@@ -29,7 +29,8 @@ def naive(objective, z_BCT, c_BDT, negatives_BTN):
                     others = negatives_BTN[b, t + k].tolist()
                 scores = torch.stack([prediction @ rows[r] for r in [target, *others]])
                 losses.append(-torch.log_softmax(scores, 0)[0])
-                picked += bool((scores[0] >= scores).all()) / (objective.steps * B * (T - k))
+                rivals = torch.stack([prediction @ rows[r] for r in others if r != target] or [scores[0]])
+                picked += bool((scores[0] > rivals).all()) / (objective.steps * B * (T - k))
         total = total + torch.stack(losses).mean()
     return total / objective.steps, picked
 
@@ -94,6 +95,14 @@ def test_untrained_loss_is_ln_of_one_plus_negatives(negatives):
     score = objective(z, z)
     assert score.loss.item() == pytest.approx(math.log(1 + count), abs=0.02)
     assert score.metrics["information"].item() == pytest.approx(math.log(1 + count) - score.loss.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("negatives", [1, 10, "all"])
+@pytest.mark.parametrize("draw", DRAWS)
+def test_rows_that_are_all_the_same_are_never_told_apart(draw, negatives):
+    objective = InfoNCE(48, 48, steps=5, negatives=negatives, draw=draw)
+    z = torch.randn(1, 48, 1).expand(3, 48, 9)
+    assert objective(z, z, torch.Generator().manual_seed(0)).metrics["picked"].item() == 0
 
 
 def test_same_generator_same_loss_and_other_generator_another():

@@ -29,7 +29,8 @@ def naive(objective, z, c, generator):
             predicted = [objective.W_KDC[k - 1] @ z[b_, :, i_ + offset, j_] for b_, i_, j_ in candidates]
             scores = torch.stack([c[b, :, i, j] @ p for p in predicted])
             losses.append(-torch.log_softmax(scores, 0)[0])
-            picked += bool((scores[0] >= scores - 1e-12).all()) / (objective.steps * len(places))
+            rivals = [score for score, place in zip(scores, candidates, strict=True) if place != (b, i, j)]
+            picked += bool(rivals and scores[0] > max(rivals)) / (objective.steps * len(places))
         total = total + torch.stack(losses).mean()
     return total / objective.steps, picked
 
@@ -104,6 +105,11 @@ def test_untrained_loss_is_ln_17():
     torch.manual_seed(0)
     z = torch.nn.functional.normalize(torch.randn(8, 16, 7, 7), dim=1)
     assert GridInfoNCE(16, 16)(z, z, seeded()).loss.item() == pytest.approx(math.log(17), rel=0.03)
+
+
+def test_patches_that_are_all_the_same_are_never_told_apart():
+    z = torch.randn(1, 16, 1, 1).expand(2, 16, 7, 7)
+    assert GridInfoNCE(16, 16)(z, z, seeded()).metrics["picked"].item() == 0
 
 
 def test_a_patch_predicts_its_own_column_skip_plus_k_rows_down():
