@@ -91,7 +91,12 @@ def run(
     _make(pipeline, folder, as_json, tensorboard, until=until, fresh=fresh)
     if not as_json and until is None:
         path = shlex.quote(str(folder.path))
-        verbs = ("inspect {}", "report {}", "embed {} FILES --out x.npz")
+        from stagewise.embedding.given_own import takes
+        from stagewise.planning.reads import reads_of
+
+        verbs = ["inspect {}", "report {}"]
+        if takes(reads_of(pipeline)):
+            verbs.append("embed {} FILES --out x.npz")
         echo(f"next: {' · '.join(f'`stagewise {verb.format(path)}`' for verb in verbs)}", err=True)
 
 

@@ -114,6 +114,31 @@ class Dataset(ABC):
         """Hash everything that changes training (sha256, hex); labels and absolute paths do not."""
 
     @classmethod
+    def read_file(cls, path: str, *args: Any, **arguments: Any) -> npt.NDArray[Any]:
+        """Read a file that need not be an item: a class of one's own that has this can be embedded with.
+
+        It gives what `read` would of the whole item, float32 (C, T), standardised; a set of images gives the pixels,
+        uint8 (H, W) or (H, W, C), which are then cut and standardised as its own. Beside the path it is given what it
+        names: arguments of `[data]` (else the constructor's defaults), and `mean`, `std` and `sample_rate` of the run.
+        A sub-class that reads items in another way has one of its own.
+
+        Raises:
+            Exception: whatever says why the file cannot be used; its text is shown with the file's name.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def read_array(cls, given: Any, *args: Any, **arguments: Any) -> npt.NDArray[Any]:
+        """Treat what a program gives to `encoder.embed` as `read_file` does a file.
+
+        Args:
+            given: an array, a tensor, or an image of Pillow, as it was given.
+            *args: none.
+            **arguments: as of `read_file`; `sample_rate` is what was said with it, else that of the run.
+        """
+        raise NotImplementedError
+
+    @classmethod
     def expected(cls, **arguments: Any) -> Expected | None:
         """Say how large the data set of these arguments is, without looking at it; None if unknown."""
         return None

@@ -5,7 +5,7 @@ Shape suffixes: C channels, n rows of a piece.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from stagewise.datasets.base import Dataset
+from stagewise.embedding.given_arrays import Held
 from stagewise.embedding.given_audio import GivenAudio
 from stagewise.embedding.given_files import Report
 from stagewise.embedding.given_images import GivenImages, trained_at
+from stagewise.embedding.given_own import own_array, own_files
 from stagewise.encoding.encode import Chain
 from stagewise.errors import ConfigError, NumberError
 from stagewise.runs.frozen import FrozenEncoder
@@ -111,12 +113,26 @@ def embedding(
         skip: leave out files that cannot be used.
 
     Raises:
-        ConfigError: there are no paths, or the run was trained on what no file is read as.
+        ConfigError: there are no paths, or the run's data set does not say how a file is read.
         DataError: files cannot be used.
     """
+    return _embedding(encoder, _files(encoder, paths, report, skip), pool)
+
+
+def embed_array(encoder: FrozenEncoder, given: Held, pool: Pool | None, sample_rate: object) -> Floats:
+    """Return the rows of what a program holds, (rows, C), where a class of one's own says how it is read.
+
+    Raises:
+        ConfigError: the class is not there, or does not say how an array is read.
+        InputError: it cannot be used.
+        NumberError: a row is NaN or infinite.
+    """
+    return _embedding(encoder, own_array(given, encoder.facts, _short(encoder), sample_rate), pool).whole(0)
+
+
+def _embedding(encoder: FrozenEncoder, dataset: Dataset, pool: Pool | None) -> Embedding:
     if pool not in (None, "mean"):
         raise ConfigError(f'pool is {pool!r}: set it to "mean", or leave it out for one row after another.')
-    dataset = _files(encoder, paths, report, skip)
     stages: Any = list(encoder.stages)
     chain = Chain(RawSource(dataset), stages, encoder.device, means=dataset.grids is not None)
     rows = np.ones_like(chain.lengths) if pool else chain.lengths
@@ -125,23 +141,23 @@ def embedding(
     return Embedding(dataset.keys, rows, chain.channels, encoder.name, pool, chain, len(dataset.bad), grids, size)
 
 
-def _files(encoder: FrozenEncoder, paths: Sequence[str | Path], report: Report, skip: bool) -> Dataset:
-    facts, geometry = encoder.facts, encoder.geometry
-    reads = facts["reads"]
-
+def _short(encoder: FrozenEncoder) -> Callable[[int], str | None]:
     def short(samples: int) -> str | None:
-        if geometry.rows(samples):
+        if encoder.geometry.rows(samples):
             return None
-        field = geometry.receptive_field
+        field = encoder.geometry.receptive_field
         return f"its {samples:,} samples give no row of stage {encoder.name}, one of which sees {field:,}"
 
+    return short
+
+
+def _files(encoder: FrozenEncoder, paths: Sequence[str | Path], report: Report, skip: bool) -> Dataset:
+    facts, short = encoder.facts, _short(encoder)
+    reads = facts["reads"]
     if reads["kind"] == "audio":
         return GivenAudio(paths, facts, short, report, skip)
     if reads["kind"] == "image":
         return GivenImages(paths, facts, report, skip)
     if not reads["target"]:
         raise ConfigError("this export is older than this way of reading files: export it again, or give it tensors.")
-    raise ConfigError(
-        f"this run was trained on what {reads['target']} reads, in a way of its own: read items with it, and give "
-        "them to the encoder in Python."
-    )
+    return own_files(paths, facts, short, report, skip)

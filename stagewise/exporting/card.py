@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stagewise.embedding.given_images import trained_at
+from stagewise.embedding.given_own import takes
 from stagewise.show import bytes_text, counted
 
 
@@ -77,8 +78,8 @@ def model_card(settings: Mapping[str, Any], facts: Mapping[str, Any], programs: 
 
 
 def _embedded(given: Mapping[str, Any]) -> list[str]:
-    file = {"audio": "talk.flac", "image": "photograph.jpg"}.get(given["reads"]["kind"])
-    return [f'rows = encoder.embed("{file}")  # float32 (rows, channels)'] if file else []
+    file = {"audio": "talk.flac", "image": "photograph.jpg", None: "FILE"}[given["reads"]["kind"]]
+    return [f'rows = encoder.embed("{file}")  # float32 (rows, channels)'] if takes(given["reads"]) else []
 
 
 def _shape(given: Mapping[str, Any], images: bool) -> str:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from stagewise import __version__, atomic
 from stagewise.config import Spec
+from stagewise.embedding.given_own import exported
 from stagewise.errors import ConfigError, IntegrityError
 from stagewise.runs.folder import LOCK_FILE
 from stagewise.runs.frozen import FrozenEncoder, Network, build_encoder
@@ -36,12 +37,13 @@ class _Table(BaseModel):
 
 
 class Reads(_Table):
-    """How files become an input; `kind` is None where the run's data set read them in a way of its own."""
+    """How files become an input; `kind` is None where the class of the run's data set reads them with `arguments`."""
 
     target: str
     kind: Literal["audio", "image"] | None
     short_side: Size | None
     crop: Size | None = None  # as in exports that are older than it
+    arguments: dict[str, Any] = {}
 
 
 class Input(_Table):
@@ -108,7 +110,11 @@ def settings_of(encoder: FrozenEncoder, locked: Mapping[str, Any], stages: Seque
         "stagewise": __version__,
         "torch": torch.__version__,
         "pipeline": locked["pipeline"]["pipeline"]["name"],
-        "input": {**facts, "row_shape": facts.get("row_shape") or [facts["channels"]]},
+        "input": {
+            **facts,
+            "row_shape": facts.get("row_shape") or [facts["channels"]],
+            "reads": exported(facts["reads"]),
+        },
         "output": {
             "channels": encoder.channels,
             "hop": encoder.hop,

@@ -28,6 +28,7 @@ def reads_of(pipeline: Pipeline) -> dict[str, Any]:
         kind: "audio" or "image"; None where it reads in a way of its own, and its class may not even be here.
         short_side: pixels that short sides of images are resized to; None leaves them.
         crop: pixels of a training crop's side; None of audio.
+        arguments: of a class that reads in a way of its own.
     """
     target = SHORT_NAMES.get(pipeline.data.target, pipeline.data.target)
     kind = {SHORT_NAMES[name]: kind for name, kind in KINDS.items()}.get(target)
@@ -40,4 +41,5 @@ def reads_of(pipeline: Pipeline) -> dict[str, Any]:
         "kind": kind,
         "short_side": sizes.get("size"),
         "crop": sizes.get("crop"),
+        "arguments": {} if kind else pipeline.data.arguments,
     }

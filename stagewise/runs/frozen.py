@@ -95,21 +95,27 @@ class FrozenEncoder(nn.Module):
         Args:
             given: the path of a file; or samples (T,), or stereo (T, 2) or (2, T), floats that are 1 at full scale or
                 int16 or int32; or pixels (H, W) or (H, W, 3), uint8, or an image of Pillow: treated as the file would
-                be.
+                be. What a class of one's own takes is for its `read_file` and `read_array` to say.
             pool: "mean" gives the mean of its rows, (channels,).
             sample_rate: of samples; the encoder's own when left out. A file says its own.
 
         Raises:
-            ConfigError: it is a folder, or the stages were trained on what no file is read as.
+            ConfigError: it is a folder, or the data set that the stages were trained on does not say how it is read.
             DataError: the file, or what was given, cannot be used.
             InputError: it is something else, or its sample rate is none.
             NumberError: a row is NaN or infinite.
         """
-        from stagewise.embedding.embed import embedding
+        from stagewise.embedding.embed import embed_array, embedding
         from stagewise.embedding.given_arrays import as_file
 
-        kind, training = self.facts["reads"]["kind"], self.training
+        reads, training = self.facts["reads"], self.training
+        kind, own = reads["kind"], reads["kind"] is None and reads["target"]
         file: AbstractContextManager[Path]
+        if is_held(given) and own:
+            try:
+                return embed_array(self.eval(), given, pool, sample_rate)
+            finally:
+                self.train(training)
         if is_held(given):
             file = as_file(given, kind, self.sample_rate, sample_rate)
         elif (named := check_path(given)).is_dir():
