@@ -18,6 +18,7 @@ from stagewise.datasets.audio import read_samples
 from stagewise.datasets.base import BadItem, Dataset, Floats, Ints
 from stagewise.datasets.keys import Keys
 from stagewise.datasets.labels import FrameTable, ItemLabels
+from stagewise.datasets.names import Names
 from stagewise.datasets.resample import resample
 from stagewise.datasets.scan import Rules, scan
 from stagewise.datasets.splits import hash_split, read_split_lists
@@ -37,8 +38,8 @@ class AudioFiles(Dataset):
     Args:
         root: the folder.
         keys: the keys of the files in it, sorted.
-        find: returns the place in `keys` that a line of a split list names.
-        label: makes the label tables of the items: called with their keys and lengths.
+        names: of these files, for lists and label files.
+        label: makes the label tables of the items: called with their keys, names and lengths.
         rules: what is expected of every file.
         splits: files that list the train and test keys; then only these are items.
         test_fraction: fraction for testing without lists, taken from every class of the first label.
@@ -53,8 +54,8 @@ class AudioFiles(Dataset):
         self,
         root: Path,
         keys: Sequence[str],
-        find: Callable[[str], int | None],
-        label: Callable[[Sequence[str], Ints], Labels],
+        names: Names,
+        label: Callable[[Sequence[str], Names, Ints], Labels],
         rules: Rules,
         splits: Mapping[str, str] | None,
         test_fraction: float,
@@ -65,7 +66,8 @@ class AudioFiles(Dataset):
         self.root = root
         self.sample_rate, self.mean, self.std = rules.sample_rate, rules.mean, rules.std
         self._rules = rules
-        listed = None if splits is None else read_split_lists(splits, find)
+        listed = None if splits is None else read_split_lists(splits, names)
+        used = list(range(len(keys)))
         if listed is not None:
             used = sorted(listed["train"] | listed["test"])
             listed_test_N = np.array([item in listed["test"] for item in used])
@@ -75,7 +77,7 @@ class AudioFiles(Dataset):
         self.lengths = found.lengths(rules.sample_rate)
         self.bad = found.bad
         self._scan = found
-        self.labels = label(self.keys, self.lengths)
+        self.labels = label(self.keys, names.only(np.array(used, np.int64)[found.items]), self.lengths)
         self._is_test_N = (
             listed_test_N[found.items]
             if listed is not None

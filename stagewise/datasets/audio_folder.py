@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from stagewise.datasets.audio_files import MEAN, STD, AudioFiles, Labels
 from stagewise.datasets.base import Ints
-from stagewise.datasets.found_files import find_files, items_by_name
+from stagewise.datasets.found_files import find_files
 from stagewise.datasets.labels import ItemLabels, read_alignment
+from stagewise.datasets.names import Names
 from stagewise.datasets.scan import Rules
+from stagewise.datasets.tables import SUFFIXES as SUFFIXES_OF_TABLES
 from stagewise.datasets.tables import read_table
 from stagewise.errors import ConfigError
 
@@ -72,26 +75,25 @@ class AudioFolder(AudioFiles):
         if phones is not None and sample_rate != 16_000:
             raise ConfigError(f"data.phones is for data.sample_rate = 16000, not {sample_rate}: leave one of them out.")
 
-        def label(keys: Sequence[str], lengths: Ints) -> Labels:
-            tables: Labels = {name: _label(folder, name, source, keys) for name, source in sources.items()}
-            return tables if phones is None else tables | {"phones": read_alignment(Path(phones), keys, lengths)}
+        def label(keys: Sequence[str], names: Names, lengths: Ints) -> Labels:
+            tables: Labels = {name: _label(folder, name, source, keys, names) for name, source in sources.items()}
+            return tables if phones is None else tables | {"phones": read_alignment(Path(phones), names, lengths)}
 
         rules = Rules(sample_rate, bad_items, resample, mono, mean, std)
-        find = items_by_name(keys).get if splits else dict[str, int]().get
-        super().__init__(folder, keys, find, label, rules, splits, test_fraction, refused)
+        super().__init__(folder, keys, Names(keys), label, rules, splits, test_fraction, refused)
 
     def _path(self, key: str) -> str:
         return f"{self.root}/{key}"
 
 
-def _label(root: Path, name: str, source: str, keys: Sequence[str]) -> ItemLabels:
+def _label(root: Path, name: str, source: str, keys: Sequence[str], names: Names) -> ItemLabels:
     level = re.fullmatch(r"folder(?::([1-9][0-9]*))?", source)
     if level:
         depth = int(level[1] or 1)
-        folders = [key.split("/")[:-1] for key in keys]
+        folders = [unicodedata.normalize("NFC", key).split("/")[:-1] for key in keys]
         return ItemLabels.from_names([parts[depth - 1] if len(parts) >= depth else "" for parts in folders])
-    if not source.lower().endswith(".csv"):
+    if not source.lower().endswith(SUFFIXES_OF_TABLES):
         raise ConfigError(
-            f'data.labels.{name} is "{source}": set it to "folder", "folder:2" or the path of a .csv file.'
+            f'data.labels.{name} is "{source}": set it to "folder", "folder:2" or the path of a .csv or .tsv file.'
         )
-    return read_table(root, name, Path(source), keys, items_by_name(keys))
+    return read_table(root, name, Path(source), names)

@@ -1,4 +1,4 @@
-"""The files of some kinds below a folder, however nested: their names, and which of them a line of a list means."""
+"""The files of some kinds below a folder, however nested: their names, and which cannot be keys."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pathlib import Path
 
 from stagewise.datasets.base import BadItem
 from stagewise.errors import DataError
-
-AMBIGUOUS = -1
 
 
 def find_files(
@@ -66,43 +64,6 @@ def find_files(
             f"type --set {key}=FOLDER to name the folder that holds them."
         )
     return sorted(names), refused
-
-
-def items_by_name(names: Sequence[str]) -> dict[str, int]:
-    """Map every name to its item, also without its suffix, without its folder, and without both.
-
-    AMBIGUOUS is what means several files.
-    """
-    items: dict[str, int] = {}
-    for shorten in (_base_stem, _base, _stem, str):
-        own: dict[str, int] = {}
-        for item, name in enumerate(names):
-            short = shorten(name)
-            own[short] = AMBIGUOUS if short in own else item
-        items |= own
-    return items
-
-
-def _base(name: str) -> str:
-    return name.rpartition("/")[2]
-
-
-def _stem(name: str) -> str:
-    return name[: name.rindex(".")]
-
-
-def _base_stem(name: str) -> str:
-    return _stem(_base(name))
-
-
-def refuse_ambiguous(item: int | None, where: str) -> None:
-    """Refuse a short name that means several files.
-
-    Raises:
-        DataError: the item is AMBIGUOUS.
-    """
-    if item == AMBIGUOUS:
-        raise DataError(f"{where} is the name of several files: write it with its folder and suffix.")
 
 
 def name_problem(name: str) -> str | None:

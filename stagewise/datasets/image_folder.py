@@ -14,11 +14,12 @@ import numpy.typing as npt
 from stagewise.datasets.bad_items import Policy, check_policy
 from stagewise.datasets.base import BadItem
 from stagewise.datasets.cut import Cut, Numbers
-from stagewise.datasets.found_files import find_files, items_by_name
+from stagewise.datasets.found_files import find_files
 from stagewise.datasets.image_files import SUFFIXES, Pixels, read_pixels
 from stagewise.datasets.image_scan import scan_images
 from stagewise.datasets.images import TEST, TRAIN, UNLABELLED, Images
 from stagewise.datasets.labels import ItemLabels
+from stagewise.datasets.names import Names
 from stagewise.datasets.splits import hash_split, read_split_lists
 from stagewise.errors import ConfigError, DataError
 from stagewise.show import counted
@@ -126,7 +127,7 @@ def _list(
     for folder, path in folders.items():
         names, bad = find_files(path, SUFFIXES, "image", f"data.{folder or 'root'}")
         if folder == "" and splits is not None:
-            members = read_split_lists(splits, items_by_name(names).get)
+            members = read_split_lists(splits, Names(names))
             listed = {names[item] for item in members["test"]}
             names, bad = [names[item] for item in sorted(members["train"] | members["test"])], []
         keys += [f"{folder}//{name}" if folder else name for name in names]

@@ -5,15 +5,18 @@ Shape suffixes: N items, F frames.
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from stagewise.datasets.names import LEFT_OUT, Names, Strays, refuse_ambiguous
 from stagewise.datasets.textfiles import read_lines
 from stagewise.errors import DataError
 from stagewise.show import counted
@@ -21,6 +24,9 @@ from stagewise.show import counted
 HOP = 160  # samples from one published label to the next
 SPAN = 400  # samples that one published label covers
 MAX_CLASS = 32767
+QUOTED = re.compile(r'"([^"]+)"\s+')
+BLANKS = re.compile(r"\s+")
+LABELS = re.compile(r"(\s+[0-9]+)+$")
 
 
 class Digest(Protocol):
@@ -47,17 +53,18 @@ class FrameLabels:
 
 @dataclass(frozen=True)
 class ItemLabels:
-    """One class per item: int64 (N,), -1 where unknown, and the classes' names."""
+    """One class per item: int64 (N,), -1 where unknown, the classes' names, and lines of a table that name no item."""
 
     classes: npt.NDArray[np.int64]
     names: Sequence[str]
+    strays: Strays | None = None
 
     @classmethod
-    def from_names(cls, values: Sequence[str]) -> ItemLabels:
+    def from_names(cls, values: Sequence[str], strays: Strays | None = None) -> ItemLabels:
         """Number the distinct names in sorted order; an empty name is unknown."""
         names = sorted(set(values) - {""})
         number = {name: index for index, name in enumerate(names)} | {"": -1}
-        return cls(np.array([number[value] for value in values], dtype=np.int64), names)
+        return cls(np.array([number[value] for value in values], dtype=np.int64), names, strays)
 
     def update(self, digest: Digest) -> None:
         """Add everything that matters to a hash."""
@@ -73,11 +80,13 @@ class FrameTable:
         classes: int16, the frames of all items one after another.
         offsets: int64 (N + 1,), where each item's frames begin; an item without labels has none.
         names: the classes' names.
+        strays: lines of the file that name no item.
     """
 
     classes: npt.NDArray[np.int16]
     offsets: npt.NDArray[np.int64]
     names: Sequence[str]
+    strays: Strays | None = None
 
     def of(self, item: int) -> FrameLabels | None:
         """Return one item's labels, None if it has none."""
@@ -96,51 +105,58 @@ def frame_count(samples: int) -> int:
     return 0 if samples < SPAN else 1 + (samples - SPAN) // HOP
 
 
-def read_alignment(path: Path, keys: Sequence[str], lengths: npt.NDArray[np.int64]) -> FrameTable:
-    """Read a published label file: each line is an utterance's key and one class per 160 samples.
+def read_alignment(path: Path, names: Names, lengths: npt.NDArray[np.int64]) -> FrameTable:
+    """Read a published label file: each line is an utterance's name and one class per 160 samples.
 
-    Utterances that are not among `keys` are ignored. The classes go from 0 to the largest one used.
+    A name that holds blanks may stand in double quotes. Lines that name no item are counted. The classes go from 0 to
+    the largest one used.
 
     Args:
         path: the file.
-        keys: the items' keys.
+        names: of the items.
         lengths: the items' lengths in samples at 16 kHz, int64 (N,).
 
     Raises:
-        DataError: a line is not `key class class …`, has the wrong number of classes or comes twice, or no
+        DataError: a line is not `name class class …`, has the wrong number of classes or comes twice, or no
             utterance has labels.
     """
     if not path.is_file():
         raise DataError(f"phone labels {path} are missing: set data.phones, or remove the phones probe.")
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)  # how older numpy says `not a number`
-        classes_by_item = _parse(path, {key: item for item, key in enumerate(keys)}, lengths)
+        classes_by_item, strays = _parse(path, names, lengths)
     if not classes_by_item:
         raise DataError(
-            f"{path}: none of its utterances is in this data set (the first item is '{keys[0]}'): "
-            "set data.phones to its labels, or remove the phones probe."
+            f"{path}: none of its utterances is in this data set ({strays or 'it is empty'}; the first item is "
+            f"'{names.path(0)}'): set data.phones to its labels, or remove the phones probe."
         )
-    counts_N = np.zeros(len(keys), dtype=np.int64)
+    counts_N = np.zeros(len(names), dtype=np.int64)
     for item, classes_F in classes_by_item.items():
         counts_N[item] = len(classes_F)
     classes = np.concatenate([classes_by_item[item] for item in sorted(classes_by_item)])
-    names = [str(number) for number in range(int(classes.max(initial=-1)) + 1)]
-    return FrameTable(classes, np.concatenate([[0], np.cumsum(counts_N)]), names)
+    numbers = [str(number) for number in range(int(classes.max(initial=-1)) + 1)]
+    return FrameTable(classes, np.concatenate([[0], np.cumsum(counts_N)]), numbers, strays)
 
 
-def _parse(path: Path, items: Mapping[str, int], lengths: npt.NDArray[np.int64]) -> dict[int, npt.NDArray[np.int16]]:
+def _parse(
+    path: Path, names: Names, lengths: npt.NDArray[np.int64]
+) -> tuple[dict[int, npt.NDArray[np.int16]], Strays | None]:
     classes_by_item: dict[int, npt.NDArray[np.int16]] = {}
+    strays: list[str] = []
     for number, line in read_lines(path):
-        key, *rest = line.split(maxsplit=1)
-        item = items.get(key)
+        item, name, rest = _item(line, names, lengths)
+        where = f"{path}:{number}: {name}"
         if item is None:
+            strays.append(name)
             continue
-        where = f"{path}:{number}: {key}"
+        if item == LEFT_OUT:
+            continue
+        refuse_ambiguous(item, where)
         if item in classes_by_item:
             raise DataError(f"{where} is here a second time: delete one of the two lines.")
         try:
             # Seven times faster than int() for each of LibriSpeech's 36 million labels.
-            classes_F = np.fromstring(rest[0].rstrip() if rest else "", dtype=np.int64, sep=" ")
+            classes_F = np.fromstring(rest, dtype=np.int64, sep=" ")
         except (ValueError, DeprecationWarning):
             raise DataError(f"{where}: labels must be whole numbers separated by spaces.") from None
         expected = frame_count(int(lengths[item]))
@@ -152,4 +168,27 @@ def _parse(path: Path, items: Mapping[str, int], lengths: npt.NDArray[np.int64])
         if len(classes_F) and not 0 <= classes_F.min() <= classes_F.max() <= MAX_CLASS:
             raise DataError(f"{where}: labels must lie between 0 and {MAX_CLASS}.")
         classes_by_item[item] = classes_F.astype(np.int16)
-    return classes_by_item
+    return classes_by_item, Strays.of(path.name, strays)
+
+
+def _item(line: str, names: Names, lengths: npt.NDArray[np.int64]) -> tuple[int | None, str, str]:
+    """Return the item that a line begins with, its name as it is written, and the labels.
+
+    A name without quotes may hold blanks, and words of it may be numbers: of the beginnings that name an item, it is
+    the one after which there are as many labels as the item needs.
+    """
+    line = line.strip()
+    if quoted := QUOTED.match(line):
+        return names.find(quoted[1]), quoted[1], line[quoted.end() :]
+    blanks = [(each.start(), each.end()) for each in islice(BLANKS.finditer(line), names.blanks + 1)]
+    if len(blanks) <= names.blanks:
+        blanks.append((len(line), len(line)))
+    found = [(names.find(line[:end]), line[:end], line[start:]) for end, start in blanks]
+    there = [each for each in found if each[0] is not None]
+    if not there:
+        return None, found[0][1] if names.blanks == 0 else LABELS.sub("", line), ""
+
+    def fits(item: int | None, rest: str) -> bool:
+        return item is not None and item >= 0 and len(rest.split()) == frame_count(int(lengths[item]))
+
+    return there[0] if len(there) == 1 else next((each for each in there if fits(each[0], each[2])), there[0])

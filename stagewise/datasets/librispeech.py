@@ -14,8 +14,9 @@ from typing import Any, Literal
 from stagewise.datasets.audio_files import MEAN, STD, AudioFiles, Labels
 from stagewise.datasets.base import Expected, Ints
 from stagewise.datasets.labels import ItemLabels, read_alignment
+from stagewise.datasets.names import Names
 from stagewise.datasets.scan import Rules
-from stagewise.datasets.tables import read_table
+from stagewise.datasets.tables import SUFFIXES, read_table
 from stagewise.errors import ConfigError, DataError
 
 SAMPLE_RATE = 16_000
@@ -87,17 +88,15 @@ class LibriSpeech(AudioFiles):
     ) -> None:
         sources = _sources(labels)
         folder, keys = _locate(Path(root), subset, download)
-        item_of = {key: item for item, key in enumerate(keys)}
 
-        def label(keys: Sequence[str], lengths: Ints) -> Labels:
+        def label(keys: Sequence[str], names: Names, lengths: Ints) -> Labels:
             found: Labels = {"speaker": ItemLabels.from_names([key.split("-")[0] for key in keys])}
             if phones is not None:
-                found["phones"] = read_alignment(Path(phones), keys, lengths)
-            items, paths = (by_any_name(keys), [below(key) for key in keys]) if sources else ({}, [])
-            return found | {name: read_table(folder, name, path, keys, items, paths) for name, path in sources.items()}
+                found["phones"] = read_alignment(Path(phones), names, lengths)
+            return found | {name: read_table(folder, name, path, names) for name, path in sources.items()}
 
         rules = Rules(SAMPLE_RATE, bad_items, resample, mono, mean, std)
-        super().__init__(folder, keys, item_of.get, label, rules, splits, test_fraction)
+        super().__init__(folder, keys, Names([below(key) for key in keys]), label, rules, splits, test_fraction)
 
     @classmethod
     def is_there(cls, **arguments: Any) -> bool:
@@ -128,19 +127,14 @@ def below(key: str) -> str:
     return f"{speaker}/{chapter}/{key}.flac"
 
 
-def by_any_name(keys: Sequence[str]) -> dict[str, int]:
-    """Map whatever a table may call an utterance to its item: its key, its file's name, its path below the root."""
-    return {name: item for item, key in enumerate(keys) for name in (key, f"{key}.flac", below(key))}
-
-
 def _sources(labels: Mapping[str, str] | None) -> dict[str, Path]:
     if labels is not None and not isinstance(labels, Mapping):
         raise ConfigError('data.labels must be a table, as labels = { sex = "sex.csv" }.')
     for name, source in (labels or {}).items():
         if name in OWN:
             raise ConfigError(f"data.labels.{name}: {OWN[name]}; give the label, and its column, another name.")
-        if not isinstance(source, str) or not source.lower().endswith(".csv"):
-            raise ConfigError(f"data.labels.{name} is {source!r}: set it to the path of a .csv file.")
+        if not isinstance(source, str) or not source.lower().endswith(SUFFIXES):
+            raise ConfigError(f"data.labels.{name} is {source!r}: set it to the path of a .csv or .tsv file.")
     return {name: Path(source) for name, source in (labels or {}).items()}
 
 

@@ -6,30 +6,27 @@ Shape suffixes: N items.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from stagewise.datasets.found_files import refuse_ambiguous
+from stagewise.datasets.names import Names, Strays, refuse_ambiguous
 from stagewise.datasets.textfiles import read_lines
 from stagewise.errors import ConfigError, DataError
-from stagewise.show import counted
-
-Find = Callable[[str], int | None]
 
 
-def read_split_lists(splits: Mapping[str, str], find: Find) -> dict[str, set[int]]:
-    """Read the lists of train and test keys, one key a line, as sets of item numbers.
+def read_split_lists(splits: Mapping[str, str], names: Names) -> dict[str, set[int]]:
+    """Read the lists of train and test files, one name a line, as sets of item numbers.
 
     Args:
         splits: the two files, `{train = "…", test = "…"}`.
-        find: returns the item that a listed key names, None if there is none.
+        names: of the items.
 
     Raises:
         ConfigError: `splits` does not name exactly `train` and `test`.
-        DataError: a list is missing or empty, a listed key is not there, names several files, or is in both lists.
+        DataError: a list is missing or empty, a listed name is that of no file, or of several, or is in both lists.
     """
     if not isinstance(splits, Mapping) or set(splits) != {"train", "test"}:
         raise ConfigError('data.splits must name two files of keys: splits = { train = "…", test = "…" }.')
@@ -38,21 +35,21 @@ def read_split_lists(splits: Mapping[str, str], find: Find) -> dict[str, set[int
         path = Path(splits[name])
         found: set[int] = set()
         missing: list[str] = []
+        first = 0
         for number, key in read_lines(path):
-            item = find(key)
-            if item is None:
-                item = find(key.strip().removeprefix("./"))
+            item = names.find(key)
             refuse_ambiguous(item, f"{path}:{number}: {key}")
             if item is None:
-                missing.append(f"{path}:{number}: {key}")
+                missing.append(key)
+                first = first or number
             else:
                 found.add(item)
                 if name == "test" and item in members["train"]:
                     raise DataError(f"{path}:{number}: {key} is also in the train list: delete one of the two.")
         if missing:
             raise DataError(
-                f"{missing[0]} is not in the data set ({counted(len(missing), 'such key')} in the list): "
-                f"set data.root to the folder that holds them, or correct data.splits.{name}."
+                f"{path}:{first}: {Strays.of('this list', missing)}: set data.root to the folder that holds them, or "
+                f"correct data.splits.{name}."
             )
         if not found:
             raise DataError(f"{path} lists no keys: write one key a line, or leave data.splits out.")
@@ -63,19 +60,19 @@ def read_split_lists(splits: Mapping[str, str], find: Find) -> dict[str, set[int
 def hash_split(keys: Sequence[str], groups: Sequence[int], test_fraction: float) -> npt.NDArray[np.bool_]:
     """Choose about `test_fraction` of every group for testing, by the keys' hashes; returns a mask (N,).
 
-    A group of two items or more is in both splits; groups of one are split together, as if they were one.
+    A group of two items or more is in both splits. An item that is alone in its group is for training: nothing that
+    could tell it is left if it is tested. Where all are alone, groups say nothing, and all items are one.
     """
     is_test_N = np.zeros(len(keys), dtype=np.bool_)
-    sizes: dict[int, int] = {}
-    for group in groups:
-        sizes[group] = sizes.get(group, 0) + 1
-    members: dict[int | None, list[int]] = {}
+    members: dict[int, list[int]] = {}
     for item, group in enumerate(groups):
-        members.setdefault(group if sizes[group] > 1 else None, []).append(item)
+        members.setdefault(group, []).append(item)
+    if len(members) == len(keys):
+        members = {0: list(range(len(keys)))}
     for items in members.values():
-        count = round(test_fraction * len(items))
+        count = min(round(test_fraction * len(items)), len(items) - 1)
         if test_fraction > 0 and len(items) > 1:
-            count = min(max(count, 1), len(items) - 1)
+            count = max(count, 1)
         items.sort(key=lambda item: hashlib.sha256(keys[item].encode()).digest())
         is_test_N[items[:count]] = True
     return is_test_N

@@ -16,6 +16,7 @@ from stagewise.datasets.audio_files import AudioFiles
 from stagewise.datasets.audio_folder import SUFFIXES
 from stagewise.datasets.bad_items import remembering
 from stagewise.datasets.base import Floats
+from stagewise.datasets.names import Names
 from stagewise.datasets.scan import Rules
 from stagewise.embedding.given_files import Given, Report, to_the_end
 from stagewise.show import counted
@@ -54,7 +55,7 @@ class GivenAudio(AudioFiles):
 
         with remembering():
             headers, bad = given.probed(to_the_end(probe, _read) if skip else probe, problem, report, skip)
-            super().__init__(Path(), list(headers), lambda _: None, lambda _, __: {}, rules, None, 0.0)
+            super().__init__(Path(), list(headers), Names(list(headers)), lambda *_: {}, rules, None, 0.0)
         self.bad = bad
         self._open: dict[str, Reader] = {}
         for text in _conversions(headers.values(), rate):

@@ -11,7 +11,8 @@ import numpy as np
 
 from stagewise.datasets.bad_items import judge
 from stagewise.datasets.base import BadItem
-from stagewise.datasets.librispeech import SAMPLE_RATE
+from stagewise.datasets.librispeech import SAMPLE_RATE, below
+from stagewise.datasets.names import Names
 from stagewise.datasets.scan import Rules
 from stagewise.errors import DataError
 from stagewise.show import counted, seconds_text
@@ -71,7 +72,8 @@ def audio_recipe(content: Recordings, gpu: bool) -> Recipe:
         data.append(skipped(bad, len(layout.keys)))
     phones: list[Line] = []
     if rate == SAMPLE_RATE:
-        phones = beside.phones([layout.keys[name] for name in used], lengths)
+        keys = [layout.keys[name] for name in used]
+        phones = beside.phones(Names([below(key) for key in keys] if layout.target == "librispeech" else keys), lengths)
     shorter = f"; of {counted(short, 'shorter file')} none is trained on" if short else ""
     objective: list[Line] = [
         ("target", "infonce", "tell the row some steps ahead from rows drawn elsewhere"),

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TypeVar
 
-from stagewise.datasets.found_files import items_by_name
-from stagewise.datasets.librispeech import UTTERANCE, below, by_any_name
+from stagewise.datasets.librispeech import UTTERANCE, below
+from stagewise.datasets.names import Names
 from stagewise.starting.beside import Beside
 from stagewise.starting.look import Recordings, folders, tells_apart
 from stagewise.starting.recipe import Line, root_line
@@ -45,7 +45,7 @@ def audio_layout(content: Recordings, beside: Beside) -> Layout:
     others = sorted({match[1] or "" for match in spoken.values()} - {prefix})
     names = [name for name, match in spoken.items() if (match[1] or "") == prefix]
     keys = [PurePosixPath(name).stem for name in names]
-    splits, listed = beside.splits({key: item for item, key in enumerate(keys)}.get)
+    splits, listed = beside.splits(Names([below(key) for key in keys]))
     used = dict(_listed(list(zip(names, keys, strict=True)), listed))
     lines: list[Line] = [
         ("target", "librispeech", "SPEAKER/CHAPTER/SPEAKER-CHAPTER-UTTERANCE.flac"),
@@ -55,9 +55,7 @@ def audio_layout(content: Recordings, beside: Beside) -> Layout:
     usable = [used[name] for name in content.names if name in used]
     speakers = Counter(key.split("-")[0] for key in usable)
     labels = {"speaker": speakers} if tells_apart(speakers) else {}
-    tables = beside.tables(
-        content.root / prefix, usable, by_any_name(usable), ("speaker",), [below(key) for key in usable]
-    )
+    tables = beside.tables(content.root / prefix, Names([below(key) for key in usable]), ("speaker",))
     if tables:
         why = f"tables found here, of {_of(tables)}"
         lines.append(("labels", {label: path for label, (path, _) in tables.items()}, why))
@@ -65,7 +63,7 @@ def audio_layout(content: Recordings, beside: Beside) -> Layout:
 
 
 def _any_folder(content: Recordings, beside: Beside, every: list[str]) -> Layout:
-    splits, listed = beside.splits(items_by_name(every).get)
+    splits, listed = beside.splits(Names(every))
     used = {name: name for name in _listed(every, listed)}
     names = [name for name in content.names if name in used]
     level = 2 if {name.lower() for name in folders(names)} <= PARTS else 1
@@ -82,7 +80,7 @@ def _any_folder(content: Recordings, beside: Beside, every: list[str]) -> Layout
         source, which = ("folder", "first") if level == 1 else ("folder:2", "second")
         sources["class"], labels["class"] = source, classes
         why.append(f"a file's class is the {which} folder that it lies in")
-    for label, (path, counts) in beside.tables(content.root, names, items_by_name(names), sources).items():
+    for label, (path, counts) in beside.tables(content.root, Names(names), sources).items():
         sources[label], labels[label] = path, counts
         why.append(f"{label}: of {counts.total():,} files, in a table found here")
     if sources:

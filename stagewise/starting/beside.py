@@ -5,10 +5,9 @@ Taken is what a data set takes as it stands; the rest is named.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -18,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stagewise.datasets.labels import read_alignment
-from stagewise.datasets.splits import Find, read_split_lists
-from stagewise.datasets.tables import key_column, read_table
-from stagewise.datasets.textfiles import read_lines
+from stagewise.datasets.names import Names
+from stagewise.datasets.splits import read_split_lists
+from stagewise.datasets.tables import SUFFIXES as TABLES
+from stagewise.datasets.tables import Table, read_cells, read_table
 from stagewise.errors import DataError
 from stagewise.show import counted
 from stagewise.starting.look import Pictures, Recordings, tells_apart
@@ -55,71 +55,61 @@ class Beside:
         more = [f"and {counted(len(names) - SHOWN, 'other')}"] if len(names) > SHOWN else []
         return self._refused + ([f"beside the files, not used: {', '.join(names[:SHOWN] + more)}"] if names else [])
 
-    def splits(self, find: Find) -> tuple[list[Line], set[int] | None]:
+    def splits(self, names: Names) -> tuple[list[Line], set[int] | None]:
         """Return the line for `train.txt` and `test.txt` if both list keys, and the items that they name."""
         if not {"train.txt", "test.txt"} <= set(self._left):
             return [], None
         paths = {name: str(self._left[f"{name}.txt"]) for name in ("train", "test")}
-        members = self._take(partial(read_split_lists, paths, find), "train.txt", "test.txt")
+        members = self._take(partial(read_split_lists, paths, names), "train.txt", "test.txt")
         if members is None:
             return [], None
         train, test = (f"{len(members[name]):,}" for name in ("train", "test"))
         why = f"lists found here: {train} for training, {test} for testing"
         return [("splits", paths, why)], members["train"] | members["test"]
 
-    def phones(self, keys: Sequence[str], lengths: npt.NDArray[np.int64]) -> list[Line]:
+    def phones(self, names: Names, lengths: npt.NDArray[np.int64]) -> list[Line]:
         """Return the line for the file of phone labels, if there is one that fits the items."""
-        names = [name for name, path in self._left.items() if path.suffix == ".txt" and _numbers_follow(path)]
-        if len(names) > 1:
-            self._refuse(f"{' and '.join(names)} both look like phone labels: data.phones takes one", names)
-        if len(names) != 1:
+        files = [name for name, path in self._left.items() if path.suffix == ".txt" and _numbers_follow(path)]
+        if len(files) > 1:
+            self._refuse(f"{' and '.join(files)} both look like phone labels: data.phones takes one", files)
+        if len(files) != 1:
             return []
-        path = self._left[names[0]]
-        table = self._take(partial(read_alignment, path, keys, lengths), *names)
+        path = self._left[files[0]]
+        table = self._take(partial(read_alignment, path, names, lengths), *files)
         if table is None:
             return []
         labelled = int((np.diff(table.offsets) > 0).sum())
-        return [("phones", str(path), f"phone labels of {labelled:,} of {counted(len(keys), 'file')}, found here")]
+        return [("phones", str(path), f"phone labels of {labelled:,} of {counted(len(names), 'file')}, found here")]
 
-    def tables(
-        self,
-        root: Path,
-        keys: Sequence[str],
-        items: Mapping[str, int],
-        taken: Collection[str],
-        paths: Sequence[str] | None = None,
-    ) -> dict[str, tuple[str, Counter[str]]]:
-        """Return the CSV tables of one class a file: by label, their paths and how many items a class has.
+    def tables(self, root: Path, names: Names, taken: Collection[str]) -> dict[str, tuple[str, Counter[str]]]:
+        """Return the tables of one class a file: by label, their paths and how many items a class has.
 
         Args:
             root: of the files.
-            keys: of the items.
-            items: what a line may call an item.
+            names: of the items.
             taken: labels that there are already.
-            paths: of the items below the root; their keys when left out.
         """
         found: dict[str, tuple[str, Counter[str]]] = {}
-        files = [(name, path) for name, path in self._left.items() if path.suffix == ".csv"]
+        files = [(name, path) for name, path in self._left.items() if path.suffix.lower() in TABLES]
         for name, path in files:
-            columns = _columns(path)
-            key = key_column(columns)
-            if key is None:
-                if columns and len(files) == 1:
-                    first = ascii(",".join(columns))[1:-1][:SHOWN_LETTERS]
+            table = self._cells(path)
+            if table is None or table.key is None:
+                if table is not None and len(files) == 1:
+                    first = ascii(",".join(table.columns))[1:-1][:SHOWN_LETTERS]
                     begins = f"begins with the line file,LABEL or folder,LABEL, not {first}"
                     self._refuse(f"{name} not used: a table of classes {begins}", [name])
                 continue
-            labels = [column for column in columns if column != key]
+            labels = table.labels
             if len(labels) == 1 and labels[0] in {*found, *taken, "phones"}:
                 self._refuse(f"{name} not used: there is a {labels[0]} already: give its column another name", [name])
                 continue
             if len(labels) != 1 or not LABEL.fullmatch(labels[0]):
                 self._refuse(f'{name} is for you to choose from: data.labels = {{ COLUMN = "{path}" }}', [name])
                 continue
-            table = self._take(partial(read_table, root, labels[0], path, keys, items, paths), name)
-            if table is None:
+            classes = self._take(partial(read_table, root, labels[0], path, names), name)
+            if classes is None:
                 continue
-            counts = Counter(table.names[number] for number in table.classes.tolist() if number >= 0)
+            counts = Counter(classes.names[number] for number in classes.classes.tolist() if number >= 0)
             if tells_apart(counts):
                 found[labels[0]] = str(path), counts
             else:
@@ -137,6 +127,11 @@ class Beside:
             del self._left[name]
         return found
 
+    def _cells(self, path: Path) -> Table | None:
+        with suppress(DataError):
+            return read_cells(path)
+        return None
+
     def _refuse(self, why: str, names: Sequence[str]) -> None:
         self._refused.append(why)
         for name in names:
@@ -151,10 +146,3 @@ def _numbers_follow(path: Path) -> bool:
     except OSError:
         return False
     return len(words) > 1 and all(word.isdigit() for word in words[1:])
-
-
-def _columns(path: Path) -> list[str]:
-    """Return the names in the first line of a CSV file."""
-    with suppress(DataError, StopIteration, csv.Error):
-        return next(csv.reader([next(read_lines(path))[1]], strict=True))
-    return []

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from stagewise.datasets.bad_items import judge
 from stagewise.datasets.base import BadItem
-from stagewise.datasets.found_files import items_by_name
 from stagewise.datasets.image_files import MAX_PIXELS, resized
+from stagewise.datasets.names import Names
 from stagewise.errors import DataError
 from stagewise.show import counted
 from stagewise.starting.beside import Beside
@@ -40,7 +40,7 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
     parts = folders(every)
     test = next((part for part in TESTS if part in parts), None) if TRAIN in parts else None
     roots = [f"{TRAIN}/", f"{test}/"] if test else [""]
-    splits, listed = ([], None) if test else beside.splits(items_by_name(every).get)
+    splits, listed = ([], None) if test else beside.splits(Names(every))
     taken = {
         name for item, name in enumerate(every) if name.startswith(tuple(roots)) and (listed is None or item in listed)
     }

@@ -102,17 +102,30 @@ def test_a_file_is_also_called_without_its_folder(folder, tmp_path):
     ("text", "message"),
     [
         (
-            "path,mood\n",
-            r"labels.csv:1: the first line must name the columns `file` \(or `folder`\) and `mood`, .* not \['path'",
+            "name,mood\n",
+            r"labels.csv:1: the first line must name the columns `file` \(or `folder`\) and .* says: name, mood",
         ),
         ("file,mood\nfive.wav\n", "labels.csv:2: 1 column where the first line has 2"),
         ("file,mood\n\n\nfive.wav,sad,now\n", "labels.csv:4: 3 columns where the first line has 2"),
-        ("file,mood\ngone.wav,sad\n", "none of its files is in the data set: write paths as 'anna/one.flac'"),
-        ("file,mood\nanna,sad\n", "none of its files is in the data set: they are folders: begin with `folder,mood`"),
-        ("folder,mood\nnone/,sad\n", "none of its folders is in the data set: write paths as 'anna'"),
+        (
+            "file,mood\ngone.wav,sad\n",
+            r"none of its files is .* \(1 line of labels.csv names no file: gone.wav\): write paths as 'anna/one.flac'",
+        ),
+        (
+            "file,mood\nanna,sad\n",
+            "none of its files is in the data set .*: they are folders: begin with `folder,mood`",
+        ),
+        (
+            "folder,mood\nnone/,sad\n",
+            "none of its folders is in the data set .*names no folder: none/.: write paths as 'anna'",
+        ),
         ("folder,mood\nanna,sad\nanna/sad,glad\n", "anna/sad is here a second time, for anna/sad/two.WAV,: delete"),
-        ("", "labels.csv is not a CSV table .*write `file,mood`"),
-        ('file,mood\n"five.wav,sad\n', "labels.csv is not a CSV table"),
+        ("", "labels.csv is empty: write `file,mood` into its first line"),
+        ("file,mood\n \n,\n", "labels.csv holds no line below its first: write one file a line"),
+        ('file,mood\n"five.wav,sad\n', "labels.csv:2: not cells between commas .unexpected end of data.: a quoted"),
+        ("five.wav,sad\nfour.mp3,glad\n", "labels.csv:1: the first line names a file, not columns: write `file,mood`"),
+        ("file,moods\nfive.wav,sad\n", "labels.csv:1: there is no column `mood`; there are: file, moods"),
+        ("file,Mood,MOOD\nfive.wav,sad,x\n", "labels.csv:1: two columns are called mood: give one of them another"),
     ],
 )
 def test_a_table_that_does_not_fit(folder, tmp_path, text, message):

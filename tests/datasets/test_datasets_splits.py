@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stagewise.datasets.names import Names
 from stagewise.datasets.splits import hash_split, read_split_lists
 from stagewise.errors import ConfigError, DataError
 
-ITEMS = {"a": 0, "b c": 1, "d": 2}
+NAMES = Names(["a.wav", "b c.wav", "d.wav"])
 
 
 def lists(tmp_path, train, test):
@@ -21,7 +22,7 @@ def lists(tmp_path, train, test):
 
 def test_reads_two_lists(tmp_path):
     splits = lists(tmp_path, "\ufeffd\r\n\r\nb c\r\nd\r\n", "a")
-    assert read_split_lists(splits, ITEMS.get) == {"train": {1, 2}, "test": {0}}
+    assert read_split_lists(splits, NAMES) == {"train": {1, 2}, "test": {0}}
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_reads_two_lists(tmp_path):
         (
             "a\nx\ny\n",
             "d",
-            r"train.txt:2: x is not in the data set \(2 such keys in the list\): set data.root",
+            r"train.txt:2: 2 lines of this list name no file: x, y: set data.root .* or correct data.splits",
         ),
         ("a\n", "d\na\n", "test.txt:2: a is also in the train list: delete one"),
         ("\n", "d", "train.txt lists no keys: write one key a line"),
@@ -39,18 +40,18 @@ def test_reads_two_lists(tmp_path):
 )
 def test_errors_name_the_line(tmp_path, train, test, message):
     with pytest.raises(DataError, match=message):
-        read_split_lists(lists(tmp_path, train, test), ITEMS.get)
+        read_split_lists(lists(tmp_path, train, test), NAMES)
 
 
 @pytest.mark.parametrize("splits", [{"train": "x"}, {"train": "x", "test": "y", "dev": "z"}, "train.txt"])
 def test_both_lists_are_needed(splits):
     with pytest.raises(ConfigError, match="splits must name two files"):
-        read_split_lists(splits, ITEMS.get)
+        read_split_lists(splits, NAMES)
 
 
 def test_a_missing_list(tmp_path):
     with pytest.raises(DataError, match=r"cannot read .*none.txt \(No such file or directory\): check the path"):
-        read_split_lists({"train": str(tmp_path / "none.txt"), "test": "x"}, ITEMS.get)
+        read_split_lists({"train": str(tmp_path / "none.txt"), "test": "x"}, NAMES)
 
 
 @given(
@@ -77,6 +78,13 @@ def test_no_test_items_if_none_are_wanted():
     assert not hash_split(["a", "b"], [0, 0], 0.0).any()
 
 
-def test_groups_of_one_are_split_together():
+def test_what_is_alone_in_its_class_is_trained_on():
+    groups = [0] * 10 + [1] * 10 + list(range(2, 12))
+    is_test = hash_split([str(number) for number in range(30)], groups, 0.5)
+    assert [is_test[:10].sum(), is_test[10:20].sum(), is_test[20:].sum()] == [5, 5, 0]
+
+
+def test_where_all_are_alone_their_classes_say_nothing():
     is_test = hash_split([str(number) for number in range(250)], list(range(250)), 0.2)
     assert is_test.sum() == 50
+    assert not hash_split(["a"], [0], 0.9).any()

@@ -149,10 +149,6 @@ def test_a_table_of_one_label_is_taken_beside_the_folders(tmp_path, no_peaks_her
             "name,a\n0,x\n",
             "begins with the line file,LABEL or folder,LABEL, not name,a",
         ),
-        (
-            "file;a\n0;x\n",
-            "begins with the line file,LABEL or folder,LABEL, not file;a",
-        ),
         ("", "beside the files, not used: t.csv"),
     ],
 )

@@ -1,0 +1,146 @@
+"""What lines of lists, phone files and tables call the files of a data set: matched in one way everywhere."""
+
+from __future__ import annotations
+
+import posixpath
+import unicodedata
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from stagewise.errors import DataError
+from stagewise.show import counted
+
+AMBIGUOUS, LEFT_OUT = -1, -2  # in place of an item: several files have that name; the file is there, and no item
+EXAMPLES = 3  # of names that nothing has
+
+
+def tidy(name: str) -> str:
+    """Return a name as names are compared: composed, with slashes, without `./`, a slash or blanks around it."""
+    name = unicodedata.normalize("NFC", name).strip().replace("\\", "/")
+    return posixpath.normpath(name).strip("/") if name else ""
+
+
+class Names:
+    """The paths of files below a folder, and which of them a name means.
+
+    A file may be called by its path, also without its suffix, without its folder, or without both.
+
+    Args:
+        paths: of the files, with slashes.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.paths = paths
+        self._items: Sequence[int] = range(len(paths))
+        self._places: Sequence[int] = self._items
+        self._files: dict[str, int] = {}  # made when first asked: most data sets have no list and no table
+        self._folders: dict[str, list[int]] = {}
+
+    def only(self, places: npt.NDArray[np.int64]) -> Names:
+        """Return the same names where only the files at these places are items, in that order."""
+        chosen = copy(self)
+        items = np.full(len(self.paths), LEFT_OUT, np.int64)
+        items[places] = np.arange(len(places))
+        chosen._items, chosen._places = items.tolist(), places.tolist()
+        return chosen
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @cached_property
+    def blanks(self) -> int:
+        """How many blanks the name of a file holds at most."""
+        return max((len(path.split()) - 1 for path in self.paths), default=0)
+
+    def path(self, item: int) -> str:
+        """Return the path of an item."""
+        return self.paths[self._places[item]]
+
+    def find(self, name: str) -> int | None:
+        """Return the item that a name means, AMBIGUOUS or LEFT_OUT; None if it is that of no file."""
+        if not self._files:
+            self._files |= _by_name(self.paths)
+        place = self._files.get(name)
+        if place is None:
+            place = self._files.get(tidy(name))
+        return place if place is None or place < 0 else self._items[place]
+
+    def find_in_folder(self, name: str) -> list[int] | None:
+        """Return the items below a folder, LEFT_OUT for files that are none; None if there is no such folder."""
+        if not self._folders:
+            for place, path in enumerate(self.paths):
+                folder = posixpath.dirname(tidy(path))
+                while folder:
+                    self._folders.setdefault(folder, []).append(place)
+                    folder = posixpath.dirname(folder)
+        places = self._folders.get(tidy(name))
+        return places and [self._items[place] for place in places]
+
+
+def _by_name(paths: Sequence[str]) -> dict[str, int]:
+    """Map every name to the place of its file; longer names win over shorter ones, and a path as it is over all."""
+    places: dict[str, int] = {}
+    tidied = [tidy(path) for path in paths]
+    forms: list[Callable[[str], str]] = [lambda path: _stem(_base(path)), _base, _stem, str]
+    for form in forms:
+        own: dict[str, int] = {}
+        for place, path in enumerate(tidied):
+            name = form(path)
+            own[name] = AMBIGUOUS if name in own else place
+        places |= own
+    return places | {path: place for place, path in enumerate(paths)}
+
+
+def _base(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _stem(path: str) -> str:
+    return path[: path.rindex(".")]
+
+
+def refuse_ambiguous(item: int | None, where: str) -> None:
+    """Refuse a short name that means several files.
+
+    Raises:
+        DataError: the item is AMBIGUOUS.
+    """
+    if item == AMBIGUOUS:
+        raise DataError(f"{where} is the name of several files: write it with its folder and suffix.")
+
+
+@dataclass(frozen=True)
+class Strays:
+    """Lines of a list or a table that name no file of the data set.
+
+    Attributes:
+        source: the file that they stand in.
+        lines: how many there are.
+        examples: the first of the names.
+        what: "file" or "folder".
+    """
+
+    source: str
+    lines: int
+    examples: Sequence[str]
+    what: str = "file"
+
+    @classmethod
+    def of(cls, source: str, names: Sequence[str], what: str = "file") -> Strays | None:
+        """Return what is to be said of names that nothing has; None where there are none."""
+        return cls(source, len(names), tuple(names[:EXAMPLES]), what) if names else None
+
+    def __str__(self) -> str:
+        return (
+            f"{counted(self.lines, 'line')} of {self.source} name{'s' * (self.lines == 1)} no {self.what}: {self.names}"
+        )
+
+    @property
+    def names(self) -> str:
+        """The examples, in words."""
+        return ", ".join(self.examples) + (", …" if self.lines > len(self.examples) else "")
