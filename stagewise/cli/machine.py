@@ -5,32 +5,41 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import psutil
 
 from stagewise import __version__
 from stagewise.errors import ConfigError
+from stagewise.libraries import LIBRARIES, check, installed_version
 from stagewise.short_names import DATASETS, MODULES, OBJECTIVES
 from stagewise.show import bytes_text, counted
 
 CROWDED = 0.9  # processes that want a core, for each there is, on average over a minute
-PACKAGES = (
-    "torch",
-    "torchaudio",
-    "torchvision",
-    "zarr",
-    "numcodecs",
-    "numpy",
-    "soundfile",
-    "safetensors",
-    "espeakng-loader",
-)
 
 
 def machine_facts() -> dict[str, Any]:
-    """Return versions, processor, memory, disk and GPU, JSON-able."""
+    """Return versions, processor, memory, disk and GPU, JSON-able; "problems" says which libraries do not load."""
+    checked = check()
+    return {
+        "stagewise": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        **(_of_torch() if checked[LIBRARIES[0]] is None else {}),
+        "memory": bytes_text(psutil.virtual_memory().total),
+        "disk free": bytes_text(shutil.disk_usage(".").free),
+        **{
+            library.package: (installed_version(library.package) or "not installed")
+            + (", does not load" if problem else "")
+            for library, problem in checked.items()
+        },
+        "short names": _installed_names(),
+        "problems": [problem for problem in checked.values() if problem],
+    }
+
+
+def _of_torch() -> dict[str, str]:
+    """Say what torch sees of this machine."""
     import torch
 
     from stagewise.environment import environment
@@ -38,17 +47,10 @@ def machine_facts() -> dict[str, Any]:
     made = environment(torch.device("cpu"))
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return {
-        "stagewise": __version__,
-        "python": platform.python_version(),
-        "system": platform.platform(),
         "cpu": f"{made['device_name']}, {counted(made['threads'], 'thread')}, {made['cpu_capability']}",
         "variables": ", ".join(f"{name}={value}" for name, value in made["variables"].items()) or "none",
         "bfloat16": "fast" if torch.cpu._is_amx_tile_supported() or gpus else "not faster than float32 here",
-        "memory": bytes_text(psutil.virtual_memory().total),
-        "disk free": bytes_text(shutil.disk_usage(".").free),
         "gpu": ", ".join(f"{g.name} ({bytes_text(g.total_memory)})" for g in gpus) or "none",
-        **{name: _version(name) for name in PACKAGES},
-        "short names": _installed_names(),
     }
 
 
@@ -82,10 +84,3 @@ def _installed_names() -> str:
     except ConfigError as error:
         return str(error)
     return ", ".join(found) or "only those built in"
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"

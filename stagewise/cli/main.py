@@ -75,11 +75,12 @@ class Commands(click.Group):
         except OSError as error:
             if os.environ.get("STAGEWISE_DEBUG"):
                 raise
-            code = _say(_refused(error), 1)
+            code = _say(_not_loaded(error) or _refused(error), 1)
         except Exception as error:  # the last resort: a user gets words, not a traceback
             if os.environ.get("STAGEWISE_DEBUG"):
                 raise
-            code = _say(TOO_MANY_FILES if "Too many open files" in str(error) else _unforeseen(error), 1)
+            many = "Too many open files" in str(error)
+            code = _say(TOO_MANY_FILES if many else _not_loaded(error) or _unforeseen(error), 1)
         _finish_streams()
         sys.exit(code if isinstance(code, int) else 0)
 
@@ -151,6 +152,16 @@ def _refused(error: OSError) -> str:
     if error.filename is None:
         return f"the output cannot be written, or something cannot be read ({error.strerror or error})."
     return f"{error.filename}: {error.strerror}: check it, then type the same command again."
+
+
+def _not_loaded(error: Exception) -> str | None:
+    """Say which library does not load, where that is what went wrong."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return None
+    from stagewise.libraries import broken, failed_import
+
+    module = failed_import(error)
+    return broken(module, error) if module else None
 
 
 def _unforeseen(error: Exception) -> str:

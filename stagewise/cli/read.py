@@ -106,19 +106,23 @@ def clean(run: Path | None, yes: bool) -> None:
 def doctor(as_json: bool) -> None:
     """Show what this machine offers, and the versions installed.
 
-    It is the first thing to put into a bug report.
+    Every library is loaded once; exit code 1 if one fails to. It is the first thing to put into a bug report.
 
     \b
     stagewise doctor
     """
     from stagewise.cli.machine import machine_facts
+    from stagewise.errors import StagewiseError
 
     facts = machine_facts()
     if as_json:
         click.echo(json.dumps(facts, indent=1))
-        return
-    for key, value in facts.items():
-        echo(f"{key:>15}  {value}")
+    else:
+        for key, value in facts.items():
+            if key != "problems":
+                echo(f"{key:>16}  {value}")
+    if facts["problems"]:
+        raise StagewiseError("\n".join(facts["problems"]))
 
 
 @click.command()

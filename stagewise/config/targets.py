@@ -16,6 +16,7 @@ from typing import TypeVar
 from stagewise.config.schema import Spec
 from stagewise.config.wording import did_you_mean, listed, shown
 from stagewise.errors import ConfigError, StagewiseError
+from stagewise.libraries import LibraryError, broken, failed_import
 from stagewise.short_names import ShortNames, without_current_folder
 
 T = TypeVar("T")
@@ -129,6 +130,9 @@ def _import(module: str, target: str, where: str) -> None:
         Exception,
         SystemExit,
     ) as error:  # whatever a module's top level does, it is the file that named it
+        library = failed_import(error)
+        if library and module.startswith("stagewise."):
+            raise LibraryError(broken(library, error)) from error
         missing = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
         if missing:
             problem = "there is no such module; install it, or put its folder on PYTHONPATH"

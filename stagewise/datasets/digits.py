@@ -16,6 +16,7 @@ from stagewise.datasets.images import TEST, Images
 from stagewise.datasets.labels import ItemLabels
 from stagewise.datasets.splits import hash_split
 from stagewise.errors import ConfigError
+from stagewise.libraries import load
 
 BRIGHTEST = 16  # in the data
 MEAN, STD = 0.3053, 0.3271  # of the pixels at the default size
@@ -49,14 +50,12 @@ class Digits(Images):
         mean: Numbers = MEAN,
         std: Numbers = STD,
     ) -> None:
-        from sklearn.datasets import load_digits
-
         cut = Cut(patch, stride, crop, grayscale=True, mean=mean, std=std, flip=False)
         if type(size) is not int or size < cut.crop:
             raise ConfigError(f"data.size is {size!r}: set it to a whole number of data.crop, {cut.crop}, or more.")
         if not 0 <= test_fraction < 1:
             raise ConfigError(f"data.test_fraction is {test_fraction}: set it to 0 or more and less than 1.")
-        published = load_digits()
+        published = load("sklearn.datasets").load_digits()
         self._size = size
         self._digits_NHW = np.rint(published.images * (255 / BRIGHTEST)).astype(np.uint8)
         names = [f"{number:04d}" for number in range(len(self._digits_NHW))]

@@ -18,6 +18,7 @@ from stagewise.datasets.names import Names
 from stagewise.datasets.scan import Rules
 from stagewise.datasets.tables import SUFFIXES, read_table
 from stagewise.errors import ConfigError, DataError
+from stagewise.libraries import load
 
 SAMPLE_RATE = 16_000
 
@@ -201,11 +202,11 @@ def _numbered(folder: Path) -> list[Path]:
 
 
 def _download(root: Path, subset: str) -> None:
-    from torchaudio.datasets import LIBRISPEECH
+    datasets = load("torchaudio.datasets")
 
     try:
         root.mkdir(parents=True, exist_ok=True)
-        LIBRISPEECH(root, url=subset, download=True)
+        datasets.LIBRISPEECH(root, url=subset, download=True)
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"cannot download LibriSpeech {subset} to {root} ({error}): type the same command again, or "

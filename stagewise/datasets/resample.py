@@ -15,6 +15,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from stagewise.libraries import load
+
 Floats = npt.NDArray[np.float32]
 Read = Callable[[int, int], Floats]  # start, stop -> samples (T,)
 
@@ -67,10 +69,11 @@ def resample(read: Read, samples: int, source_rate: int, rate: int, start: int, 
 def _filter(old: int, new: int) -> tuple[Floats, int]:
     """Return torchaudio's windowed-sinc weights (2 width + old, new) and their width, in samples."""
     import torch
-    from torchaudio.transforms import Resample
+
+    transforms = load("torchaudio.transforms")
 
     # Left to itself, torchaudio rounds the phases of the filter to float32: errors of up to 1e-5.
-    transform = Resample(old, new, lowpass_filter_width=FILTER_WIDTH, rolloff=ROLLOFF, dtype=torch.float64)
+    transform = transforms.Resample(old, new, lowpass_filter_width=FILTER_WIDTH, rolloff=ROLLOFF, dtype=torch.float64)
     return transform.kernel[:, 0].T.contiguous().float().numpy(), int(transform.width)
 
 

@@ -21,6 +21,7 @@ from stagewise.datasets.image_files import Pixels, pixels_of
 from stagewise.datasets.images import TEST, TRAIN, UNLABELLED, Images
 from stagewise.datasets.labels import ItemLabels
 from stagewise.errors import ConfigError, DataError
+from stagewise.libraries import load
 
 SIDE = 96
 BYTES = 3 * SIDE * SIDE  # of an image
@@ -170,8 +171,6 @@ def _provide(root: Path, download: bool) -> None:
 
 def _download(root: Path) -> None:
     """Download and unpack the archive; torchvision checks its published sum before it is unpacked."""
-    from torchvision.datasets import STL10 as Published  # noqa: N811
-    from torchvision.datasets.utils import download_and_extract_archive
-
+    published, utils = load("torchvision.datasets").STL10, load("torchvision.datasets.utils")
     root.mkdir(parents=True, exist_ok=True)
-    download_and_extract_archive(Published.url, str(root), filename=Published.filename, md5=Published.tgz_md5)
+    utils.download_and_extract_archive(published.url, str(root), filename=published.filename, md5=published.tgz_md5)

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stagewise.libraries import load
+
 FILTERS = 40
 
 
@@ -42,10 +44,8 @@ class Mfcc(nn.Module):
             raise ValueError(f"coefficients must be between 1 and {FILTERS}, not {coefficients}")
         if not 1 <= hop <= window:
             raise ValueError(f"hop must be between 1 and the window's {window} samples, not {hop}")
-        from torchaudio.transforms import MFCC
-
         spectrum = {"n_fft": window, "hop_length": hop, "center": False, "n_mels": FILTERS}
-        self.mfcc = MFCC(sample_rate, coefficients, log_mels=True, melkwargs=spectrum)
+        self.mfcc = load("torchaudio.transforms").MFCC(sample_rate, coefficients, log_mels=True, melkwargs=spectrum)
         self.deltas = deltas
         before = window // 2 - hop // 8
         self.padding = before, before - 1
@@ -53,8 +53,7 @@ class Mfcc(nn.Module):
     @torch.no_grad()
     def forward(self, x_B1T: Tensor) -> Tensor:
         """Return the coefficients, then their differences, order by order."""
-        from torchaudio.functional import compute_deltas
-
+        compute_deltas = load("torchaudio.functional").compute_deltas
         with torch.autocast(x_B1T.device.type, enabled=False):
             orders = [self.mfcc(F.pad(x_B1T.float(), self.padding)).squeeze(1)]
             for _ in range(self.deltas):

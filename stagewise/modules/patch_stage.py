@@ -48,7 +48,7 @@ class PatchStage(StageModule):
         if encoder is not None:
             self.out_shape = _shape(encoder, in_shape, f"{where}.encoder")
             # As rows come: convolutions need no copies in another order.
-            encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            encoder.to(memory_format=torch.channels_last)
             each = EachPatch(encoder, max(in_shape, self.out_shape, key=_numbers))
             self.blocks, self.encoder_blocks = [Block(each, Geometry(), precision)], 1
         self.z_channels = self.c_channels = self.out_channels

@@ -68,6 +68,6 @@ class InfoNCE(Objective):
             negatives_BTN = draw_negatives(self.draw, B, T, count, generator).to(z_BCT.device)
         # An autograd Function does not see no_grad: it would find W's gradient although nobody can ask for it.
         W_KCD = self.W_KCD if torch.is_grad_enabled() else self.W_KCD.detach()
-        loss, picked = Contrast.apply(z_BCT, c_BDT, W_KCD, negatives_BTN)  # type: ignore[no-untyped-call]
+        loss, picked = Contrast.apply(z_BCT, c_BDT, W_KCD, negatives_BTN)
         bound = math.log(1 + count) - loss.detach()
         return Score(loss, {"picked": picked, "information": bound})

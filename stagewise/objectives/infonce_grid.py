@@ -69,7 +69,7 @@ class GridInfoNCE(Objective):
         drawn = [torch.randint(n, (n, self.negatives), generator=generator).to(z_PC.device) for n in counts]
         # An autograd Function does not see no_grad: it would find W's gradient although nobody can ask for it.
         W_KDC = self.W_KDC if torch.is_grad_enabled() else self.W_KDC.detach()
-        loss, picked = _GridContrast.apply(z_PC, c_PD, W_KDC, drawn)  # type: ignore[no-untyped-call]
+        loss, picked = _GridContrast.apply(z_PC, c_PD, W_KDC, drawn)
         bound = math.log(1 + self.negatives) - loss.detach()
         return Score(loss, {"picked": picked, "information": bound})
 
