@@ -24,6 +24,7 @@ from stagewise.cli.read import clean, doctor, inspect, schema, verify
 from stagewise.cli.report import report
 from stagewise.cli.start import init
 from stagewise.cli.use import embed, export
+from stagewise.datasets.hush import own_stream
 from stagewise.errors import Interrupted, StagewiseError
 
 MEANT = {
@@ -109,6 +110,7 @@ def _prepare_streams() -> None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
         if number and isinstance(stream := getattr(sys, name), io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files may hold anything
+    own_stream()
 
 
 def _finish_streams() -> None:

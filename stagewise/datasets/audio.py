@@ -6,18 +6,20 @@ Shape suffixes: T samples, C channels.
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections import deque
-from contextlib import closing
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
 from stagewise.datasets.bad_items import AGAIN
+from stagewise.datasets.containers import Flaw, Mending, examine
+from stagewise.datasets.hush import hushed
 from stagewise.errors import DataError
 
 Floats = npt.NDArray[np.float32]
@@ -27,10 +29,11 @@ Floats = npt.NDArray[np.float32]
 SEEKS_EXACTLY = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
 BLOCK = 65536
 UNKNOWN_LENGTH = 2**62
-# How libsndfile's log tells of a WAV or an OGG that was cut short, which it opens as if that were all of it.
-CUT_WAV = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
-CUT_OGG = re.compile(r"^Ogg ?: Last page lacks an end-of-stream bit", re.MULTILINE)
-STREAMED = 2**31 - 2**16  # sizes from here on are of a writer that did not know how long its WAV would be
+# What is read, by how its file's name ends; what a file is, its bytes say.
+SUFFIXES = (
+    *(".flac", ".wav", ".wave", ".w64", ".rf64", ".aif", ".aiff", ".aifc", ".caf", ".au"),
+    *(".ogg", ".oga", ".opus", ".mp3"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,60 @@ class Header:
     size: int
 
 
+class _Mended:
+    """The bytes of a file with another beginning."""
+
+    def __init__(self, path: str, mending: Mending) -> None:
+        self._file, self._mending, self._at = Path(path).open("rb"), mending, 0  # noqa: SIM115
+        self._size = Path(path).stat().st_size - mending.skip + len(mending.head)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = offset + {0: 0, 1: self._at, 2: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, count: int) -> bytes:
+        head = self._mending.head
+        content = head[self._at : self._at + count]
+        if len(content) < count:
+            self._file.seek(self._mending.skip + self._at + len(content) - len(head))
+            content += self._file.read(count - len(content))
+        self._at += len(content)
+        return content
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]
-    """A file that is only read forwards: soundfile seeks after each read of others, which spoils an MP3."""
+    """A file, as it is or mended.
+
+    Forwards, it is only read: soundfile seeks after each read of others, which spoils an MP3.
+    """
+
+    def __init__(self, path: str, mending: Mending | None, forwards: bool) -> None:
+        self._forwards = forwards
+        self._source: Any = os.fsencode(path) if mending is None else _Mended(path, mending)
+        with hushed():
+            super().__init__(self._source)
 
     def seekable(self) -> bool:
-        return False
+        return not self._forwards and super().seekable()
+
+    def read(self, *arguments: Any, **options: Any) -> Any:
+        with hushed() if self.format == "MP3" else nullcontext():
+            return super().read(*arguments, **options)
+
+    def close(self) -> None:
+        super().close()
+        if isinstance(self._source, _Mended):
+            self._source.close()
 
 
 def probe(path: str) -> Header | str:
-    """Look at a file's header and decode its last sample; return what is wrong with it if something is.
+    """Look at a file's sizes, pages or frames and decode its last sample; return what is wrong if something is.
 
     The last sample costs a quarter of a millisecond and finds files that end before their header says. What is
     damaged inside, or is not a number there, is found when it is read.
@@ -62,21 +110,35 @@ def probe(path: str) -> Header | str:
             return "it is not a regular file"  # opening a pipe would wait for ever
         if status.st_size == 0:
             return "the file is empty"
-        with soundfile.SoundFile(os.fsencode(path)) as file:
+        examine(path)
+        with _opened(path, forwards=False) as file:
             header = Header(file.frames, file.samplerate, file.channels, status.st_size)
             if header.samples <= 0:
                 return "the file holds no samples"
             if header.samples >= UNKNOWN_LENGTH:
                 return "its header does not say how long it is: encode it anew"
-            if _is_cut(file.extra_info):
-                return "it ends before its header says: the file is cut short or damaged"
-            if file.seekable():
-                return header if _ends_where_it_says(file) else _cut_short(header.samples)
+            if file.seekable() and not _ends_where_it_says(file):
+                return _cut_short(header.samples)
             return header
+    except Flaw as flaw:
+        return str(flaw)
     except OSError as error:
         return error.strerror or str(error)
     except soundfile.SoundFileError as error:
         return _words(path, error)
+
+
+def _opened(path: str, forwards: bool) -> _Stream:
+    """Open a file, mended where the decoder would not read all of it."""
+    file = _Stream(path, None, forwards)
+    if file.format == "MP3" or file.frames == 0:
+        mending = None
+        with suppress(Flaw, OSError):  # of what was found good when it was probed
+            mending = examine(path)
+        if mending is not None and mending.samples != file.frames:
+            file.close()
+            return _Stream(path, mending, forwards)
+    return file
 
 
 class Reader:
@@ -118,7 +180,7 @@ class Reader:
 
     def _open(self) -> None:
         try:
-            self._file = _Stream(os.fsencode(self.path))
+            self._file = _opened(self.path, forwards=True)
         except soundfile.SoundFileError as error:
             raise DataError(f"cannot read {self.path}: {_words(self.path, error)}. {AGAIN}") from error
         self._begin, self._blocks = 0, deque[Floats]()  # of what was decoded, the end, which the next slice overlaps
@@ -150,16 +212,8 @@ def _ends_where_it_says(file: soundfile.SoundFile) -> bool:
     try:
         file.seek(file.frames - 1)
         return len(file.read(1, dtype="float32")) == 1
-    except soundfile.SoundFileError:
+    except (soundfile.SoundFileError, ValueError):  # the latter where the decoder is led past the end
         return False
-
-
-def _is_cut(log: str) -> bool:
-    """Say whether bytes are missing at the end of a file, from what libsndfile noted when it was opened."""
-    sizes = CUT_WAV.search(log)
-    if sizes is not None:
-        return int(sizes[2]) + 1 < int(sizes[1]) < STREAMED  # one byte too many is an odd size's padding, counted
-    return CUT_OGG.search(log) is not None
 
 
 def _cut_short(samples: int) -> str:
@@ -174,6 +228,4 @@ def _words(path: str, error: Exception) -> str:
     except OSError as problem:
         return problem.strerror or str(problem)
     words = getattr(error, "error_string", None) or str(error)
-    if words.startswith("File does not exist"):  # of what is called .mp3 and is none; it was opened just now
-        words = "it is no audio file of a known kind"
     return f"the decoder says: {words.rstrip('.')}"

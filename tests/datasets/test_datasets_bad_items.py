@@ -29,7 +29,7 @@ def test_all_bad_files_are_listed_at_once(tmp_path):
     assert str(error.value).splitlines() == [
         "4 of 8 audio files cannot be used:",
         f"  {tmp_path}/a.flac: the file is empty",
-        f"  {tmp_path}/b.flac: the decoder says: Format not recognised",
+        f"  {tmp_path}/b.flac: it is no FLAC, WAV, OGG, MP3, AIFF, CAF or AU file: convert it to one",
         f"  {tmp_path}/c.flac: 22,050 Hz where 16,000 Hz is expected: set data.resample = true to convert it",
         f"  {tmp_path}/d.flac: 2 channels where 1 is expected: set data.mono = true to average them",
         'Repair them or take them away, or set data.bad_items = "skip" to leave them out.',
@@ -51,7 +51,7 @@ def test_one_in_a_hundred_is_skipped_and_counted(tmp_path):
     assert len(data) == 99
     (bad,) = data.bad
     assert (bad.key, bad.path) == ("0042.flac", f"{tmp_path}/0042.flac")
-    assert bad.reason == "the decoder says: Format not recognised"
+    assert bad.reason == "it is no FLAC, WAV, OGG, MP3, AIFF, CAF or AU file: convert it to one"
     assert AudioFolder(root=str(tmp_path), bad_items="skip").fingerprint() == data.fingerprint()
     (tmp_path / "0042.flac").unlink()
     assert AudioFolder(root=str(tmp_path)).fingerprint() == data.fingerprint()

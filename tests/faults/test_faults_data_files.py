@@ -43,11 +43,11 @@ def harm_audio(data):
     shutil.copy(data / "good-0.wav", data / "two\nlines.wav")
     shutil.copy(os.fsencode(data / "good-0.wav"), os.fsencode(data) + b"/caf\xe9.wav")
     return {
-        "cut.flac": "it ends before sample 100,000, which its header promises",
+        "cut.flac": "its last frame is not the one that its header says",
         "cut.wav": "it ends before its header says: the file is cut short or damaged",
         "cut.ogg": "it ends before its header says: the file is cut short or damaged",
         "nearly.wav": "it ends before its header says: the file is cut short or damaged",
-        "text.flac": "the decoder says: Format not recognised",
+        "text.flac": "it is no FLAC, WAV, OGG, MP3, AIFF, CAF or AU file: convert it to one",
         "nothing.wav": "the file is empty",
         "rate.wav": "22,050 Hz where 16,000 Hz is expected: set data.resample = true to convert it",
         "stereo.flac": "2 channels where 1 is expected: set data.mono = true to average them",
