@@ -64,7 +64,10 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
     train, validation = held_out(items, plan.pipeline.data.validation, seed)
     train = (train[:, None] + np.arange(plan.size.views)).ravel()  # a mirror image is no new image to be tested on
     windows = _windows(plan.size, source, top, geometry, train, config.windows_per_item)
-    short = _too_short(plan.size, windows, top, geometry, report)
+    epochs = max(stage.built.epochs for stage in stages)
+    if not epochs and config.epochs:
+        report("note", text=f"stage {top.name}: nothing in it can be trained: it is frozen as it is.")
+    short = _too_short(plan.size, windows, top, geometry, epochs, report)
     job = Job(
         members=members,
         seed=seed,
@@ -73,7 +76,7 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
         windows=windows,
         validation=_windows(plan.size, source, top, geometry, validation, None),
         batch_size=config.batch_size,
-        epochs=config.epochs,
+        epochs=epochs,
         patience=config.patience,
         checkpoint=config.checkpoint,
         device=plan.device,
@@ -118,14 +121,16 @@ def _windows(
     return Crops(items, dataset.grids, top.built.grid, per_item or 1, pixels)
 
 
-def _too_short(dataset: Dataset, windows: Windows | Crops, top: StagePlan, geometry: Geometry, report: Report) -> int:
+def _too_short(
+    dataset: Dataset, windows: Windows | Crops, top: StagePlan, geometry: Geometry, epochs: int, report: Report
+) -> int:
     """Count the training items that no window fits into.
 
     Raises:
         DataError: it fits into none.
     """
     short, items, config = int((windows.starts == 0).sum()), len(windows.items), top.built.config
-    if config.train.epochs and not windows.steps(config.train.batch_size):
+    if epochs and not windows.steps(config.train.batch_size):
         if isinstance(windows, Crops):
             assert isinstance(dataset, Images)
             raise too_small(top, dataset, windows.items)
@@ -145,6 +150,7 @@ def _facts(stage: StagePlan, progress: Progress, converged: bool, short: int, to
     first, last, best = history[0], history[-1], history[progress.best_epoch]
     return {
         "train": {
+            "start": stage.built.start,
             "epochs": progress.epoch,
             "steps": progress.steps,
             "seconds": progress.seconds / together,

@@ -243,7 +243,7 @@ def finished_line(kind: str, facts: dict[str, Any]) -> str | None:
     if kind == "done":
         train, store = facts["record"]["train"], facts["record"]["store"]
         kept = f"{bytes_text(store['bytes'])} of {store['dtype']}" if store["state"] == "written" else "recomputed"
-        why = "converged" if train["converged"] else "last epoch"
+        why = "converged" if train["converged"] else "last epoch" if train["epochs"] else "nothing was trained"
         loss = "" if train["validation_loss"] is None else f", validation loss {train['validation_loss']:.3f}"
         if (chance := guessing(train)) is not None:
             loss += f" (of guessing: {chance:.3f})"

@@ -4,7 +4,7 @@ from stagewise.config.json_schema import json_schema
 from stagewise.config.load import from_json, load_pipeline, load_text, to_json
 from stagewise.config.overrides import Overrides
 from stagewise.config.schema import Data, Objective, Pipeline, Probe, Settings, Spec, Stage, Store, Train
-from stagewise.config.targets import build, refusals, resolve
+from stagewise.config.targets import build, files_of, refusals, resolve, without_files
 
 __all__ = [
     "Data",
@@ -18,6 +18,7 @@ __all__ = [
     "Store",
     "Train",
     "build",
+    "files_of",
     "from_json",
     "json_schema",
     "load_pipeline",
@@ -25,4 +26,5 @@ __all__ = [
     "refusals",
     "resolve",
     "to_json",
+    "without_files",
 ]

@@ -11,6 +11,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import TypeVar
 
 from stagewise.config.schema import Spec
@@ -95,8 +96,39 @@ def build(spec: Spec, kind: type[T], short_names: Mapping[str, str], where: str,
     problems = list(_argument_problems(made, spec, extra))
     if problems:
         raise ConfigError("\n".join(f"{where}: {problem}" for problem in [*problems, _accepted(made, extra)]))
+    for name, path in files_of(made, spec).items():
+        if not path.is_file():
+            here = "" if path.is_absolute() else f"; paths start where you type, in {Path.cwd()}"
+            raise ConfigError(f"{where}.{name}: there is no file {path}{here}: correct it.")
     with refusals(spec, where):
         return made(**spec.arguments, **extra)
+
+
+def files_of(made: type, spec: Spec) -> dict[str, Path]:
+    """Return the files that a class is made with, by argument: those that its `file_arguments` names.
+
+    Raises:
+        ConfigError: that is no list of its arguments, or one of them is given no path.
+    """
+    named = getattr(made, "file_arguments", ())
+    names = [name for parameter in _parameters(made) if (name := parameter.name)] if named else []
+    if isinstance(named, str) or not all(name in names for name in named):
+        raise ConfigError(
+            f"{spec.target}: its file_arguments is {named!r}: name the arguments of its constructor that are paths of "
+            'files, as in file_arguments = ("weights",).'
+        )
+    given = {name: value for name in named if (value := spec.arguments.get(name)) is not None}
+    for name, value in given.items():
+        if not isinstance(value, str) or not value:
+            raise ConfigError(f"{spec.target}: {name} is {shown(value)}: give it the path of a file.")
+    return {name: Path(value) for name, value in given.items()}
+
+
+def without_files(made: type, spec: Spec) -> Spec:
+    """Return what makes the same without the files whose argument may be None, for weights that are put in later."""
+    optional = {parameter.name for parameter in _parameters(made) if parameter.default is None}
+    dropped = files_of(made, spec).keys() & optional
+    return type(spec)(target=spec.target, **{k: v for k, v in spec.arguments.items() if k not in dropped})
 
 
 @contextmanager

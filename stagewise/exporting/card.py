@@ -15,7 +15,8 @@ def model_card(settings: Mapping[str, Any], facts: Mapping[str, Any], programs: 
 
     Args:
         settings: config.json.
-        facts: what `inspect --json` says of the run, its objectives and seed, and stages of random weights.
+        facts: what `inspect --json` says of the run, its objectives and seed, and the stages that were not trained, of
+            random weights and of loaded ones.
         programs: by file, the largest difference from the encoder, or why it is not there.
     """
     names = [stage["name"] for stage in settings["stages"]]
@@ -57,6 +58,8 @@ def model_card(settings: Mapping[str, Any], facts: Mapping[str, Any], programs: 
         lines.append(f"| {stage['name']} | {network} | {objective} | {epochs} | {shown} | {bytes_text(measured)} |")
     if facts["untrained"]:
         lines += ["", f"**{', '.join(facts['untrained'])}: trained for no epoch, the weights are random.**"]
+    if facts["loaded"]:
+        lines += ["", f"{', '.join(facts['loaded'])}: trained for no epoch, the weights are as they were loaded."]
     lines += [
         "",
         f"All arguments of the networks are in config.json. The random seed was {facts['seed']}.",

@@ -6,7 +6,6 @@ only be modules of the environment.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -94,22 +93,14 @@ class Settings(_Table):
         return self
 
 
-def settings_of(encoder: FrozenEncoder, locked: Mapping[str, Any], stages: Sequence[str]) -> dict[str, Any]:
-    """Return what config.json says of an encoder, but for its files.
-
-    Args:
-        encoder: the frozen stages.
-        locked: what the run's `pipeline.lock.json` says.
-        stages: their names.
-    """
+def settings_of(encoder: FrozenEncoder, pipeline: str) -> dict[str, Any]:
+    """Return what config.json says of an encoder that a pipeline of this name made, but for its files."""
     facts = encoder.facts
-    tables = {table["name"]: table for table in locked["pipeline"]["stage"]}
-    precisions = {stage["name"]: stage["precision"] for stage in locked["stages"]}
     return {
         "format": 1,
         "stagewise": __version__,
         "torch": torch.__version__,
-        "pipeline": locked["pipeline"]["pipeline"]["name"],
+        "pipeline": pipeline,
         "input": {
             **facts,
             "row_shape": facts.get("row_shape") or [facts["channels"]],
@@ -123,12 +114,12 @@ def settings_of(encoder: FrozenEncoder, locked: Mapping[str, Any], stages: Seque
         },
         "stages": [
             {
-                "name": name,
-                "encoder": tables[name].get("encoder"),
-                "context": tables[name].get("context"),
-                "precision": precisions[name],
+                "name": network.name,
+                "encoder": network.encoder and network.encoder.model_dump(mode="json"),
+                "context": network.context and network.context.model_dump(mode="json"),
+                "precision": network.precision,
             }
-            for name in stages
+            for network in encoder.networks
         ],
     }
 

@@ -42,8 +42,7 @@ def write_export(
         check_onnx()
     name = stage or run.top()
     encoder = run.encoder(name)
-    every = [each["name"] for each in run.locked["stages"]]
-    settings = settings_of(encoder, run.locked, every[: every.index(name) + 1])
+    settings = settings_of(encoder, run.locked["pipeline"]["pipeline"]["name"])
     row_shape = tuple(settings["input"]["row_shape"])
     with stoppable() as stop, publishing(out) as partial:
         partial.mkdir()
@@ -74,5 +73,5 @@ def _is_ours(folder: Path) -> bool:
 def _facts(run: Run, stage: str) -> dict[str, Any]:
     pipeline = run.locked["pipeline"]
     objectives = {table["name"]: table["objective"]["target"] for table in pipeline["stage"]}
-    seed, untrained = pipeline["pipeline"]["seed"], run.untrained(stage)
-    return {**run.facts, "objectives": objectives, "seed": seed, "untrained": untrained}
+    seed, untrained, loaded = pipeline["pipeline"]["seed"], run.untrained(stage), run.untrained(stage, "loaded")
+    return {**run.facts, "objectives": objectives, "seed": seed, "untrained": untrained, "loaded": loaded}

@@ -124,6 +124,8 @@ def _changes(stage: StagePlan) -> str:
     }
     if not known:
         begun = any((folder / "checkpoint").exists() for folder in _folders(stage))
+        if not stage.built.trains and len(stage.together) == 1:
+            return "nothing in it can be trained: it is frozen as it is"
         return "not trained yet" + (
             "; one half trained with other settings is kept, and goes on when they are back" if begun else ""
         )

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from stagewise import datasets, objectives
-from stagewise.config import Pipeline, Spec, Stage, build, resolve
+from stagewise import datasets, modules, objectives
+from stagewise.config import Pipeline, Spec, Stage, build, files_of, resolve
 from stagewise.datasets.bad_items import telling
 from stagewise.datasets.base import Dataset, Expected
 from stagewise.errors import ConfigError, DataError
@@ -67,6 +67,8 @@ class BuiltStage:
         rows: of a training window, or patches of a crop.
         grid: of the patches of a crop.
         row_shape: of what its store holds, channels last.
+        start: what its weights are before training: "random", or "loaded" by its classes.
+        trains: whether anything in it can be trained.
     """
 
     config: Stage
@@ -77,6 +79,13 @@ class BuiltStage:
     rows: int
     grid: tuple[int, int] | None
     row_shape: tuple[int, ...]
+    start: Literal["random", "loaded"]
+    trains: bool
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of its training, at most: none where nothing in it can be trained."""
+        return self.config.train.epochs if self.trains else 0
 
 
 def device_of(pipeline: Pipeline) -> torch.device:
@@ -124,6 +133,7 @@ def build_stages(pipeline: Pipeline, data: Input, device: torch.device) -> list[
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(pipeline.pipeline.seed, config.name, "init"))
             module = build_module(pipeline, config, shape, device)
+            start = _start(pipeline, config, shape, device, module)
             objective = _objective(pipeline, config, module, data)
         optimizer = config.train.optimizer
         resolve(optimizer.target, torch.optim.Optimizer, {}, pipeline.where(f"stage.{config.name}.train.optimizer"))
@@ -132,7 +142,8 @@ def build_stages(pipeline: Pipeline, data: Input, device: torch.device) -> list[
         # What no stage reads is kept for the probes, which read the mean of a patch.
         stored = (*shape[1:], shape[0]) if number < len(pipeline.stage) else shape[:1]
         precision = str(module.precision).removeprefix("torch.")
-        built.append(BuiltStage(config, module, objective, geometry, precision, rows, data.crop, stored))
+        trains = any(parameter.requires_grad for parameter in module.parameters())
+        built.append(BuiltStage(config, module, objective, geometry, precision, rows, data.crop, stored, start, trains))
     return built
 
 
@@ -145,6 +156,34 @@ def build_module(pipeline: Pipeline, config: Stage, in_shape: tuple[int, ...], d
     precision: torch.dtype = getattr(torch, resolve_precision(config.train.precision, device))
     key, below = f"stage.{config.name}", _source(pipeline, config, in_shape)
     return make_network(key, config.encoder, config.context, in_shape, precision, pipeline.where, below)
+
+
+def _start(
+    pipeline: Pipeline, config: Stage, in_shape: tuple[int, ...], device: torch.device, module: StageModule
+) -> Literal["random", "loaded"]:
+    """Say whether a stage begins with weights that classes of somebody's own have loaded.
+
+    They have where they are given files, or where most weights are the same from another seed; torch's random numbers
+    are left as they would be without this.
+    """
+    specs = [spec for spec in (config.encoder, config.context) if spec is not None]
+    ours = ("torch.", "stagewise.")
+    own = [spec for spec in specs if spec.target not in modules.SHORT_NAMES and not spec.target.startswith(ours)]
+    kinds = [resolve(spec.target, nn.Module, {}, pipeline.where(f"stage.{config.name}")) for spec in own]
+    if any(files_of(kind, spec) for kind, spec in zip(kinds, own, strict=True)):
+        return "loaded"
+    if not own or not any(True for _ in module.parameters()):
+        return "random"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(pipeline.pipeline.seed, config.name, "another start"))
+        other = build_module(pipeline, config, in_shape, device)
+    drawn = loaded = 0
+    for one, two in zip(module.parameters(), other.parameters(), strict=True):
+        if not torch.equal(one, two):
+            drawn += one.numel()
+        elif one.numel() > 1 and not torch.equal(one, one.flatten()[0].expand_as(one)):  # ones and zeros are no weights
+            loaded += one.numel()
+    return "loaded" if loaded > drawn else "random"
 
 
 def end_to_end(built: list[BuiltStage]) -> BuiltStage:

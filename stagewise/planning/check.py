@@ -136,9 +136,9 @@ def some_classes(dataset: Dataset, label: str, items: npt.NDArray[np.int64]) -> 
 def _check_fit(pipeline: Pipeline, stages: Sequence[StagePlan], stage: StagePlan, size: Dataset) -> None:
     """Refuse items of which none that is trained on holds a window, before the stages below are trained in vain."""
     first, top = stages[stage.together[0]], stages[stage.together[-1]]
-    if stage is not top or stage.record is not None or not stage.built.config.train.epochs:
-        return
     built = [stages[position].built for position in stage.together]
+    if stage is not top or stage.record is not None or not max(part.epochs for part in built):
+        return
     items, _ = held_out(trainable(size, built), pipeline.data.validation, pipeline.pipeline.seed)
     if isinstance(size, Images):
         if not (size.grids[items] >= size.crop).all(1).any():

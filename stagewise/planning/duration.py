@@ -83,7 +83,8 @@ def durations(plan: Plan) -> list[Duration]:
         step = alone[position] + config.batch_size * again / speed.products
         if low == 0:
             step += config.batch_size * reading / len(stage.together)
-        epochs = {"train": config.epochs, "resume": config.epochs - _behind(top)}.get(stage.action, 0)
+        most = max(stages[member].built.epochs for member in stage.together)
+        epochs = {"train": most, "resume": max(0, most - _behind(top))}.get(stage.action, 0)
         train = step * epochs * _steps(plan, top) if epochs else 0.0
         encode = 0.0
         if stage.policy.write and stage.action in ("train", "resume", "encode"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from stagewise import datasets, modules, objectives
-from stagewise.config import Pipeline, Probe
+from stagewise import atomic, datasets, modules, objectives
+from stagewise.config import Pipeline, Probe, Spec, files_of, resolve
 from stagewise.planning.build import BuiltStage, source_hashes
 from stagewise.planning.policy import Policy
 
@@ -15,6 +17,31 @@ WITHOUT_EFFECT = {"train": ("checkpoint", "precision"), "store": ("write", "comp
 
 # Keys that came later, at the value that stands for what was done before them.
 NOTHING = {"every": 1, "noise": 0.0}
+
+
+def _described(spec: Spec | None, short_names: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return a class and its arguments; files that it reads are what they hold, wherever they lie."""
+    if spec is None:
+        return None
+    table = spec.model_dump(mode="json")
+    return table | _file_hashes(spec, short_names)
+
+
+def _file_hashes(spec: Spec, short_names: Mapping[str, str]) -> dict[str, str]:
+    """Hash the files that a class says it is made with, by argument."""
+    files = files_of(resolve(spec.target, object, short_names, spec.target), spec)
+    return {name: f"sha256 {_hash(str(path), *_state(path))}" for name, path in files.items()}
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@lru_cache(64)
+def _hash(path: str, *_: int) -> str:
+    """Hash a file; one that has not been touched since is not read again."""
+    return atomic.sha256_of(Path(path))
 
 
 def stage_identity(pipeline: Pipeline, stage: BuiltStage, below: str, policy: Policy) -> dict[str, Any]:
@@ -40,12 +67,18 @@ def stage_identity(pipeline: Pipeline, stage: BuiltStage, below: str, policy: Po
         "below": below,
         "seed": pipeline.pipeline.seed,
         "validation": pipeline.data.validation,
-        "encoder": config.encoder and config.encoder.model_dump(mode="json"),
-        "context": config.context and config.context.model_dump(mode="json"),
-        "objective": config.objective.model_dump(mode="json"),
-        "train": {**train, "precision": stage.precision},
+        "encoder": _described(config.encoder, modules.SHORT_NAMES),
+        "context": _described(config.context, modules.SHORT_NAMES),
+        "objective": _described(config.objective, objectives.SHORT_NAMES),
+        "train": {
+            **train,
+            "precision": stage.precision,
+            "optimizer": _described(config.train.optimizer, {}),
+        },
         **source_hashes([*specs, (config.objective, objectives.SHORT_NAMES), (config.train.optimizer, {})]),
     }
+    if config is pipeline.stage[0] and (files := _file_hashes(pipeline.data, datasets.SHORT_NAMES)):
+        identity["files of the data"] = files
     store: str | None = config.store.dtype if policy.write else None
     if store and stage.grid and len(stage.row_shape) == 1:
         store = f"{store}, means of patches"
@@ -64,8 +97,8 @@ def start_identity(pipeline: Pipeline, stages: Sequence[BuiltStage]) -> dict[str
         "stages": [
             {
                 "name": stage.config.name,
-                "encoder": stage.config.encoder and stage.config.encoder.model_dump(mode="json"),
-                "context": stage.config.context and stage.config.context.model_dump(mode="json"),
+                "encoder": _described(stage.config.encoder, modules.SHORT_NAMES),
+                "context": _described(stage.config.context, modules.SHORT_NAMES),
                 "precision": stage.precision,
                 **source_hashes((part, modules.SHORT_NAMES) for part in (stage.config.encoder, stage.config.context)),
             }
@@ -86,7 +119,9 @@ def probe_identity(pipeline: Pipeline, probe: Probe, stage: str, data: str, labe
         device: kind of device, because another one gives other last bits.
     """
     table = probe.model_dump(mode="json", exclude={"stages", "data", "random"})
-    sources = source_hashes([(probe.data or pipeline.data, datasets.SHORT_NAMES), (probe.optimizer, {})])
+    spec = probe.data or pipeline.data
+    sources = source_hashes([(spec, datasets.SHORT_NAMES), (probe.optimizer, {})])
+    files = _file_hashes(spec, datasets.SHORT_NAMES)
     return {
         "probe": table,
         "seed": pipeline.pipeline.seed,
@@ -95,4 +130,5 @@ def probe_identity(pipeline: Pipeline, probe: Probe, stage: str, data: str, labe
         "labels": labels,
         "device": device,
         **sources,
+        **({"files of the data": files} if files else {}),
     }

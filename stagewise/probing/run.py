@@ -121,7 +121,7 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
 
 
 def _is_trained(stage: BuiltStage) -> bool:
-    return stage.config.train.epochs > 0 and any(True for _ in stage.module.parameters())
+    return stage.epochs > 0
 
 
 def _check_rows(probe: Probe, dataset: Dataset, stage: StagePlan) -> None:

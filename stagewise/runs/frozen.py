@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from stagewise.config import Spec, from_json
+from stagewise.config import Spec, from_json, resolve, without_files
 from stagewise.errors import ConfigError, InputError
 from stagewise.inputs import load_weights
+from stagewise.modules import SHORT_NAMES
 from stagewise.modules.geometry import Geometry
 from stagewise.modules.patch_stage import means
 from stagewise.modules.patches import cut_patches
@@ -45,7 +46,10 @@ class FrozenEncoder(nn.Module):
         mean, std: of the standardisation: x = (samples - mean) / std.
         channels: D.
         facts: `input` of the run's lock, and how files are read.
+        networks: what the stages are made of, lowest first.
     """
+
+    networks: Sequence[Network]
 
     def __init__(self, stages: Sequence[StageModule], facts: dict[str, Any], name: str) -> None:
         super().__init__()
@@ -185,14 +189,27 @@ def build_encoder(networks: Sequence[Network], facts: dict[str, Any], name: str)
     Raises:
         ConfigError: a target is no module, or its arguments are not usable.
     """
-    shape, stages = tuple(facts.get("row_shape") or [facts["channels"]]), []
+    shape, stages, kept = tuple(facts.get("row_shape") or [facts["channels"]]), list[StageModule](), list[Network]()
     with torch.random.fork_rng(devices=[]):
-        for network in networks:
+        for given in networks:
+            network = _without_files(given)
+            kept.append(network)
             precision = getattr(torch, network.precision)
             parts = network.encoder, network.context
             stages.append(make_network(f"stage.{network.name}", *parts, shape, precision, lambda key: f"{name}: {key}"))
             shape = stages[-1].out_shape
-    return (FrozenPatches if len(shape) == 3 else FrozenEncoder)(stages, facts, networks[-1].name)
+    encoder = (FrozenPatches if len(shape) == 3 else FrozenEncoder)(stages, facts, networks[-1].name)
+    encoder.networks = kept
+    return encoder
+
+
+def _without_files(network: Network) -> Network:
+    """Leave out files of weights: those that a run or an export holds are put in afterwards."""
+
+    def left(spec: Spec | None) -> Spec | None:
+        return spec and without_files(resolve(spec.target, nn.Module, SHORT_NAMES, network.name), spec)
+
+    return replace(network, encoder=left(network.encoder), context=left(network.context))
 
 
 def load_encoder(locked: Mapping[str, Any], folders: Sequence[Path], name: str) -> FrozenEncoder:

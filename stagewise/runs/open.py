@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from stagewise.errors import ConfigError
 from stagewise.runs.facts import run_facts
@@ -77,12 +77,13 @@ class Run:
     def __repr__(self) -> str:
         return f"<stagewise run {self.path}: finished {', '.join(self.stages) or 'nothing'}>"
 
-    def untrained(self, stage: str) -> list[str]:
-        """Return the finished stages up to one whose weights are random: trained for no epoch."""
+    def untrained(self, stage: str, start: Literal["random", "loaded"] = "random") -> list[str]:
+        """Return the finished stages up to one that were trained for no epoch, and began with such weights."""
         names = [s["name"] for s in self.locked["stages"]]
         trainable = {s["name"] for s in self.locked["stages"] if s["parameters"]}
         below = [name for name in names[: names.index(stage) + 1] if name in self.stages and name in trainable]
-        return [name for name in below if not self.stages[name].record["train"]["epochs"]]
+        trained = {name: self.stages[name].record["train"] for name in below}
+        return [name for name, done in trained.items() if (done["epochs"], done.get("start", "random")) == (0, start)]
 
     @property
     def facts(self) -> dict[str, Any]:

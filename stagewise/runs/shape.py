@@ -31,6 +31,7 @@ class _Memory(_Table):
 
 
 class _Train(_Table):
+    start: Literal["random", "loaded"] = "random"  # as in records that are older than it
     epochs: Count
     steps: Count
     seconds: Seconds
