@@ -17,12 +17,14 @@ from stagewise.planning.duration import to_make
 from stagewise.planning.plan import Plan, make_plan
 from stagewise.planning.replaced import replaced
 from stagewise.planning.stage_plan import StagePlan
+from stagewise.planning.trained_on import splits
 from stagewise.planning.weights import OUTGROWN, outgrown
 from stagewise.probing.run import planned_probes, run_planned_probe
 from stagewise.runs.clean import finished
 from stagewise.runs.data_record import write_data
 from stagewise.runs.facts import run_facts
 from stagewise.runs.folder import LOCK_FILE, RunFolder
+from stagewise.runs.items import Items, write_items
 from stagewise.runs.record import RECORD, TRAINED, commit, mark_dropped, read_record, read_trained
 from stagewise.stage import carry_out
 from stagewise.stopping import Stop, stoppable
@@ -129,7 +131,8 @@ def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: 
     probes = planned_probes(plan)
     if text := replaced(plan):
         report("note", text=text)
-    locked = plan.locked() | {"probes": [planned.locked() for planned in probes]}
+    items = write_items(plan.run, _items(plan))
+    locked = plan.locked() | {"items": items, "probes": [planned.locked() for planned in probes]}
     plan.run.lock(locked)
     assert isinstance(plan.size, Dataset)
     write_data(plan.run, plan.size)
@@ -161,6 +164,15 @@ def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: 
             made |= run_planned_probe(plan, planned, stop, report)
     if not made:
         report("note", text="nothing to do: all of it is there already.")
+
+
+def _items(plan: Plan) -> Items:
+    """Return the items of the data set, and what each is for in every stage."""
+    assert isinstance(plan.size, Dataset)
+    fraction, seed = plan.pipeline.data.validation, plan.pipeline.pipeline.seed
+    groups = {stage.together: [plan.stages[position].built for position in stage.together] for stage in plan.stages}
+    found = {together: splits(plan.size, built, fraction, seed) for together, built in groups.items()}
+    return Items(plan.size.keys, plan.size.lengths, {stage.name: found[stage.together] for stage in plan.stages})
 
 
 def _forget_outgrown(plan: Plan, position: int) -> None:

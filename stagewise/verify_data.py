@@ -1,7 +1,7 @@
-"""Is the data still what a run was made of? The rows of its lowest store are computed again and compared.
+"""Is the data still what a run was made of? Its items are compared, and the rows of the lowest store computed again.
 
 A data set's fingerprint knows names and sizes of files, not their bytes: a file that was replaced by another of the
-same size shows here alone.
+same size shows in its rows alone.
 """
 
 from __future__ import annotations
@@ -13,18 +13,22 @@ import numpy as np
 from stagewise.config import Pipeline
 from stagewise.datasets.base import Dataset
 from stagewise.encoding.encode import Chain
-from stagewise.errors import ConfigError, DataError
-from stagewise.inputs import input_of, load_weights
-from stagewise.runner import plan_pipeline
+from stagewise.errors import ConfigError, DataError, IntegrityError
+from stagewise.planning.build import build_dataset, dataset_kind
+from stagewise.runs.data_record import read_data
 from stagewise.runs.folder import RunFolder
+from stagewise.runs.items import Items, read_items
+from stagewise.runs.open import open_run
 from stagewise.stores import StoreReader
+from stagewise.windows.source import RawSource
 
 # What two machines, or float16, may differ by: of the largest value of a piece of an item, or steps of int8.
 SHARE, STEPS = 0.02, 2
+REMEDY = "Put the old files back, or type `stagewise run FILE` to make what depends on them again."
 
 
 def verify_data(pipeline: Pipeline, run: RunFolder, report: Callable[..., None]) -> list[str]:
-    """Return a sentence for every item whose stored rows are not those that its file gives now.
+    """Return a sentence for every item that is not there any more, is new, or gives other rows than those in the store.
 
     Args:
         pipeline: that the run was made with.
@@ -33,44 +37,85 @@ def verify_data(pipeline: Pipeline, run: RunFolder, report: Callable[..., None])
 
     Raises:
         ConfigError: no stage has a store to compare with.
-        DataError: the data is not there, or an item cannot be read.
-        IntegrityError: the store or weights are damaged.
+        DataError: the data is not there.
+        IntegrityError: the store or weights are damaged, or files of the data cannot be read any more.
     """
-    plan = plan_pipeline(pipeline, run, report, need_data=True)
-    assert isinstance(plan.size, Dataset)
-    changed = [stage for stage in plan.stages if stage.record is None]
-    if changed:
-        raise DataError(
-            f"stage {changed[0].name} is to be made ({changed[0].reason}): the data or the run has changed, or the "
-            "run is not finished. `stagewise plan FILE` says more."
-        )
-    written = [p for p, s in enumerate(plan.stages) if s.record and s.record["store"]["state"] == "written"]
+    opened = open_run(run.path)
+    written = [stage for stage in opened.stages.values() if stage.record["store"]["state"] == "written"]
     if not written:
-        raise ConfigError(f"{run.path} has no store that the data could be compared with: all stages are recomputed.")
-    stage = plan.stages[written[0]]
-    assert stage.folder is not None
-    source, below = input_of(plan, written[0])
-    module = load_weights(stage.built.module, stage.folder).to(plan.device)
-    means = len(stage.built.row_shape) < len(stage.built.module.out_shape)
-    chain, problems = Chain(source, [*below, module], plan.device, means), []
+        raise ConfigError(
+            f"{run.path} has no store that the data could be compared with: its stages are recomputed, or not finished."
+        )
+    if not dataset_kind(pipeline).is_there(**pipeline.data.arguments):
+        raise DataError(f"{run.path}: the data that it was made of is not there: type `stagewise run FILE` to see why.")
+    try:
+        dataset = build_dataset(pipeline, report=report)
+    except DataError as error:
+        raise IntegrityError(f"the data is not what {run.path} was made of: {error}") from None
+    recorded, items = read_data(run), read_items(run)
+    same = recorded is None or recorded["fingerprint"] == dataset.fingerprint()
+    if items is None and same:
+        items = Items(dataset.keys, dataset.lengths, {})  # its fingerprint knows them
+    if items is None:
+        raise IntegrityError(
+            f"the data is not what {run.path} was made of ({recorded and recorded['items']} items then, {len(dataset)} "
+            f"now), and the run is older than that keys of items are kept: which have changed cannot be said. {REMEDY}"
+        )
+    problems, places = _compare(items, dataset)
+    device, stage = opened.device(), written[0]
+    modules = [*opened.encoder(stage.name).to(device).stages]
     with StoreReader(stage.folder) as store:
-        for item, key in enumerate(plan.size.keys):
-            if not _same(chain, store, item):
+        means = len(store.row_shape) < len(modules[-1].out_shape)
+        chain = Chain(RawSource(dataset), modules, device, means)
+        for done, (then, now) in enumerate(places.items(), 1):
+            if not _same(chain, now, store, then):
                 problems.append(
-                    f"{key} is not the file that stage {stage.name} was made of: its rows differ from those in "
-                    f"{stage.folder}. Put the old file back, or type `stagewise run FILE --fresh`."
+                    f"{items.keys[then]} is not the file that stage {stage.name} was made of: its rows differ from "
+                    f"those in {stage.folder}. Put the old file back, or type `stagewise run FILE --fresh`."
                 )
-            report("compare", stage=stage.name, items=item + 1, of=store.items)
+            report("compare", stage=stage.name, items=done, of=len(places))
+    if not same and not problems:
+        problems.append(
+            "the fingerprint of the data set is another, though all items give the same rows: files have other sizes, "
+            f"or it is made with other settings. {REMEDY}"
+        )
     return problems
 
 
-def _same(chain: Chain, store: StoreReader, item: int) -> bool:
-    row = 0
+def _compare(items: Items, dataset: Dataset) -> tuple[list[str], dict[int, int]]:
+    """Say which items are gone, new, or of another length; return the others' places then and now."""
+    now, problems, places = {key: place for place, key in enumerate(dataset.keys)}, list[str](), dict[int, int]()
+    left_out = {item.key: item.reason for item in dataset.bad}
+    for then, (key, length) in enumerate(zip(items.keys, items.lengths.tolist(), strict=True)):
+        place = now.pop(key, None)
+        if place is None:
+            why = f"cannot be used any more ({left_out[key]})" if key in left_out else "is not there any more"
+            problems.append(f"{key} {why}. {REMEDY}")
+        elif (found := int(dataset.lengths[place])) != length:
+            problems.append(f"{key} is another: it is {found:,} long, and was {length:,}. {REMEDY}")
+        else:
+            places[then] = place
+    new = "was not there when the run was made. Take it away, or type `stagewise run FILE`."
+    problems += [f"{key} {new}" for key in now]
+    if not problems and items.splits:  # else others may have taken its place
+        tested_N = np.zeros(len(dataset), bool)
+        tested_N[(dataset.split("test")[:, None] + np.arange(dataset.views)).ravel()] = True
+        was_N = next(iter(items.splits.values())) == "test"
+        for then, place in places.items():
+            if was_N[then] != tested_N[place]:
+                changed = "was for testing, and is not now" if was_N[then] else "is for testing now, and was not"
+                problems.append(f"{items.keys[then]} {changed}. {REMEDY}")
+    return problems, places
+
+
+def _same(chain: Chain, item: int, store: StoreReader, stored_item: int) -> bool:
+    """Whether an item's rows are those of an item of the store."""
+    row, length = 0, int(store.lengths[stored_item])
     for rows in chain.rows(item):
-        if row + len(rows) > store.lengths[item]:
+        if row + len(rows) > length:
             return False
         stored = np.empty(rows.shape, store.dtype)
-        store.read_raw(item, row, stored)
+        store.read_raw(stored_item, row, stored)
         row += len(rows)
         if store.scaling is not None:
             near = np.abs(store.scaling.quantise(rows)[0].astype(np.int16) - stored) <= STEPS
@@ -78,4 +123,4 @@ def _same(chain: Chain, store: StoreReader, item: int) -> bool:
             near = np.abs(rows - stored) <= SHARE * np.abs(rows).max(initial=0)
         if not near.all():
             return False
-    return row == int(store.lengths[item])
+    return row == length

@@ -27,6 +27,15 @@ def trainable(dataset: Dataset, built: Iterable[BuiltStage]) -> Ints:
     return items
 
 
+def splits(dataset: Dataset, built: Iterable[BuiltStage], fraction: float, seed: int) -> npt.NDArray[np.str_]:
+    """Say what every item is for when stages in sync are trained: train, validation, test or none; all views alike."""
+    train, validation = held_out(trainable(dataset, built), fraction, seed)
+    words_N = np.full(len(dataset), "none", "<U10")
+    for word, items in (("train", train), ("validation", validation), ("test", dataset.split("test"))):
+        words_N[(items[:, None] + np.arange(dataset.views)).ravel()] = word
+    return words_N
+
+
 def held_out(items: Ints, fraction: float, seed: int) -> tuple[Ints, Ints]:
     """Split the training items: those that are trained on, and those that tell when to stop."""
     count = min(len(items) - 1, max(1, round(fraction * len(items)))) if fraction > 0 and len(items) else 0

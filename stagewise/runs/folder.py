@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 LOCK_FILE = "pipeline.lock.json"
 LOCK, HOLDER = "run.lock", "run.holder.json"  # of the one process that writes, and who it is
-OURS = ("stages", "probes", LOCK_FILE, "data.json", "events.jsonl", LOCK, HOLDER)
+ITEMS = "items.csv"
+OURS = ("stages", "probes", LOCK_FILE, "data.json", ITEMS, "events.jsonl", LOCK, HOLDER)
 EXPORTED = {"config.json": b'"own_sha256"', "README.md": b"A frozen encoder, made with stagewise"}  # what stands there
 LAST = Path("runs") / "last"  # below the current folder: which run commands without a run use
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from stagewise.errors import ConfigError
 from stagewise.runs.facts import run_facts
 from stagewise.runs.folder import LOCK_FILE, RunFolder, find_run, in_use, runs_here
+from stagewise.runs.items import ItemStore
 from stagewise.runs.record import RECORD, read_record
-from stagewise.stores import StoreReader
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,12 +31,15 @@ class StageView:
         record: its `stage.json`.
     """
 
-    def __init__(self, name: str, folder: Path, record: dict[str, Any]) -> None:
+    def __init__(self, run: RunFolder, name: str, folder: Path, record: dict[str, Any]) -> None:
         self.name, self.folder, self.record = name, folder, record
+        self._run = run
 
     @cached_property
-    def store(self) -> StoreReader:
-        """The representation of every item: `store[17]` is a float32 array (rows, channels).
+    def store(self) -> ItemStore:
+        """The representation of every item: `store[17]` is a float32 array (rows, channels) of `store.keys[17]`.
+
+        `store.splits[17]` says what the item was for: "train", "validation", "test" or "none".
 
         Raises:
             ConfigError: the stage was recomputed instead of stored, or its store was dropped.
@@ -49,7 +52,7 @@ class StageView:
                 "store.write = true and store.keep = true and run again, or use "
                 f'run.encoder("{self.name}") on the input.'
             )
-        return StoreReader(self.folder)
+        return ItemStore(self._run, self.folder, self.name)
 
 
 class Run:
@@ -71,7 +74,7 @@ class Run:
             folder = path / "stages" / str(stage["folder"])
             record = read_record(folder)
             if record is not None:
-                stages[stage["name"]] = StageView(stage["name"], folder, record)
+                stages[stage["name"]] = StageView(RunFolder(path), stage["name"], folder, record)
         self.stages: Mapping[str, StageView] = stages
 
     def __repr__(self) -> str:

@@ -197,6 +197,7 @@ class Lock(_Table):
     keys: _Keys
     input: _Input
     end_to_end: _EndToEnd
+    items: Hash | None = None  # of items.csv
     stages: list[_LockedStage]
     probes: list[_LockedProbe] = []
 

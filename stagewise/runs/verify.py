@@ -1,4 +1,4 @@
-"""Read every byte of a run again: its data's record, weights, metrics, stores, probes."""
+"""Read every byte of a run again: its data's record, items, weights, metrics, stores, probes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import partial
 from stagewise.errors import IntegrityError
 from stagewise.runs.data_record import DATA, read_data
 from stagewise.runs.folder import RunFolder
+from stagewise.runs.items import read_items
 from stagewise.runs.probe_record import RESULT, probe_problem
 from stagewise.runs.record import read_record
 from stagewise.stores import verify_store
@@ -25,6 +26,10 @@ def verify_run(run: RunFolder, report: Callable[..., None]) -> tuple[list[str], 
     try:
         files += (run.path / DATA).exists()
         read_data(run)
+    except IntegrityError as error:
+        problems.append(str(error))
+    try:
+        files += read_items(run) is not None
     except IntegrityError as error:
         problems.append(str(error))
     for stage in locked["stages"]:

@@ -1,5 +1,6 @@
 """What a run says of its data: what was left out, and whether it is still what the run was made of."""
 
+import csv
 import json
 import shutil
 
@@ -9,9 +10,11 @@ import soundfile
 from click.testing import CliRunner
 
 import stagewise
+from stagewise import atomic
 from stagewise.cli.main import main
-from stagewise.errors import IntegrityError
-from stagewise.runs.folder import RunFolder
+from stagewise.datasets.audio_folder import AudioFolder
+from stagewise.errors import ConfigError, IntegrityError
+from stagewise.runs.folder import ITEMS, LOCK_FILE
 
 pytestmark = pytest.mark.usefixtures("no_peaks")
 
@@ -103,11 +106,112 @@ def test_without_a_store_nothing_can_be_compared(recordings, tmp_path):
     assert (found.exit_code, "has no store that the data could be compared with" in found.stderr) == (2, True)
 
 
-def test_data_of_another_size_is_said(recordings, tmp_path):
+def test_every_item_that_changed_is_named(recordings, tmp_path):
+    shutil.copytree(recordings, tmp_path / "data")
+    run, data = made(tmp_path, tmp_path / "data"), tmp_path / "data"
+    (data / "003.wav").unlink()
+    (data / "004.wav").write_bytes(b"no sound")
+    soundfile.write(data / "005.wav", np.zeros(500), 16000, subtype="PCM_16")
+    shutil.copyfile(data / "011.wav", data / "042.wav")
+    shutil.copyfile(data / "011.wav", data / "new.wav")
+    found = CliRunner().invoke(main, ["verify", str(run), "--data"])
+    assert found.exit_code == 3
+    for words in (
+        "003.wav is not there any more. Put the old files back",
+        "004.wav cannot be used any more (",
+        "005.wav is another: it is 500 long, and was 400",
+        "new.wav was not there when the run was made",
+        "042.wav is not the file that stage one was made of",
+        "not what the run was made of: 5 items",
+    ):
+        assert words in found.stderr
+
+
+def test_without_keys_the_change_is_said_alone(recordings, tmp_path):
     shutil.copytree(recordings, tmp_path / "data")
     run = made(tmp_path, tmp_path / "data")
+    forget_items(run)
+    assert CliRunner().invoke(main, ["verify", str(run), "--data"]).exit_code == 0
     (tmp_path / "data" / "003.wav").unlink()
     found = CliRunner().invoke(main, ["verify", str(run), "--data"])
-    assert found.exit_code == 1
-    assert "stage one is to be made (the data changed)" in found.stderr
-    assert RunFolder(run).locked is not None
+    assert (found.exit_code, "(100 items then, 99 now), and the run is older" in found.stderr) == (3, True)
+
+
+def test_a_file_of_the_same_samples_and_another_size(recordings, tmp_path):
+    shutil.copytree(recordings, tmp_path / "data")
+    run = made(tmp_path, tmp_path / "data")
+    samples, _ = soundfile.read(tmp_path / "data" / "003.wav", dtype="float32")
+    soundfile.write(tmp_path / "data" / "003.wav", samples, 16000, subtype="FLOAT")
+    found = CliRunner().invoke(main, ["verify", str(run), "--data"])
+    assert (found.exit_code, "is another, though all items give the same rows" in found.stderr) == (3, True)
+
+
+def test_an_item_that_is_for_testing_now(recordings, tmp_path):
+    shutil.copytree(recordings, tmp_path / "data")
+    names = [f"{number:03}.wav" for number in range(100)]
+    for part, chosen in (("train", names[:80]), ("test", names[80:])):
+        (tmp_path / f"{part}.txt").write_text("\n".join(chosen))
+    text = TOML.format(root=tmp_path / "data", dtype="int8")
+    splits = {f"data.splits.{part}": str(tmp_path / f"{part}.txt") for part in ("train", "test")}
+    (tmp_path / "x.toml").write_text(text)
+    run = tmp_path / "run"
+    stagewise.run(tmp_path / "x.toml", run=run, set=splits)
+    for part, chosen in (("train", [*names[:79], names[80]]), ("test", [names[79], *names[81:]])):
+        (tmp_path / f"{part}.txt").write_text("\n".join(chosen))
+    found = CliRunner().invoke(main, ["verify", str(run), "--data"])
+    assert found.exit_code == 3
+    assert "079.wav is for testing now, and was not" in found.stderr
+    assert "080.wav was for testing, and is not now" in found.stderr
+
+
+def forget_items(run):
+    """Make a run one that is older than its items.csv."""
+    locked = atomic.read_sealed(run / LOCK_FILE, "")
+    locked.pop("items")
+    atomic.write_sealed(run / LOCK_FILE, locked)
+    (run / ITEMS).unlink()
+
+
+def test_a_store_knows_its_items_and_what_they_were_for(recordings, tmp_path):
+    shutil.copytree(recordings, tmp_path / "data")
+    shutil.move(tmp_path / "data" / "007.wav", tmp_path / 'data/a, "b" ü.wav')
+    run = made(tmp_path, tmp_path / "data")
+    store = stagewise.open(run).stages["one"].store
+    dataset = AudioFolder(str(tmp_path / "data"))
+    assert list(store.keys) == list(dataset.keys)
+    words = store.splits
+    assert np.flatnonzero(words == "test").tolist() == dataset.split("test").tolist()
+    assert (words == "validation").sum() == round(0.05 * len(dataset.split("train")))
+    assert set(words) == {"train", "validation", "test"}
+    with (run / "items.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["key"] for line in lines] == list(dataset.keys)
+    assert [line["split"] for line in lines] == words.tolist()
+    assert {line["length"] for line in lines} == {"400"}
+
+
+def test_items_that_are_damaged_or_were_never_kept(recordings, tmp_path):
+    run = made(tmp_path, recordings)
+    before = (run / "items.csv").read_bytes()
+    (run / "items.csv").write_bytes(before.replace(b"007.wav", b"008.wav"))
+    damaged = CliRunner().invoke(main, ["verify", str(run)])
+    assert (damaged.exit_code, "items.csv is not what was written. Type `stagewise run" in damaged.stderr) == (3, True)
+    with pytest.raises(IntegrityError, match=r"items.csv is not what was written"):
+        stagewise.open(run).stages["one"].store.keys  # noqa: B018
+    (run / "items.csv").unlink()
+    with pytest.raises(IntegrityError, match=r"items.csv is missing"):
+        stagewise.open(run).stages["one"].store.splits  # noqa: B018
+    stagewise.run(tmp_path / "x.toml", run=run)
+    assert (run / "items.csv").read_bytes() == before
+    forget_items(run)
+    old = stagewise.open(run).stages["one"].store
+    with pytest.raises(ConfigError, match="was made before the keys of items were kept. Type `stagewise run FILE`"):
+        old.keys  # noqa: B018
+    assert len(old) == 100
+    stagewise.run(tmp_path / "x.toml", run=run)
+    assert stagewise.open(run).stages["one"].store.keys[7] == "007.wav"
+    (run / "items.csv").write_text("key,length,split\n")
+    digest = atomic.sha256_of(run / "items.csv")
+    atomic.write_sealed(run / LOCK_FILE, atomic.read_sealed(run / LOCK_FILE, "") | {"items": digest})
+    with pytest.raises(IntegrityError, match=r"items.csv is of 0 items, the store of 100"):
+        stagewise.open(run).stages["one"].store.keys  # noqa: B018

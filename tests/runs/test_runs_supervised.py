@@ -228,3 +228,19 @@ def test_an_end_to_end_network_on_whole_images_is_supervised(tmp_path, given):
     facts = images(tmp_path, sets, until="one")
     assert facts["stages"][0]["state"] == "complete"
     assert {shape[1:] for shape, *_ in real(given)} == {(8, 20, 20)}  # the map of the one row that an image is
+
+
+def test_a_stage_that_is_trained_on_other_items_says_which(tmp_path):
+    audio(tmp_path, {"stage.two.objective": SPEAKER, "defaults.train.epochs": 0})
+    stages = stagewise.open(tmp_path / "run").stages
+    words = {name: stages[name].store.splits.tolist() for name in ("two", "context")}
+    assert [word == "none" for word in words["two"]] == [item in (0, 7) for item in range(12)]
+    assert "none" not in words["context"]
+    assert (tmp_path / "run/items.csv").read_text().splitlines()[0] == "key,length,split,split:two"
+
+
+def test_a_mirror_image_is_for_what_its_image_is_for(tmp_path):
+    images(tmp_path, {"data.views": 2, "defaults.train.epochs": 0, "stage.two.store.write": True})
+    words = stagewise.open(tmp_path / "run").stages["two"].store.splits
+    np.testing.assert_array_equal(words[::2], words[1::2])
+    assert np.flatnonzero(words[::2] == "test").tolist() == [*range(2, 24, 3)]
