@@ -10,6 +10,7 @@ from typing import Any
 from stagewise import atomic
 from stagewise.config import Pipeline, load_pipeline, refusals
 from stagewise.datasets.base import Dataset, Expected
+from stagewise.datasets.labelled import label_words
 from stagewise.errors import ConfigError, DiskError, IntegrityError
 from stagewise.memory.release import release_memory
 from stagewise.planning.build import Input, build_dataset, build_stages, dataset_kind, device_of
@@ -19,7 +20,7 @@ from stagewise.planning.replaced import replaced
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.planning.trained_on import splits
 from stagewise.planning.weights import OUTGROWN, outgrown
-from stagewise.probing.run import planned_probes, run_planned_probe
+from stagewise.probing.run import plan_labels, planned_probes, run_planned_probe
 from stagewise.runs.clean import finished
 from stagewise.runs.data_record import write_data
 from stagewise.runs.facts import run_facts
@@ -135,7 +136,10 @@ def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: 
     locked = plan.locked() | {"items": items, "probes": [planned.locked() for planned in probes]}
     plan.run.lock(locked)
     assert isinstance(plan.size, Dataset)
-    write_data(plan.run, plan.size)
+    labels = plan_labels(plan, probes)
+    for words, _ in map(label_words, labels):
+        report("note", text=words)
+    write_data(plan.run, plan.size, labels)
     _tidy(plan)
     with suppress(OSError, DiskError):  # a convenience: a read-only current folder must not stop a run
         plan.run.remember()

@@ -234,7 +234,7 @@ def _print_plan(
     with terminal_report(silence=PLANNING) as report:
         from stagewise.datasets.base import Dataset  # these take seconds, too
         from stagewise.planning.facts import plan_facts
-        from stagewise.probing.run import planned_probes
+        from stagewise.probing.run import plan_labels, planned_probes
         from stagewise.runner import check_names, plan_pipeline
         from stagewise.runs.clean import finished
         from stagewise.runs.folder import RunFolder
@@ -245,6 +245,7 @@ def _print_plan(
         facts = plan_facts(made) | {"run": str(folder.path)}
         if isinstance(made.size, Dataset):
             fits = planned_probes(made)
+            facts["data"]["labels"] = plan_labels(made, fits)
             for probe in facts["probes"]:
                 there = [fit.is_there for fit in fits if fit.probe.name == probe["name"]]
                 probe |= {"fits": len(there), "fits_there": sum(there)}

@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from stagewise.datasets.labelled import label_words
 from stagewise.runs.folder import in_use
 from stagewise.runs.verdict import LIKE_GUESSING, REMEDIES, UNSURE, above_guessing, of_guessing
 from stagewise.show import about_text, bytes_text, clock_text, counted, printable
@@ -51,10 +52,16 @@ def print_run(facts: dict[str, Any]) -> None:
             f"({skipped[0]['reason']}); data.json lists all.",
             style="yellow",
         )
+    _print_labels(console, (facts["data"] or {}).get("labels", []))
     if facts["probes"]:
         _print_probes(console, facts["probes"])
     if facts["probes_missing"]:
         console.print(f"probes that are not fitted yet: {', '.join(facts['probes_missing'])}.", style="dim")
+
+
+def _print_labels(console: Console, labels: list[dict[str, Any]]) -> None:
+    for words, warns in map(label_words, labels):
+        console.print(f"{'warning: ' if warns else ''}label {words}.", style="yellow" if warns else "")
 
 
 def _unfinished(facts: dict[str, Any]) -> str:
@@ -142,6 +149,7 @@ def print_plan(facts: dict[str, Any]) -> None:
         f"data: {counted(data['items'], 'item')}, {data['samples']:,} {data['unit']} ({data['source']}). "
         f"stores: {bytes_text(wanted)} of {bytes_text(facts['disk_free_bytes'])} free.",
     )
+    _print_labels(console, data["labels"])
     if text := _time(facts):
         console.print(text)
     for probe in facts["probes"]:

@@ -168,7 +168,7 @@ def _parse(
         if len(classes_F) and not 0 <= classes_F.min() <= classes_F.max() <= MAX_CLASS:
             raise DataError(f"{where}: labels must lie between 0 and {MAX_CLASS}.")
         classes_by_item[item] = classes_F.astype(np.int16)
-    return classes_by_item, Strays.of(path.name, strays)
+    return classes_by_item, Strays.of(strays)
 
 
 def _item(line: str, names: Names, lengths: npt.NDArray[np.int64]) -> tuple[int | None, str, str]:

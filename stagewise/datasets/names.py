@@ -114,33 +114,31 @@ def refuse_ambiguous(item: int | None, where: str) -> None:
         raise DataError(f"{where} is the name of several files: write it with its folder and suffix.")
 
 
+def few_of(names: Sequence[str], count: int | None = None) -> str:
+    """Write the first of some names, and whether there are more."""
+    shown = names[:EXAMPLES]
+    return ", ".join(shown) + (", …" if (len(names) if count is None else count) > len(shown) else "")
+
+
 @dataclass(frozen=True)
 class Strays:
     """Lines of a list or a table that name no file of the data set.
 
     Attributes:
-        source: the file that they stand in.
         lines: how many there are.
         examples: the first of the names.
         what: "file" or "folder".
     """
 
-    source: str
     lines: int
     examples: Sequence[str]
     what: str = "file"
 
     @classmethod
-    def of(cls, source: str, names: Sequence[str], what: str = "file") -> Strays | None:
+    def of(cls, names: Sequence[str], what: str = "file") -> Strays | None:
         """Return what is to be said of names that nothing has; None where there are none."""
-        return cls(source, len(names), tuple(names[:EXAMPLES]), what) if names else None
+        return cls(len(names), tuple(names[:EXAMPLES]), what) if names else None
 
     def __str__(self) -> str:
-        return (
-            f"{counted(self.lines, 'line')} of {self.source} name{'s' * (self.lines == 1)} no {self.what}: {self.names}"
-        )
-
-    @property
-    def names(self) -> str:
-        """The examples, in words."""
-        return ", ".join(self.examples) + (", …" if self.lines > len(self.examples) else "")
+        named = few_of(self.examples, self.lines)
+        return f"{counted(self.lines, 'line names', 'lines name')} no {self.what}: {named}"

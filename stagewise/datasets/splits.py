@@ -48,7 +48,7 @@ def read_split_lists(splits: Mapping[str, str], names: Names) -> dict[str, set[i
                     raise DataError(f"{path}:{number}: {key} is also in the train list: delete one of the two.")
         if missing:
             raise DataError(
-                f"{path}:{first}: {Strays.of('this list', missing)}: set data.root to the folder that holds them, or "
+                f"{path}:{first}: {Strays.of(missing)}: set data.root to the folder that holds them, or "
                 f"correct data.splits.{name}."
             )
         if not found:

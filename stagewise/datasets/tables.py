@@ -127,10 +127,8 @@ def read_table(root: Path, label: str, path: Path, names: Names) -> ItemLabels:
         meant = what == "file" and any(names.find_in_folder(row[key]) for _, row in table.rows)
         example = names.paths[0] if what == "file" else names.paths[0].rpartition("/")[0] or "FOLDER"
         remedy = f"they are folders: begin with `folder,{label}`" if meant else f"write paths as '{example}'"
-        raise DataError(
-            f"{path}: none of its {what}s is in the data set ({Strays.of(path.name, strays, what)}): {remedy}."
-        )
-    return ItemLabels.from_names(values, Strays.of(path.name, strays, what))
+        raise DataError(f"{path}: none of its {what}s is in the data set ({Strays.of(strays, what)}): {remedy}.")
+    return ItemLabels.from_names(values, Strays.of(strays, what))
 
 
 def _items(names: Names, what: str, name: str) -> list[int] | None:

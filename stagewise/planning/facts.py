@@ -7,6 +7,8 @@ from typing import Any
 import torch
 
 from stagewise.datasets.base import Dataset
+from stagewise.datasets.labelled import label_facts
+from stagewise.objectives.base import Supervised
 from stagewise.planning.duration import Duration, durations
 from stagewise.planning.plan import Plan
 from stagewise.planning.replaced import replaced
@@ -36,6 +38,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
             "samples": samples,
             "unit": "patches" if plan.stages[0].built.grid else "samples",
             "source": "read from the files" if isinstance(size, Dataset) else size.source,
+            "labels": label_facts(size, read_labels(plan)) if isinstance(size, Dataset) else [],
         },
         "end_to_end": {
             "predicted_peak_bytes": plan.end_to_end.peak,
@@ -48,6 +51,13 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         ],
         "warnings": [warning] if warning else [],
     }
+
+
+def read_labels(plan: Plan) -> set[str]:
+    """Return the labels of the data set that a probe or an objective reads."""
+    probed = {probe.labels for probe in plan.pipeline.probe if probe.data is None}
+    objectives = [stage.built.objective for stage in plan.stages]
+    return probed | {objective.labels for objective in objectives if isinstance(objective, Supervised)}
 
 
 def _stage(stage: StagePlan, time: Duration) -> dict[str, Any]:

@@ -5,7 +5,7 @@ A probe that asks for it is also fitted on the random start of the same stages, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,14 @@ from stagewise.config import Probe
 from stagewise.config.fingerprint import fingerprint
 from stagewise.datasets.base import Dataset
 from stagewise.datasets.images import Images
+from stagewise.datasets.labelled import label_facts
 from stagewise.encoding.encode import Chain
 from stagewise.errors import ConfigError, DataError
 from stagewise.inputs import input_of, load_weights
 from stagewise.modules.stage_module import StageModule
 from stagewise.planning.build import BuiltStage, Input, build_dataset, build_stages, make_optimizer
 from stagewise.planning.check import check_labelled, some_classes
+from stagewise.planning.facts import read_labels
 from stagewise.planning.identity import probe_identity, start_identity
 from stagewise.planning.plan import Plan
 from stagewise.planning.stage_plan import StagePlan
@@ -118,6 +120,17 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
                 folder = plan.run.probe(probe.name, f"{stage.name}{'-random' if random else ''}", digest)
                 planned.append(PlannedProbe(probe, position, stage.name, dataset, digest, folder, random))
     return planned
+
+
+def plan_labels(plan: Plan, planned: Sequence[PlannedProbe]) -> list[dict[str, Any]]:
+    """Return what is known of every label of the data, and of those that probes read from data of their own."""
+    assert isinstance(plan.size, Dataset)
+    found = label_facts(plan.size, read_labels(plan))
+    for probe, dataset in {each.probe.name: (each.probe, each.dataset) for each in planned}.values():
+        if probe.data is not None:
+            own = [fact for fact in label_facts(dataset, {probe.labels}) if fact["name"] == probe.labels]
+            found += [fact | {"name": f"{probe.labels} (of the probe {probe.name})"} for fact in own]
+    return found
 
 
 def _is_trained(stage: BuiltStage) -> bool:

@@ -15,8 +15,8 @@ DATA = "data.json"
 REMEDY = "Delete it and type `stagewise run FILE` to write it again."
 
 
-def write_data(run: RunFolder, dataset: Dataset) -> None:
-    """Write what a run's data is, unless that is there already.
+def write_data(run: RunFolder, dataset: Dataset, labels: list[dict[str, Any]]) -> None:
+    """Write what a run's data is, and what is known of its labels, unless that is there already.
 
     Raises:
         DiskError: the disk is full, read-only or failing.
@@ -26,6 +26,7 @@ def write_data(run: RunFolder, dataset: Dataset) -> None:
         "fingerprint": dataset.fingerprint(),
         "items": len(dataset),
         "samples": int(dataset.lengths.sum()),
+        "labels": labels,
         "skipped": [{"key": item.key, "reason": item.reason} for item in dataset.bad],
     }
     with suppress(IntegrityError):  # what is damaged is written again

@@ -120,6 +120,18 @@ class _Skipped(_Table):
     reason: str
 
 
+class _Label(_Table):
+    name: str
+    items: Count
+    of: Count
+    classes: Count
+    lines_of_no_item: Count
+    examples: list[str]
+    what: Literal["file", "folder"]
+    not_trained_on: list[str]
+    not_tested: list[str]
+
+
 class DataFacts(_Table):
     """data.json."""
 
@@ -127,6 +139,7 @@ class DataFacts(_Table):
     fingerprint: str
     items: Count
     samples: Count
+    labels: list[_Label] = []
     skipped: list[_Skipped]
 
 

@@ -109,7 +109,7 @@ def test_a_file_is_also_called_without_its_folder(folder, tmp_path):
         ("file,mood\n\n\nfive.wav,sad,now\n", "labels.csv:4: 3 columns where the first line has 2"),
         (
             "file,mood\ngone.wav,sad\n",
-            r"none of its files is .* \(1 line of labels.csv names no file: gone.wav\): write paths as 'anna/one.flac'",
+            r"none of its files is .* \(1 line names no file: gone.wav\): write paths as 'anna/one.flac'",
         ),
         (
             "file,mood\nanna,sad\n",

@@ -86,7 +86,7 @@ def test_lists_choose_the_images(tmp_path):
     assert data.split("test").tolist() == [2]
     assert data.pool().tolist() == [0, 1, 3]
     (tmp_path / "test.txt").write_text("x.png\n")
-    with pytest.raises(DataError, match=r"test.txt:1: 1 line of this list names no file: x.png: set"):
+    with pytest.raises(DataError, match=r"test.txt:1: 1 line names no file: x.png: set"):
         ImageFolder(root=str(root), splits=splits, **SMALL)
 
 

@@ -57,7 +57,7 @@ def test_crlf_and_a_byte_order_mark_do_not_matter(tmp_path):
         ("1-1-0001 40000\n", "labels must lie between 0 and 32767"),
         (
             "9-9-9999 1\n",
-            r"none of .*\(1 line of phones.txt names no file: 9-9-9999; the first item is '1/1/1-1-0000.flac'\): set",
+            r"none of .*\(1 line names no file: 9-9-9999; the first item is '1/1/1-1-0000.flac'\): set",
         ),
         ("", "none of its utterances is in this data set .it is empty; the first"),
         (b"1-1-0001 5\n\xff\xfe\n", "phones.txt:2: not UTF-8 text: save the file as UTF-8"),

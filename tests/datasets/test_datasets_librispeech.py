@@ -66,7 +66,7 @@ def test_lists_choose_the_items(speech, tmp_path):
     assert data.split("train").tolist() == [1, 2]
     assert data.split("test").tolist() == [0]
     (tmp_path / "test.txt").write_text("10-2-0001\n10-2-0007\n")
-    with pytest.raises(DataError, match=r"test.txt:2: 1 line of this list names no file: 10-2-0007: set"):
+    with pytest.raises(DataError, match=r"test.txt:2: 1 line names no file: 10-2-0007: set"):
         LibriSpeech(root=str(speech(KEYS)), splits=splits)
 
 

@@ -31,7 +31,7 @@ def test_reads_two_lists(tmp_path):
         (
             "a\nx\ny\n",
             "d",
-            r"train.txt:2: 2 lines of this list name no file: x, y: set data.root .* or correct data.splits",
+            r"train.txt:2: 2 lines name no file: x, y: set data.root .* or correct data.splits",
         ),
         ("a\n", "d\na\n", "test.txt:2: a is also in the train list: delete one"),
         ("\n", "d", "train.txt lists no keys: write one key a line"),
