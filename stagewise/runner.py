@@ -137,9 +137,9 @@ def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: 
     plan.run.lock(locked)
     assert isinstance(plan.size, Dataset)
     labels = plan_labels(plan, probes)
-    for words, _ in map(label_words, labels):
-        report("note", text=words)
-    write_data(plan.run, plan.size, labels)
+    if write_data(plan.run, plan.size, labels):
+        for words, _ in map(label_words, labels):
+            report("note", text=words)
     _tidy(plan)
     with suppress(OSError, DiskError):  # a convenience: a read-only current folder must not stop a run
         plan.run.remember()

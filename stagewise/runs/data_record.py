@@ -15,8 +15,8 @@ DATA = "data.json"
 REMEDY = "Delete it and type `stagewise run FILE` to write it again."
 
 
-def write_data(run: RunFolder, dataset: Dataset, labels: list[dict[str, Any]]) -> None:
-    """Write what a run's data is, and what is known of its labels, unless that is there already.
+def write_data(run: RunFolder, dataset: Dataset, labels: list[dict[str, Any]]) -> bool:
+    """Write what a run's data is, and what is known of its labels; return whether that was not there already.
 
     Raises:
         DiskError: the disk is full, read-only or failing.
@@ -31,8 +31,9 @@ def write_data(run: RunFolder, dataset: Dataset, labels: list[dict[str, Any]]) -
     }
     with suppress(IntegrityError):  # what is damaged is written again
         if read_data(run) == content:
-            return
+            return False
     atomic.write_sealed(run.path / DATA, content)
+    return True
 
 
 def read_data(run: RunFolder) -> dict[str, Any] | None:
