@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from stagewise import atomic
 from stagewise.aligning.aligner import PHONES, Aligned
-from stagewise.aligning.pronounce import pronounce, read_dictionary
+from stagewise.aligning.pronounce import pronounce, read_dictionary, spell
 from stagewise.aligning.transcripts import find_transcripts, split_words
 from stagewise.aligning.work import Item, align_all
 from stagewise.datasets.audio_folder import AudioFolder
@@ -47,8 +47,8 @@ def align(root: Path, file: Path, jobs: int, report: Callable[..., None]) -> lis
 
     Returns:
         a line for every item in the order of their keys: `key`, `seconds`, and either `phones` (a class and its
-        number of frames for each), `score` and `unknown` (words that the dictionary lacks, with their phones), or
-        `failed`, the reason.
+        number of frames for each), `score`, `unknown` (words that the dictionary lacks, with their phones) and
+        `spelled` (those of them that are taken letter by letter), or `failed`, the reason.
 
     Raises:
         ConfigError: the extra `align` is not installed, or the file is one that was not made here.
@@ -116,7 +116,10 @@ def _prepare(dataset: AudioFolder, report: Callable[..., None]) -> tuple[list[It
     dictionary = read_dictionary()
     texts = find_transcripts(dataset.root, dataset.keys)
     words = [NO_TRANSCRIPT if text is None else split_words(text, dictionary) for text in texts]
-    said = pronounce(sorted({word for each in words if isinstance(each, list) for word in each} - dictionary))
+    unknown = sorted({word for each in words if isinstance(each, list) for word in each} - dictionary)
+    said = pronounce(unknown)
+    spelled = {word: spell(word) for word in unknown if word not in said}
+    said |= spelled
     hashes = probe_all(atomic.sha256_of, [dataset.root / name for name in dataset.keys], tell)
     items: dict[str, Item] = {}
     lines: list[Line] = []
@@ -125,15 +128,15 @@ def _prepare(dataset: AudioFolder, report: Callable[..., None]) -> tuple[list[It
         key, frames = _key(name), frame_count(length)
         if key in items:
             raise DataError(f"{dataset.root} holds '{key}' twice, once as {name}: name one of the folders below it.")
-        problem = (
-            each if isinstance(each, str) else _problem(key, frames, [w for w in each if w not in dictionary], said)
-        )
-        if problem is None:
-            unknown = {word: said[word] for word in each if word not in dictionary}
-            digest = hashlib.sha256(json.dumps([sha256, each, unknown]).encode()).hexdigest()
-            items[key] = Item(number, key, frames, each, unknown, digest[:16])
+        problem = _problem(key, frames)
+        if isinstance(each, str) or problem is not None:
+            reason = each if isinstance(each, str) else problem
+            lines.append({"key": key, "seconds": round(length / SAMPLE_RATE, 2), "failed": reason})
         else:
-            lines.append({"key": key, "seconds": round(length / SAMPLE_RATE, 2), "failed": problem})
+            phones = {word: said[word] for word in each if word not in dictionary}
+            digest = hashlib.sha256(json.dumps([sha256, each, phones]).encode()).hexdigest()
+            by_letters = [word for word in phones if word in spelled]
+            items[key] = Item(number, key, frames, each, phones, by_letters, digest[:16])
     return list(items.values()), lines
 
 
@@ -142,15 +145,14 @@ def _key(name: str) -> str:
     return Path(name).stem if UTTERANCE.fullmatch(name) else name
 
 
-def _problem(key: str, frames: int, unknown: Sequence[str], said: dict[str, str]) -> str | None:
+def _problem(key: str, frames: int) -> str | None:
     if len(key.split()) > 1:
         return "a key of a label file holds no space: rename the file or its folder"
     if not frames:
         return f"it is shorter than a label, {1000 * SPAN / SAMPLE_RATE:.0f} ms"
     if frames * HOP > LONGEST * SAMPLE_RATE:
         return f"it is longer than {seconds_text(LONGEST)}: cut it at pauses, and its transcript with it"
-    silent = next((word for word in unknown if word not in said), None)
-    return None if silent is None else f"nobody knows how '{silent}' is said: spell it in another way"
+    return None
 
 
 @contextmanager
@@ -185,7 +187,8 @@ def _line(item: Item, found: Aligned | str) -> Line:
     if isinstance(found, str):
         return {**line, "failed": found}
     phones = " ".join(f"{number}*{frames}" for number, frames in found.runs)
-    return {**line, "digest": item.digest, "score": found.score, "unknown": dict(item.unknown), "phones": phones}
+    unknown = {"unknown": dict(item.unknown), "spelled": list(item.spelled)}
+    return {**line, "digest": item.digest, "score": found.score, **unknown, "phones": phones}
 
 
 def _seconds(items: Sequence[Item]) -> float:

@@ -13,6 +13,9 @@ TABLE = (
     "CH=tS|D=d|DH=D|EH=E|EH R=e@|ER=3 3:|EY=eI|F=f|G=g|HH=h|IH=I I# I2|IH R=i@3|IY=i i:|IY AH=i@|JH=dZ|K=k x|L=l|M=m|"
     "N=n|NG=N|OW=oU|OY=OI|P=p|R=r|S=s|SH=S|T=t t# t2|TH=T|UH=U|UH R=U@|UW=u:|V=v|W=w|Y=j|Z=z|ZH=Z|-=r- ; ?"
 )
+# The phones of the letters of a word that espeak-ng says in other sounds than these.
+PHONES_OF_LETTERS = "AE B K D EH F G HH IH JH K L M N AA P K R S T AH V W Z IY Z"
+LETTERS = dict(zip("abcdefghijklmnopqrstuvwxyz", PHONES_OF_LETTERS.split(), strict=True))
 SOUNDS = {
     sound: phones for phones, _, sounds in (row.partition("=") for row in TABLE.split("|")) for sound in sounds.split()
 }
@@ -24,6 +27,12 @@ def read_dictionary() -> set[str]:
 
     with open(pocketsphinx.get_model_path("en-us/cmudict-en-us.dict"), encoding="utf-8") as file:  # noqa: PTH123
         return {line.split(maxsplit=1)[0] for line in file}
+
+
+def spell(word: str) -> str:
+    """Return a phone for every letter of a word, for a doubled one the same as for one."""
+    letters = [letter for letter, before in zip(word, " " + word, strict=False) if letter != before]
+    return " ".join(LETTERS[letter] for letter in letters if letter in LETTERS)
 
 
 def pronounce(words: Sequence[str]) -> dict[str, str]:

@@ -40,6 +40,7 @@ def facts(file: Path, lines: Sequence[Line]) -> dict[str, Any]:
         "unknown_words": dict(
             sorted({word: said for line in aligned for word, said in line["unknown"].items()}.items())
         ),
+        "spelled_words": sorted({word for line in aligned for word in line.get("spelled", ())}),
         "doubtful": [
             {"key": line["key"], "score": line["score"]}
             for line in sorted(aligned, key=lambda line: float(line["score"]))
@@ -63,6 +64,11 @@ def words(found: dict[str, Any]) -> list[str]:
     if unknown:
         said = [f"{word} ({phones})" for word, phones in unknown.items()]
         lines.append(f"  unknown {_some(said)}: {len(unknown):,} in all, as espeak-ng says them")
+    if spelled := found["spelled_words"]:
+        lines.append(
+            f"  spelled {_some(spelled)}: {len(spelled):,} of them letter by letter, as espeak-ng says them in sounds "
+            "that are no English phones; write them as they sound, or doubt their labels"
+        )
     if doubtful := found["doubtful"]:
         named = [f"{each['key']} ({each['score']:.2f})" for each in doubtful]
         lines.append(f"  doubtful {_some(named)}: far below the others, perhaps not what is said")

@@ -54,6 +54,8 @@ def _table(folder: Path) -> dict[str, str]:
     """Read LibriSpeech's lists of transcripts, a line `NAME text` for each utterance."""
     table = {}
     for path in sorted(folder.glob("*.trans.txt")):
+        if path.name.startswith("."):  # as no audio file's name does: macOS keeps notes of its own under ._NAME
+            continue
         for _, line in read_lines(path):
             name, _, text = line.strip().partition(" ")
             table[name] = text

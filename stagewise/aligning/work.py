@@ -30,6 +30,7 @@ class Item:
         frames: that want a label.
         words: that are said.
         unknown: the phones of those that are not in the dictionary.
+        spelled: those of them that are taken letter by letter.
         digest: of everything that decides the result: the file's bytes, the words, and how unknown ones are said.
     """
 
@@ -38,6 +39,7 @@ class Item:
     frames: int
     words: Sequence[str]
     unknown: Mapping[str, str]
+    spelled: Sequence[str]
     digest: str
 
 

@@ -16,7 +16,7 @@ from stagewise import atomic
 from stagewise.aligning import align as module
 from stagewise.aligning.align import align, items_file
 from stagewise.aligning.aligner import PHONES, Aligner
-from stagewise.aligning.pronounce import SOUNDS, pronounce, read_dictionary
+from stagewise.aligning.pronounce import SOUNDS, pronounce, read_dictionary, spell
 from stagewise.aligning.statistics import facts, words
 from stagewise.aligning.transcripts import split_words
 from stagewise.cli.data import data
@@ -91,8 +91,11 @@ def test_transcripts_beside_the_files_other_rates_and_channels_and_the_labels_of
     soundfile.write(tmp_path / "in/deep/b.flac", samples.repeat(3), 48_000)
     for name in "ab":
         (tmp_path / f"in/deep/{name}.txt").write_text(f"\n “{TEXTS['1-1-0000']}”\n", encoding="utf-8-sig")
+    (tmp_path / "in/deep/._b.trans.txt").write_bytes(b"\x00\x05\x16\x07\xff")  # a note of macOS
+    soundfile.write(tmp_path / "in/deep/c.wav", samples, 16_000)
+    (tmp_path / "in/deep/c.trans.txt").write_text(f"c {TEXTS['1-1-0000']}\n")
     lines = align(tmp_path / "in", tmp_path / "phones.txt", 1, silent)
-    assert [line.get("failed") for line in lines] == [None, None]
+    assert [line.get("failed") for line in lines] == [None] * 3
     arguments = {"root": str(tmp_path / "in"), "resample": True, "mono": True, "phones": str(tmp_path / "phones.txt")}
     read = AudioFolder(**arguments)
     a, b = (read.frame_labels("phones", item).classes for item in range(2))
@@ -177,12 +180,18 @@ def test_folders_that_cannot_be_labelled_are_refused(spoken, tmp_path):
         align(tmp_path / "images", tmp_path / "phones.txt", 1, silent)
 
 
-def test_a_word_that_espeak_says_in_strange_sounds_is_named(spoken, tmp_path, monkeypatch):
+def test_a_word_that_espeak_says_in_strange_sounds_is_spelled_and_told(spoken, tmp_path, monkeypatch):
+    assert pronounce(["llanelli"]) == {}  # a sound of Welsh
+    assert [spell(word) for word in ("llanelli", "o'x", "q")] == ["L AE N EH L IH", "AA Z", "K"]
+    assert {phone for letter in "abcdefghijklmnopqrstuvwxyz" for phone in spell(letter).split()} <= set(PHONES)
     monkeypatch.setattr(module, "pronounce", lambda _: {})
-    failed = {
-        line["key"]: line["failed"] for line in align(spoken, tmp_path / "phones.txt", 1, silent) if "failed" in line
-    }
-    assert failed == {"2-1-0001": "nobody knows how 'zorblatt' is said: spell it in another way"}
+    lines = align(spoken, tmp_path / "phones.txt", 1, silent)
+    assert not any("failed" in line for line in lines)
+    assert [line["spelled"] for line in lines] == [[], [], [], ["zorblatt"]]
+    assert lines[3]["unknown"] == {"zorblatt": "Z AA R B L AE T"}
+    found = facts(tmp_path / "phones.txt", lines)
+    assert found["spelled_words"] == ["zorblatt"]
+    assert any("spelled zorblatt: 1 of them letter by letter" in line for line in words(found))
 
 
 def test_what_cannot_be_aligned_is_told_with_reasons(spoken, tmp_path):
