@@ -1,7 +1,4 @@
-"""What suits a folder of audio files: how they become items, and the paper's six stages at a width that fits.
-
-Löwe et al. 2019, section 4.2 and appendix A.2.
-"""
+"""What suits a folder of audio files: how they become items, how loud they are, and the stages that fit them."""
 
 from __future__ import annotations
 
@@ -10,27 +7,22 @@ from collections import Counter
 import numpy as np
 
 from stagewise.datasets.bad_items import judge
-from stagewise.datasets.base import BadItem
+from stagewise.datasets.base import BadItem, Dataset
 from stagewise.datasets.librispeech import SAMPLE_RATE, below
 from stagewise.datasets.names import Names
 from stagewise.datasets.scan import Rules
-from stagewise.errors import DataError
 from stagewise.show import counted, seconds_text
 from stagewise.starting.audio_layout import audio_layout
+from stagewise.starting.audio_stages import fitted
 from stagewise.starting.beside import Beside
 from stagewise.starting.look import Recordings
 from stagewise.starting.recipe import Line, Recipe, few, skipped
 
-HOP, SPARE = 160, 480  # samples from one row of the fifth convolution to the next, and what its edges take
-WINDOWS = (128, 64, 32, 16)
-STEPS = 12
 FEW = 300  # seconds: less teaches little that random weights do not know
-LAYERS = ((10, 5, 2), (8, 4, 2), (4, 2, 2), (4, 2, 2), (4, 2, 1))  # kernel, stride, padding
-WIDTHS = {False: (64, 64), True: (512, 256)}  # channels and those of the context, by whether there is a GPU
-WHY_WIDTHS = {
-    False: ("64 channels a stage, for speed: the paper's 512 want a GPU", "64 channels, the paper's are 256"),
-    True: ("512 channels a stage, as in the paper", "256 channels, as in the paper"),
-}
+HEARD_ITEMS, HEARD_PARTS = 64, 4  # how many items are listened to, and in how many places each
+HEARD_SECONDS, HEARD_WITHIN = 1.0, 60.0  # of each part, and from an item's beginning: what is far in is slow to decode
+SILENT = 1e-6  # deviation: less is no sound
+AS_LOUD = 1.25  # times louder or quieter than LibriSpeech: not worth a line
 
 
 def audio_recipe(content: Recordings, gpu: bool) -> Recipe:
@@ -54,9 +46,9 @@ def audio_recipe(content: Recordings, gpu: bool) -> Recipe:
     judge(bad, len(layout.keys), "audio", "skip")
     used = {name: header for name, header in headers.items() if name not in problems}
     lengths = np.array([-(-header.samples * rate // header.rate) for header in used.values()], np.int64)
-    window, steps = _window(np.sort(lengths).tolist(), rate)
+    stack = fitted(lengths, rate)
     seconds = float(lengths.sum()) / rate
-    short = int((lengths < window * HOP + SPARE).sum())
+    short = int((lengths < stack.span).sum())
 
     data = list(layout.lines)
     rates = Counter(header.rate for header in used.values())
@@ -74,23 +66,16 @@ def audio_recipe(content: Recordings, gpu: bool) -> Recipe:
     if rate == SAMPLE_RATE:
         keys = [layout.keys[name] for name in used]
         phones = beside.phones(Names([below(key) for key in keys] if layout.target == "librispeech" else keys), lengths)
-    shorter = f"; of {counted(short, 'shorter file')} none is trained on" if short else ""
-    objective: list[Line] = [
-        ("target", "infonce", "tell the row some steps ahead from rows drawn elsewhere"),
-        ("steps", steps, f"rows ahead that are told: {STEPS} in the paper, half a window at most"),
-        ("negatives", 10, "rows that each is told from, as in the paper"),
-        ("window", window, f"rows that are scored at a time: {window * HOP / rate:.2g} s at the fifth stage{shorter}"),
-    ]
     return Recipe(
         data=[*data, *phones],
-        objective=objective,
+        objective=stack.objective(lengths),
         batch_size=8,
         learning_rate=2e-4 if gpu else 5e-4,
         why_rate="as in the paper" if gpu else "more than the paper's 2e-4: narrow stages bear it",
         store=[]
         if gpu
         else [("compress", "zstd", "a quarter to six tenths of the bytes of convolutions, and fast enough for a CPU")],
-        stages=_stages(gpu),
+        stages=stack.stages(gpu),
         labels=layout.labels,
         notes=[*beside.notes, *(few(seconds_text(seconds)) if seconds < FEW else [])],
         items=len(used),
@@ -99,25 +84,36 @@ def audio_recipe(content: Recordings, gpu: bool) -> Recipe:
     )
 
 
-def _window(samples: list[int], rate: int) -> tuple[int, int]:
-    """Return the rows of a window that fit into three quarters of the items, and how far ahead to predict."""
-    usual, longest = samples[len(samples) // 4], samples[-1]
-    for length in (usual, longest):
-        for window in WINDOWS:
-            if window * HOP + SPARE <= length:
-                return window, min(STEPS, window // 2)
-    raise DataError(
-        f"the longest file has {longest / rate:.2f} s, and training needs {(WINDOWS[-1] * HOP + SPARE) / rate:.2f} s: "
-        "join the files, or name a folder of longer ones."
-    )
+def loudness(dataset: Dataset, default: tuple[float, float]) -> list[Line]:
+    """Return the lines of mean and deviation for recordings that are louder or quieter than the default ones.
 
+    What is standardised by the deviation of another loudness enters the first stage too small or too large for its
+    initial weights.
 
-def _stages(gpu: bool) -> list[list[Line]]:
-    (width, context), (why_width, why_context) = WIDTHS[gpu], WHY_WIDTHS[gpu]
-    stages: list[list[Line]] = []
-    for number, (kernel, stride, padding) in enumerate(LAYERS, 1):
-        channels = {"in_channels": 1 if number == 1 else width, "out_channels": width}
-        layer = {"target": "conv1d", **channels, "kernel_size": kernel, "stride": stride, "padding": padding}
-        stages.append([("name", f"conv{number}", why_width if number == 1 else ""), ("encoder", layer, "")])
-    gru = {"target": "gru", "input_size": width, "hidden_size": context}
-    return [*stages, [("name", "context", why_context), ("context", gru, "")]]
+    Args:
+        dataset: standardised by the default.
+        default: mean and deviation.
+    """
+    mean, std = default
+    present = dataset.pool()
+    present = present[dataset.lengths[present] > 0]
+    chosen = present[np.unique(np.linspace(0, len(present) - 1, min(HEARD_ITEMS, len(present))).astype(int))]
+    count, total, squares = 0, 0.0, 0.0
+    for item in chosen.tolist():
+        length = int(dataset.lengths[item])
+        part = min(length, int(HEARD_SECONDS * dataset.sample_rate))
+        last = min(length, int(HEARD_WITHIN * dataset.sample_rate)) - part
+        for begin in np.unique(np.linspace(0, last, HEARD_PARTS).astype(int)).tolist():
+            samples_T = dataset.read(item, begin, begin + part)[0].astype(np.float64) * std + mean
+            count, total, squares = count + part, total + samples_T.sum(), squares + np.square(samples_T).sum()
+    if not count:
+        return []
+    found_mean = total / count
+    found = float(np.sqrt(max(0.0, squares / count - found_mean**2)))
+    if found <= SILENT or (1 / AS_LOUD <= found / std <= AS_LOUD and abs(found_mean - mean) <= std / 10):
+        return []
+    heard = f"of {counted(len(chosen), 'file')} that were listened to"
+    return [
+        ("mean", float(f"{found_mean:.2g}"), f"of the samples, between -1 and 1, {heard}"),
+        ("std", float(f"{found:.3g}"), f"their deviation; LibriSpeech's, which is the default, is {std:.3g}"),
+    ]

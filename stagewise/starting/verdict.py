@@ -48,11 +48,12 @@ def verdict_words(found: dict[str, Any]) -> list[str]:
             f"label {label}: {len(classes):,} classes of {few:,} ({least}) to {counted(many, 'file')} ({most})"
             + (f"; {without:,} without" if without > 0 and found["kind"] == "audio" else "")
         )
-    if found["too_short"]:
-        lines.append(f"too short for a training window, and not trained on: {counted(found['too_short'], 'file')}")
     lines += found["notes"]
     what = counted(found["items"], "recording" if found["kind"] == "audio" else "image")
-    long = [seconds_text(found["seconds"])] if found["kind"] == "audio" and found["items"] == found["usable"] else []
+    if found["too_short"]:
+        what = f"{found['items'] - found['too_short']:,} of {what} (the others do not fill a training window)"
+    all_used = found["items"] == found["usable"] and not found["too_short"]
+    long = [seconds_text(found["seconds"])] if found["kind"] == "audio" and all_used else []
     labels = [*found["labels"], *(["phones"] if found["phones"] else [])]
     known = f"labels: {', '.join(labels)}" if labels else "no labels found"
     return [*lines, f"fit to train on: {', '.join([what, *long, known])}; next: {found['next']}"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from stagewise.config import Pipeline
 from stagewise.config.load import load_text
+from stagewise.datasets.audio_folder import AudioFolder
 from stagewise.datasets.base import Dataset
 from stagewise.errors import ConfigError, DataError
 from stagewise.planning.build import Input, build_dataset, build_stages, device_of
@@ -18,7 +20,7 @@ from stagewise.planning.policy import decide, forward_flops, total_rows
 from stagewise.runner import Report, quiet
 from stagewise.runs.folder import RunFolder
 from stagewise.show import about_text, bytes_text, counted
-from stagewise.starting.audio import audio_recipe
+from stagewise.starting.audio import audio_recipe, loudness
 from stagewise.starting.facts import facts, words
 from stagewise.starting.images import images_recipe
 from stagewise.starting.look import Pictures, Recordings
@@ -129,10 +131,10 @@ def choose(content: Recordings | Pictures, machine: Machine, name: str, file: Pa
     """
     gpu = machine.gpu is not None
     recipe = audio_recipe(content, gpu) if isinstance(content, Recordings) else images_recipe(content, gpu)
-    text = _text(recipe, FIRST_GUESS, content, machine, name, file)
-    encoded(text)
-    rough = load_text(text, str(file))
-    dataset = build_dataset(rough)
+    rough, dataset = _rough(recipe, content, machine, name, file)
+    if isinstance(dataset, AudioFolder) and (lines := loudness(dataset, (dataset.mean, dataset.std))):
+        recipe = replace(recipe, data=[*recipe.data, *lines])
+        rough, dataset = _rough(recipe, content, machine, name, file)
     refused = {}
     for probe in rough.probe:
         try:
@@ -141,6 +143,15 @@ def choose(content: Recordings | Pictures, machine: Machine, name: str, file: Pa
             why = str(error).removeprefix(f"probe {probe.name}: ").removesuffix(f". {LABELS_REMEDY}")
             refused[probe.labels] = f"no probe for {probe.labels}: {why}"
     return recipe.without(refused), rough, dataset
+
+
+def _rough(
+    recipe: Recipe, content: Recordings | Pictures, machine: Machine, name: str, file: Path
+) -> tuple[Pipeline, Dataset]:
+    text = _text(recipe, FIRST_GUESS, content, machine, name, file)
+    encoded(text)
+    rough = load_text(text, str(file))
+    return rough, build_dataset(rough)
 
 
 def encoded(text: str) -> bytes:

@@ -140,19 +140,19 @@ def test_check_counts_and_names_what_is_bad(here):
 
 def test_check_ends_with_a_verdict_and_what_to_type(here):
     for number in range(5):
-        wav(here / "my in" / "ab"[number % 2] / f"{number}.wav", 2.0 if number else 0.3)
+        wav(here / "my in" / "ab"[number % 2] / f"{number}.wav", 2.0 if number else 0.005)
     done = call(data, "check", "my in")
     assert done.exit_code == 0, done.output
     assert done.output.endswith(
         "  label class: 2 classes of 2 (b) to 3 files (a)\n"
-        "  too short for a training window, and not trained on: 1 file\n"
-        "  warning: only 8.3 s to train on: good for a rehearsal, too little to learn from\n"
-        "fit to train on: 5 recordings, 8.3 s, labels: class; next: stagewise init 'my in'\n"
+        "  warning: only 8.0 s to train on: good for a rehearsal, too little to learn from\n"
+        "fit to train on: 4 of 5 recordings (the others do not fill a training window), labels: class; next: stagewise "
+        "init 'my in'\n"
     )
     (found,) = json.loads(call(data, "check", "my in", "--json").output)["found"]
     assert (found["fit"], found["items"], found["too_short"]) == (True, 5, 1)
     assert found["labels"] == {"class": {"a": 3, "b": 2}}
-    assert "one is trained on" in (call(init, "my in"), (here / "my-in.toml").read_text())[1]
+    assert "4 of 5 files fill one" in (call(init, "my in"), (here / "my-in.toml").read_text())[1]
     png(here / "my in" / "x.png", 40, 40)
     lines = call(data, "check", "my in").output.splitlines()
     assert [line.partition("; next: ")[2] for line in lines if line.startswith("fit")] == [
@@ -162,13 +162,13 @@ def test_check_ends_with_a_verdict_and_what_to_type(here):
 
 
 def test_check_says_what_is_not_fit(here):
-    wav(here / "in" / "a.wav", 0.1)
+    wav(here / "in" / "a.wav", 0.005)
     done = call(data, "check", "in")
-    assert "not fit to train on: the longest file has 0.10 s, and training needs 0.19 s" in done.output
+    assert "not fit to train on: the longest file has 0.005 s, and training needs 0.008 s" in done.output
     assert "init can make no pipeline file of in: see why above" in str(done.exception)
     done = call(data, "check", "in", "--json")
     (found,) = json.loads(done.output)["found"]
-    assert (found["fit"], found["why"].startswith("the longest file has 0.10 s")) == (False, True)
+    assert (found["fit"], found["why"].startswith("the longest file has 0.005 s")) == (False, True)
     png(here / "in" / "x.png", 40, 40)
     assert call(data, "check", "in").exit_code == 0
 

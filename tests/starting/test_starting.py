@@ -42,6 +42,10 @@ def test_stereo_wav_files_of_44100_hz(tmp_path, no_peaks_here):
         for number in range(3):
             wav(tmp_path / "in" / voice / f"{number}.wav", 2.0, 44_100, 2)
     content, plan = made(tmp_path / "in", "audio")
+    assert content["data"].pop("std") == pytest.approx(
+        0.1 * (16 / 44.1 / 2) ** 0.5, rel=0.05
+    )  # two channels, fewer pitches
+    assert content["data"].pop("mean") == pytest.approx(0, abs=0.01)
     assert content["data"] == {
         "target": "audio-folder",
         "root": str(tmp_path / "in"),
@@ -56,19 +60,21 @@ def test_stereo_wav_files_of_44100_hz(tmp_path, no_peaks_here):
     assert len(plan.size) == 6
 
 
-def test_short_files_of_a_low_rate_in_a_flat_folder_keep_their_rate_and_get_a_shorter_window(tmp_path):
+def test_files_of_a_low_rate_in_a_flat_folder_keep_their_rate_and_get_a_window_that_fits(tmp_path):
     for number in range(4):
         wav(tmp_path / "in" / f"{number}.wav", 0.8, 8_000)
     content, plan = made(tmp_path / "in", "audio")
+    assert content["data"].pop("std") == pytest.approx(0.1, rel=0.05)  # as loud as what lies there
+    assert content["data"].pop("mean") == pytest.approx(0, abs=0.01)
     assert content["data"] == {"target": "audio-folder", "root": str(tmp_path / "in"), "sample_rate": 8_000}
-    assert content["defaults"]["objective"]["window"] == 32
+    assert content["defaults"]["objective"]["window"] == 64
     assert "probe" not in content
     assert plan.size.sample_rate == 8_000
 
 
 def test_files_that_are_all_too_short_are_refused(tmp_path):
-    wav(tmp_path / "in" / "a.wav", 0.1)
-    with pytest.raises(DataError, match=r"the longest file has 0.10 s, and training needs 0.19 s"):
+    wav(tmp_path / "in" / "a.wav", 0.005)
+    with pytest.raises(DataError, match=r"the longest file has 0.005 s, and training needs 0.008 s"):
         made(tmp_path / "in", "audio")
 
 
