@@ -10,6 +10,7 @@ from typing import Any
 
 from stagewise.config import Pipeline
 from stagewise.config.load import load_text
+from stagewise.datasets.audio_files import MEAN, STD
 from stagewise.datasets.audio_folder import AudioFolder
 from stagewise.datasets.base import Dataset
 from stagewise.errors import ConfigError, DataError
@@ -132,7 +133,7 @@ def choose(content: Recordings | Pictures, machine: Machine, name: str, file: Pa
     gpu = machine.gpu is not None
     recipe = audio_recipe(content, gpu) if isinstance(content, Recordings) else images_recipe(content, gpu)
     rough, dataset = _rough(recipe, content, machine, name, file)
-    if isinstance(dataset, AudioFolder) and (lines := loudness(dataset, (dataset.mean, dataset.std))):
+    if isinstance(dataset, AudioFolder) and (lines := loudness(dataset, (MEAN, STD))):
         recipe = replace(recipe, data=[*recipe.data, *lines])
         rough, dataset = _rough(recipe, content, machine, name, file)
     refused = {}
