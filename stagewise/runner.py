@@ -31,6 +31,7 @@ from stagewise.stage import carry_out
 from stagewise.stopping import Stop, stoppable
 from stagewise.stores import remove_store, verify_store
 from stagewise.stores.layout import MANIFEST
+from stagewise.waiting import considerate
 
 Report = Callable[..., None]
 
@@ -93,7 +94,7 @@ def make(
         StagewiseError: anything a user can act on.
     """
     check_names(pipeline, until or only, probe)
-    with run.writing(), stoppable() as stop, atomic.disk_errors_below(run.path):
+    with run.writing(), stoppable() as stop, considerate(), atomic.disk_errors_below(run.path):
         _forget_damaged_lock(run, report)
         if fresh or (only is not None and anew):
             # Nothing is deleted for a pipeline that could not be run.

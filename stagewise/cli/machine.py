@@ -1,8 +1,7 @@
-"""What `doctor` knows about this machine, and what `run` says of it."""
+"""What `doctor` knows about this machine."""
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from typing import Any
@@ -14,8 +13,6 @@ from stagewise.errors import ConfigError
 from stagewise.libraries import LIBRARIES, check, installed_version
 from stagewise.short_names import DATASETS, MODULES, OBJECTIVES
 from stagewise.show import bytes_text, counted
-
-CROWDED = 0.9  # processes that want a core, for each there is, on average over a minute
 
 
 def machine_facts() -> dict[str, Any]:
@@ -52,24 +49,6 @@ def _of_torch() -> dict[str, str]:
         "bfloat16": "fast" if torch.cpu._is_amx_tile_supported() or gpus else "not faster than float32 here",
         "gpu": ", ".join(f"{g.name} ({bytes_text(g.total_memory)})" for g in gpus) or "none",
     }
-
-
-def crowded(threads: int | None) -> str:
-    """Say that other programs take the cores that several threads would wait for each other on; "" if they do not.
-
-    Args:
-        threads: of the pipeline; those of torch where it says nothing.
-    """
-    import torch
-
-    several = threads or torch.get_num_threads()
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    if torch.cuda.is_available() or several == 1 or load < CROWDED * cores:
-        return ""
-    return (
-        f"other programs have been using this machine's {counted(cores, 'core')} (load {load:.1f}): if they go on, "
-        f"--set pipeline.threads=1 may be several times faster than {several} threads; its last bits differ."
-    )
 
 
 def _installed_names() -> str:

@@ -210,11 +210,8 @@ def _make(pipeline: Pipeline, folder: RunFolder, as_json: bool, tensorboard: Pat
         terminal_report(name, stages, group, PLANNING) as told,
         with_curves(told, tensorboard, stages, group) as report,
     ):
-        from stagewise.cli.machine import crowded
         from stagewise.runner import make  # it takes seconds, too
 
-        if words := crowded(pipeline.pipeline.threads):
-            report("note", text=words)
         make(pipeline, folder, report, **what)
     facts = run_facts(folder)
     if as_json:

@@ -76,6 +76,7 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
     from stagewise.embedding.embed import embedding
     from stagewise.embedding.write import check_out, write
     from stagewise.runs.folder import LAST, LOCK_FILE, is_export, runs_here
+    from stagewise.waiting import considerate
 
     check_out(out, force)
     if missing := [path for path in inputs if not os.path.lexists(path)]:
@@ -101,8 +102,9 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
                 torch.set_num_threads(threads)
             encoder = run.encoder(_say_which(run, stage, report, "embed", named)).to(run.device())
         try:
-            made = embedding(encoder, paths, pool, report, skip)
-            write(made, out, report, force)
+            with considerate():
+                made = embedding(encoder, paths, pool, report, skip)
+                write(made, out, report, force)
         except DataError as error:
             if skip:
                 raise

@@ -15,6 +15,7 @@ SECTIONS = {
     "encoding": "Encoding a data set into a store",
     "embed": "Files that are embedded",
     "durations": "Steps as they are reckoned and as they are",
+    "busy": "Steps on a busy machine",
     "whole_runs": "Whole runs",
     "quality": "Stores of real, trained activations",
 }

@@ -12,7 +12,6 @@ from click.testing import CliRunner
 
 import stagewise
 from stagewise import atomic
-from stagewise.cli.machine import crowded
 from stagewise.cli.main import main
 from stagewise.errors import Interrupted
 from stagewise.exporting import write as writing
@@ -232,11 +231,3 @@ def test_clean_where_nobody_answers(home, monkeypatch):
     assert (home / "runs/random/stages/9-old-00000000").exists()
     assert CliRunner().invoke(main, ["clean", "runs/random"], input="y\n").exit_code == 0
     assert not (home / "runs/random/stages/9-old-00000000").exists()
-
-
-@pytest.mark.parametrize(("load", "threads", "said"), [(9.0, 2, True), (0.1, 2, False), (9.0, 1, False)])
-def test_threads_on_a_crowded_machine(monkeypatch, load, threads, said):
-    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert ("--set pipeline.threads=1 may be several times faster than 2 threads" in crowded(threads)) == said
