@@ -18,7 +18,7 @@ from stagewise.cli.outlook import Outlook
 from stagewise.runs.verdict import NOTICEABLE, guessing
 from stagewise.show import about_text, bytes_text, counted, printable, seconds_text
 
-QUIET_SECONDS = 60.0  # between lines where there is no terminal
+QUIET_SECONDS = 25.0  # between lines where there is no terminal
 SURE_SECONDS = 1.0  # before a speed is told
 SILENT_SECONDS = 1.0  # before it is said what takes so long
 
@@ -130,7 +130,7 @@ def _amount(count: float, unit: str) -> str:
 
 
 class _Lines:
-    """A line for what is finished, and one a minute for what is not."""
+    """A line for what is finished, and one every half minute for what is not."""
 
     def __init__(self, console: Console, pace: _Pace) -> None:
         self.console, self.pace, self.last, self.silent = console, pace, time.monotonic(), True

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from stagewise import atomic
 from stagewise.stores.files import list_files, read_offsets, read_scaling, small_files
-from stagewise.stores.layout import FORMAT, JOURNAL, STORE, StoreSpec
+from stagewise.stores.layout import FORMAT, JOURNAL, KEPT, STORE, StoreSpec
 from stagewise.stores.manifest import Shard
 from stagewise.stores.quantise import Scaling
 
@@ -35,6 +37,32 @@ def start(folder: Path, spec: StoreSpec, fingerprint: str, machine: str) -> dict
 def add(folder: Path, entry: Entry) -> None:
     """Record a shard that is published: from now on it survives."""
     atomic.append_line(folder / JOURNAL, _line(entry))
+
+
+def keep(folder: Path, first_row: int, rows: npt.NDArray[Any], saturated: int) -> None:
+    """Write down the first rows of a shard, in the stored dtype: they survive until the shard is published."""
+    body = rows.reshape(-1).view(np.uint8).data
+    facts = {"first_row": first_row, "rows": len(rows), "saturated": saturated}
+    header = json.dumps(facts | {"sha256": hashlib.sha256(body).hexdigest()}) + "\n"
+    atomic.write_bytes(folder / KEPT, (header.encode(), body))
+
+
+def kept(folder: Path, first_row: int, buffer: npt.NDArray[Any]) -> tuple[int, int]:
+    """Read the rows that `keep` wrote of the shard that begins at a row into its buffer.
+
+    Returns:
+        how many there are, and how many of their values saturated; 0 and 0 when there is nothing to use.
+    """
+    try:
+        header, body = atomic.read_bytes(folder / KEPT).split(b"\n", 1)
+        facts = json.loads(header)
+        rows, saturated = int(facts["rows"]), int(facts["saturated"])
+        if facts["first_row"] != first_row or facts["sha256"] != hashlib.sha256(body).hexdigest():
+            return 0, 0
+        buffer[:rows] = np.frombuffer(body, buffer.dtype).reshape(rows, *buffer.shape[1:])
+    except (ValueError, TypeError, KeyError, OSError):
+        return 0, 0  # none, or damaged beyond use: starting anew loses time, never data
+    return rows, saturated
 
 
 def resume(

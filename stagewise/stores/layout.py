@@ -13,6 +13,7 @@ FORMAT = 2  # of manifest, journal and group; in format 1 compressed chunks lay 
 STORE = "store.zarr"  # the Zarr group, inside the stage's folder
 MANIFEST = "store.manifest.json"  # the commit marker, written last
 JOURNAL = "store.journal"  # what is published so far, while the store is being written
+KEPT = "store.kept"  # rows of a shard that is not full yet, while the store is being written
 
 FILL: dict[str, float] = {
     "float32": math.nan,

@@ -1,7 +1,8 @@
 """Writing a store: rows into the current shard's buffer, whole shards to disk from one thread, the manifest.
 
-A shard is published (fsync, rename) and then journaled: a kill at any moment loses at most what is in memory.
-At most two shard buffers exist: the one being filled and the one being written.
+A shard is published (fsync, rename) and then journaled: a kill at any moment loses at most what is in memory, and of
+that what `keep` did not write beside the store. At most two shard buffers exist: the one being filled and the one being
+written.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from stagewise.stores import journal
 from stagewise.stores.damage import describe_rows
 from stagewise.stores.files import list_files
 from stagewise.stores.journal import stored_scaling
-from stagewise.stores.layout import FILL, JOURNAL, MANIFEST, STORE, StoreSpec
+from stagewise.stores.layout import FILL, JOURNAL, KEPT, MANIFEST, STORE, StoreSpec
 from stagewise.stores.manifest import Manifest, Shard, read_manifest, write_manifest
 from stagewise.stores.quantise import FloatArray, Scaling
 from stagewise.stores.shard import encode_shard
@@ -69,16 +70,20 @@ class StoreWriter:
             create_group(folder, spec, fingerprint, scaling)
             resumed = journal.start(folder, spec, fingerprint, machine), []
         self._files, self._entries = resumed
-        self._next = self.rows_done
-        self._saturated = 0  # in the shard being filled
         self._buffer = self._new_buffer()
+        self._kept, self._saturated = journal.kept(folder, self._published, self._buffer)  # of the shard being filled
+        self._next = self.rows_done
         self._spare: npt.NDArray[Any] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._in_flight: Future[None] | None = None
 
     @property
     def rows_done(self) -> int:
-        """The first row that is not yet in a journaled shard: from there on a resuming caller appends."""
+        """The first row that would be lost now: from there on a resuming caller appends."""
+        return self._published + self._kept
+
+    @property
+    def _published(self) -> int:
         return sum(entry.shard.rows for entry in self._entries)
 
     def append(self, rows: FloatArray) -> None:
@@ -104,6 +109,17 @@ class StoreWriter:
             if self._next % self._layout.shard_rows == 0 or self._next == self._spec.rows:
                 self._hand_over()
 
+    def keep(self) -> None:
+        """Write down all rows that were appended; those of a shard that is not full are written beside the store.
+
+        Raises:
+            DiskError: they or an earlier shard could not be written.
+        """
+        self._wait()
+        if rows := self._next - self._published:
+            journal.keep(self._folder, self._published, self._buffer[:rows], self._saturated)
+        self._kept = rows
+
     def commit(self) -> Manifest:
         """Wait for the last shard, then write the manifest: from now on the store exists.
 
@@ -111,8 +127,8 @@ class StoreWriter:
             DiskError: a shard or the manifest could not be written.
         """
         self._wait()
-        if self.rows_done != self._spec.rows:
-            raise ValueError(f"committed with {self.rows_done} of {self._spec.rows} rows")
+        if self._published != self._spec.rows:
+            raise ValueError(f"committed with {self._published} of {self._spec.rows} rows")
         self._thread.shutdown()
         manifest = Manifest(
             fingerprint=self._fingerprint,
@@ -167,7 +183,7 @@ class StoreWriter:
 
     def _hand_over(self) -> None:
         self._wait()
-        shard = len(self._entries)
+        shard, self._kept = len(self._entries), 0
         used = self._layout.chunks_in(shard) * self._layout.chunk_rows
         self._buffer[len(self._layout.shard_span(shard)) : used] = FILL[self._spec.dtype]
         self._in_flight = self._thread.submit(self._publish, shard, self._buffer[:used], self._saturated)
@@ -224,12 +240,13 @@ def remove_store(folder: Path) -> None:
     Raises:
         DiskError: the disk is read-only or failing.
     """
-    for name in (MANIFEST, JOURNAL, STORE):
+    for name in (MANIFEST, JOURNAL, KEPT, STORE):
         atomic.remove(folder / name)
 
 
 def _end_journal(folder: Path) -> None:
-    if (folder / JOURNAL).exists():
-        with atomic.disk_errors(folder / JOURNAL):
-            (folder / JOURNAL).unlink()
-            atomic.fsync_folder(folder)
+    for name in (KEPT, JOURNAL):
+        if (folder / name).exists():
+            with atomic.disk_errors(folder / name):
+                (folder / name).unlink()
+                atomic.fsync_folder(folder)

@@ -122,6 +122,36 @@ def test_any_interruption_gives_the_same_bytes(tmp_path, dtype, compress, step):
     assert len(stored) > 1  # interruptions fell into several shards
 
 
+@pytest.mark.parametrize(("signal", "seconds"), [(True, 1e9), (False, -1.0)])
+def test_no_row_of_a_shard_that_is_not_full_is_lost(tmp_path, monkeypatch, signal, seconds):
+    """A signal keeps what there is; what neither a signal nor a plug announces was written now and then."""
+    monkeypatch.setattr(encoding, "KEPT_SECONDS", seconds)
+    monkeypatch.setattr(encoding, "StoreSpec", partial(StoreSpec, shard_bytes=2**20))
+    go = partial(write, dtype="int8", dataset=InMemory(lengths=[520, 0, 900, 410]))
+    go(tmp_path / "whole")
+    stop, reports = Stop(), []
+    (tmp_path / "s").mkdir()
+
+    def report(kind, rows, of):
+        assert (kind, stop.signal) == ("encode", None)
+        reports.append(rows)
+        if rows > 250:
+            if not signal:
+                raise KeyboardInterrupt
+            stop.signal = 15
+
+    for _ in range(2):  # the second time before anything is new
+        with pytest.raises((Interrupted, KeyboardInterrupt)) as raised:
+            encode(chain(InMemory(lengths=[520, 0, 900, 410])), tmp_path / "s", "int8", "none", "a" * 64, stop, report)
+        assert signal == (f"{reports[-1]} of 457 rows are stored" in str(raised.value))
+        stop.signal = None
+    assert (tmp_path / "s/store.journal").read_bytes().count(b"\n") == 1  # not one shard is full
+    resumed = []
+    go(tmp_path / "s", reports=resumed)
+    assert resumed[0][0] == (258 if signal else 194)
+    assert content(tmp_path / "s") == content(tmp_path / "whole")
+
+
 def test_a_resumed_store_goes_on_where_it_was(tmp_path):
     with pytest.raises(Interrupted) as raised:
         write(tmp_path / "s", stop=Signal(18))

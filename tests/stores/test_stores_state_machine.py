@@ -31,7 +31,7 @@ class WriterMachine(RuleBasedStateMachine):
         self.scaling = Scaling.fit(np.full(CHANNELS, -2.0), np.full(CHANNELS, 2.0)) if dtype == "int8" else None
         shard_bytes = 16 * CHANNELS * np.dtype(dtype).itemsize * shard_chunks
         self.spec = StoreSpec(np.array(lengths, np.int64), (CHANNELS,), dtype, compress, shard_bytes)
-        self.folder = Path(tempfile.mkdtemp())
+        self.folder, self.kept = Path(tempfile.mkdtemp()), (0, 0)
         self.open()
 
     def open(self):
@@ -44,7 +44,14 @@ class WriterMachine(RuleBasedStateMachine):
         self.writer.append(self.rows[self.next : self.next + count])
         self.next += count
 
-    @rule(left=st.sampled_from(["nothing", "partial", "torn line", "lost line"]))
+    @rule()
+    def keep(self):
+        self.writer.keep()
+        assert self.writer.rows_done == self.next
+        if self.next % self.spec.shard_rows and self.next < self.spec.rows:
+            self.kept = self.next - self.next % self.spec.shard_rows, self.next
+
+    @rule(left=st.sampled_from(["nothing", "partial", "torn line", "lost line", "damaged rows"]))
     def kill(self, left):
         published = self.spec.layout.shards if self.next == self.spec.rows else self.next // self.spec.shard_rows
         self.writer.__exit__(None, None, None)  # a thread cannot be killed: its last shard is complete
@@ -58,8 +65,14 @@ class WriterMachine(RuleBasedStateMachine):
         elif left == "lost line" and published:
             published -= 1
             journal.write_bytes(b"".join(lines[:-1]))
+        elif left == "damaged rows" and (self.folder / "store.kept").exists():
+            kept = (self.folder / "store.kept").read_bytes()
+            (self.folder / "store.kept").write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+            self.kept = 0, 0
         self.open()
-        assert self.next == min(published * self.spec.shard_rows, self.spec.rows)
+        first, end = self.kept
+        done = min(published * self.spec.shard_rows, self.spec.rows)
+        assert self.next == (end if first == done and end else done)
 
     def teardown(self):
         if not hasattr(self, "folder"):
