@@ -73,9 +73,12 @@ class Chain:
 
     def rows(self, item: int) -> Iterator[npt.NDArray[np.float32]]:
         """Yield an item's rows, float32 (n, C) or (n, H, W, C), piece by piece."""
-        length = int(self.source.lengths[item])
+        source, length = self.source, int(self.source.lengths[item])
         for piece in stream(
-            lambda start, stop: self.source.read(item, start, stop, self.device), length, list(self.stages)
+            lambda start, stop: source.read(item, start, stop, self.device),
+            length,
+            list(self.stages),
+            row_shape=source.row_shape,
         ):
             rows = means(piece) if self.means and piece.ndim == 5 else piece
             yield rows[0].movedim(0, -1).float().contiguous().cpu().numpy()

@@ -1,4 +1,10 @@
-"""Run frozen stages over an item of any length in pieces: the same rows as one pass, in bounded memory.
+"""Run frozen stages over an item of any length in pieces: the rows of one pass, in bounded memory.
+
+The same item gives the same bits by every way, because there is one way to cut it: every stage runs in pieces of its
+own, whose places follow from the stage and the item's length alone, on rows in one order in memory. Whether the rows
+below are computed just before or read from a float32 store, now or by a command that goes on after another, the same
+numbers go through the same kernels. One pass over a whole item goes through kernels for another length, which may add
+in another order: the last bits may differ.
 
 Legend: C channels, T rows (of patches: …, H, W after the rows); every tensor here is one item, (1, C, T).
 """
@@ -6,27 +12,28 @@ Legend: C channels, T rows (of patches: …, H, W after the rows); every tensor 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from stagewise.modules.recurrent import Recurrent
-from stagewise.modules.stage_module import (
-    Block,
-    StageModule,
-    at_least_float32,
-    autocast,
-    merged_blocks,
-    run_block,
-)
+from stagewise.modules.stage_module import Block, StageModule, at_least_float32, autocast, run_block
 
-PIECE_BYTES = 8 * 2**20  # what the widest representation inside a piece may take, in float32
+PIECE_BYTES = (
+    4 * 2**20
+)  # what the widest representation inside a piece may take, in float32: a few stages hold one each
 
 Read = Callable[[int, int], Tensor]  # rows [start, stop) of one item, (1, C, stop - start)
 
 
-def stream(read: Read, length: int, stages: list[StageModule], piece_bytes: int = PIECE_BYTES) -> Iterator[Tensor]:
+def stream(
+    read: Read,
+    length: int,
+    stages: list[StageModule],
+    piece_bytes: int = PIECE_BYTES,
+    row_shape: tuple[int, ...] = (1,),
+) -> Iterator[Tensor]:
     """Yield an item's rows after `stages`, piece by piece, (1, C, n), in order.
 
     Args:
@@ -35,17 +42,28 @@ def stream(read: Read, length: int, stages: list[StageModule], piece_bytes: int 
         length: rows of the item there.
         stages: frozen, in evaluation mode, lowest first; none hands the rows through.
         piece_bytes: bound on the widest representation of a piece.
+        row_shape: of what is read: (C,).
     """
-    blocks = list(merged_blocks(stages))
-    rows_per_piece = _rows_per_piece(stages, piece_bytes)
-    if not blocks:
-        yield from (read(start, min(length, start + rows_per_piece)) for start in range(0, length, rows_per_piece))
-        return
-    pieces: Iterable[Tensor] = ()
-    for block in blocks:
-        pieces = _through(block, read, length, rows_per_piece)
-        read, length = _Trail(iter(pieces)).read, block.geometry.rows(length)
+    pieces, rows_per_piece = None, _rows(piece_bytes, math.prod(row_shape))
+    for stage in stages:
+        rows_per_piece, read = _rows(piece_bytes, _widest(stage)), _in_order(read)
+        for block in stage.blocks:
+            pieces = _through(block, read, length, rows_per_piece)
+            read, length = _Trail(pieces).read, block.geometry.rows(length)
+    if pieces is None:
+        pieces = (read(start, min(length, start + rows_per_piece)) for start in range(0, length, rows_per_piece))
     yield from pieces
+
+
+def _in_order(read: Read) -> Read:
+    """Give rows as a stage takes them: float32, in one order in memory, wherever they come from."""
+
+    def rows(start: int, stop: int) -> Tensor:
+        x = at_least_float32(read(start, stop))
+        # A copy even where the order is right: what comes from numpy may begin anywhere, and kernels look at that.
+        return x.clone(memory_format=torch.channels_last_3d if x.ndim == 5 else torch.contiguous_format)
+
+    return rows
 
 
 @torch.inference_mode()  # entered anew for each piece, so that it never leaks to the caller
@@ -67,25 +85,23 @@ class _Trail:
     """The last pieces of a stream, so that the next block can read them with an overlap."""
 
     def __init__(self, pieces: Iterator[Tensor]) -> None:
-        self.pieces, self.begin, self.kept = pieces, 0, torch.empty(0)
+        self.pieces, self.begin, self.kept = pieces, 0, torch.empty(1, 0, 0)
 
     def read(self, begin: int, end: int) -> Tensor:
-        while self.begin + self.kept.shape[-1] < end:
+        while self.begin + self.kept.shape[2] < end:
             piece = next(self.pieces)
-            self.kept = torch.cat([self.kept, piece], dim=2) if self.kept.ndim > 1 else piece
+            self.kept = torch.cat([self.kept, piece], dim=2) if self.kept.shape[2] else piece
         self.kept = self.kept[:, :, begin - self.begin :]
         self.begin = begin
         return self.kept[:, :, : end - begin]
 
 
-def _rows_per_piece(stages: list[StageModule], piece_bytes: int) -> int:
-    """Choose how many of the top's rows go through at once, from the widest representation on the way."""
-    hop = 1
-    for stage in stages:
-        hop *= stage.geometry.hop
-    widest, below = float(math.prod(stages[0].in_shape) if stages else 1) * hop, hop
-    for stage in stages:
-        hops = [layer.stride for block in stage.blocks for layer in block.geometry.layers] or [1]
-        widest = max(widest, max(stage.z_channels, math.prod(stage.out_shape)) * below / hops[0])
-        below //= stage.geometry.hop
+def _rows(piece_bytes: int, widest: float) -> int:
     return max(64, int(piece_bytes / (4 * widest)))
+
+
+def _widest(stage: StageModule) -> float:
+    """Count the numbers that a row of a stage takes where its representation is widest."""
+    hop = stage.geometry.hop
+    strides = [layer.stride for block in stage.blocks for layer in block.geometry.layers] or [1]
+    return hop * max(math.prod(stage.in_shape), max(stage.z_channels, math.prod(stage.out_shape)) / strides[0])

@@ -188,26 +188,6 @@ class Crop:
         return Crop(self.skip_B[items], self.rows, self.grid)
 
 
-def merged_blocks(stages: list[StageModule]) -> Iterator[Block]:
-    """Yield the blocks of a chain of stages; neighbours that are local and of one precision become one."""
-    local: list[Block] = []
-    for block in (block for stage in stages for block in stage.blocks):
-        if local and (block.geometry.recurrent or block.precision != local[0].precision):
-            yield _merge(local)
-            local = []
-        if block.geometry.recurrent:
-            yield block
-        else:
-            local.append(block)
-    if local:
-        yield _merge(local)
-
-
-def _merge(blocks: list[Block]) -> Block:
-    modules = nn.Sequential(*(block.module for block in blocks))
-    return Block(modules, _geometry(blocks), blocks[0].precision)
-
-
 GROUP_BYTES = 16 * 2**20  # of the widest representation, while frozen stages are run again for a training step
 
 

@@ -75,8 +75,8 @@ class FrozenEncoder(nn.Module):
 
     def _through(self, x_BCT: Tensor) -> Tensor:
         for stage in self.stages:
-            x_BCT = stage(x_BCT)[1]
-        return x_BCT.float()
+            x_BCT = stage(x_BCT)[1].float()
+        return x_BCT
 
     @property
     def device(self) -> torch.device:

@@ -1,5 +1,6 @@
-"""Streaming in pieces against one pass over the whole item."""
+"""Streaming in pieces against one pass over the whole item, and against streaming from stores in between."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -84,6 +85,8 @@ def test_no_stage_hands_the_rows_through():
     x = noise(300, 2)
     pieces = streamed([], x, 1)
     assert [p.shape[2] for p in pieces] == [64] * 4 + [44]
+    wide = stream(Item(x), 300, [], 100 * 2 * 4, row_shape=(2,))
+    assert [p.shape[2] for p in wide] == [100] * 3
     assert torch.equal(torch.cat(pieces, 2), x)
 
 
@@ -98,28 +101,65 @@ def test_items_shorter_than_the_receptive_field(length):
         assert_same(pieces, whole(stages, noise(length)), rtol=0, atol=1e-12)
 
 
+def from_rows(z):
+    """A reader of rows as a store holds them: another order in memory, float32, wherever they begin."""
+    z_TC = np.empty((z.shape[2] * z.shape[1] + 1,), np.float32)[1:].reshape(z.shape[2], z.shape[1])
+    z_TC[:] = z[0].T.float()
+    return lambda start, stop: torch.from_numpy(z_TC[start:stop]).T[None]
+
+
+def assert_the_same_bits_by_every_way(stages, x, piece_bytes):
+    length = x.shape[2]
+    expected = torch.cat(streamed(stages, x, piece_bytes), 2)
+    for cut in range(1, len(stages)):
+        z = torch.cat(list(stream(from_rows(x), length, stages[:cut], piece_bytes)), 2)
+        assert torch.equal(torch.cat(list(stream(from_rows(z), z.shape[2], stages[cut:], piece_bytes)), 2), expected)
+
+
 @pytest.mark.parametrize(
-    ("precision", "threads"),
-    [(torch.float32, 1), pytest.param(torch.float32, 2, marks=pytest.mark.slow), (torch.bfloat16, 1)],
+    ("precision", "width", "threads"),
+    [(torch.float32, 512, 1), pytest.param(torch.float32, 512, 2, marks=pytest.mark.slow), (torch.bfloat16, 64, 1)],
 )
-def test_the_papers_stack_gives_the_same_bits(precision, threads):
+def test_the_papers_stages_give_the_same_bits_from_data_and_from_stores(precision, width, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         torch.manual_seed(0)
-        stages = [
-            StageModule(Conv1d(1, **PAPER), None, 1, precision=precision),
-            StageModule(None, GRU(512, 256), 512, precision=precision),
-        ]
-        x = noise(20480, dtype=torch.float32)
-        pieces = streamed(stages, x, 1)
-        assert len(pieces) == 2
-        rows = torch.cat(pieces, 2)
+        channels, layers = 1, [{name: value[i] for name, value in PAPER.items()} for i in (0, 1, 3)]
+        stages = []
+        for layer in layers:
+            stages.append(
+                StageModule(Conv1d(channels, **layer | {"out_channels": width}), None, channels, precision=precision)
+            )
+            channels = width
+        stages.append(StageModule(None, GRU(width, 256), width, precision=precision))
+        x = noise(12000, dtype=torch.float32)
+        assert_the_same_bits_by_every_way(stages, x, 1024 * width)
+        pieces = streamed(stages, x, 1024 * width)
+        assert len(pieces) > 1
+        assert pieces[0].dtype == torch.float32
         expected = whole(stages, x)
     finally:
         torch.set_num_threads(before)
-    assert rows.dtype == torch.float32
-    assert torch.equal(rows, expected)
+    assert_same(pieces, expected, rtol=0, atol=1e-6 if precision == torch.float32 else 1e-2)
+
+
+class Sum(torch.nn.Conv1d):
+    """Adds to what it is given: in which precision that is shows in the sum."""
+
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("width", [5, 24, 64])
+def test_stages_of_any_width_give_the_same_bits_from_data_and_from_stores(width, precision):
+    torch.manual_seed(0)
+    low = StageModule(Conv1d(1, width, 8, 4, 2), None, 1, precision=precision)
+    middle = StageModule(Sum(width, width, 3, padding=1), GRU(width, 32), width, precision=precision)
+    high = StageModule(Conv1d(32, width, 3, 2, 1), None, 32, precision=precision)
+    for length in (4001, 300):
+        assert_the_same_bits_by_every_way([low, middle, high], noise(length, dtype=torch.float32), 2**14)
 
 
 @pytest.mark.parametrize("width", [5, 24, 64])
