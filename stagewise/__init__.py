@@ -6,6 +6,7 @@ encoder = run.encoder("context")            # a frozen torch.nn.Module
 stagewise.run("pipelines/quickstart.toml")  # what the command does
 encoder = stagewise.load("encoder")         # the frozen torch.nn.Module that `stagewise export` wrote
 rows = encoder.embed("talk.flac")           # float32 (rows, channels): what `stagewise embed` writes
+stagewise.export(encoder, "tuned")          # written again, once its weights were tuned
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ _PUBLIC = {
     "open": "stagewise.runs.open:open_run",
     "run": "stagewise.runner:run_pipeline",
     "load": "stagewise.exporting.load:load_export",
+    "export": "stagewise.exporting.write:export_encoder",
     "objectives": "stagewise.objectives",
     "datasets": "stagewise.datasets",
     "modules": "stagewise.modules",
@@ -30,10 +32,11 @@ if TYPE_CHECKING:
     from stagewise import modules as modules
     from stagewise import objectives as objectives
     from stagewise.exporting.load import load_export as load
+    from stagewise.exporting.write import export_encoder as export
     from stagewise.runner import run_pipeline as run
     from stagewise.runs.open import open_run as open  # noqa: A004
 
-__all__ = ["__version__", "datasets", "load", "modules", "objectives", "open", "run"]
+__all__ = ["__version__", "datasets", "export", "load", "modules", "objectives", "open", "run"]
 
 
 def __dir__() -> list[str]:

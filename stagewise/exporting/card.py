@@ -9,14 +9,25 @@ from stagewise.embedding.given_images import trained_at
 from stagewise.embedding.given_own import takes
 from stagewise.show import bytes_text, counted
 
+TUNED = (
+    "**Tuned**: its weights were changed after stagewise had trained them. What was measured of them then (losses, "
+    "probes) does not hold any more."
+)
+UNKNOWN = (
+    "What it was trained on, and what was measured of it, stands in its run and in the model card of the run's export. "
+    "All arguments of the networks are in config.json."
+)
 
-def model_card(settings: Mapping[str, Any], facts: Mapping[str, Any], programs: Mapping[str, float | str]) -> str:
+
+def model_card(
+    settings: Mapping[str, Any], facts: Mapping[str, Any] | None, programs: Mapping[str, float | str]
+) -> str:
     """Write the card.
 
     Args:
         settings: config.json.
         facts: what `inspect --json` says of the run, its objectives and seed, and the stages that were not trained, of
-            random weights and of loaded ones.
+            random weights and of loaded ones; None where the run is not known.
         programs: by file, the largest difference from the encoder, or why it is not there.
     """
     names = [stage["name"] for stage in settings["stages"]]
@@ -27,6 +38,7 @@ def model_card(settings: Mapping[str, Any], facts: Mapping[str, Any], programs: 
         "",
         f"A frozen encoder, made with stagewise {settings['stagewise']}: {' → '.join(names)}.",
         "",
+        *([TUNED, ""] if settings["tuned"] else []),
         "License: FILL IN",
         "",
         "```python",
@@ -38,9 +50,26 @@ def model_card(settings: Mapping[str, Any], facts: Mapping[str, Any], programs: 
         f"Input of `encoder(x)`: float32 {_shape(given, images)}, standardised as "
         f"(input - {given['mean']}) / {given['std']}. Output: {_output(given, out, images)}.",
         "",
+        *(_made(settings, facts, names) if facts is not None else [UNKNOWN, ""]),
+    ]
+    lines += ["## Files", "", "* `model.safetensors`, `config.json`: what `stagewise.load` reads, and checks"]
+    for name, found in programs.items():
+        least = "patches a side" if images else "rows"
+        takes = "`torch.export.load`" if name.endswith(".pt2") else "ONNX Runtime"
+        lines.append(
+            f"* {found}"
+            if isinstance(found, str)
+            else f"* `{name}`: the same for {takes}, for inputs of two {least} or more; largest difference {found:.2g}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _made(settings: Mapping[str, Any], facts: Mapping[str, Any], names: list[str]) -> list[str]:
+    """Say what it was trained on and how, and what probes gave."""
+    lines = [
         "## Data",
         "",
-        _data(facts.get("data"), given),
+        _data(facts.get("data"), settings["input"]),
         "",
         "## Stages",
         "",
@@ -67,17 +96,7 @@ def model_card(settings: Mapping[str, Any], facts: Mapping[str, Any], programs: 
         "## Probes",
         "",
     ]
-    lines += _probes([probe for probe in facts["probes"] if probe["stage"] in names])
-    lines += ["", "## Files", "", "* `model.safetensors`, `config.json`: what `stagewise.load` reads, and checks"]
-    for name, found in programs.items():
-        least = "patches a side" if images else "rows"
-        takes = "`torch.export.load`" if name.endswith(".pt2") else "ONNX Runtime"
-        lines.append(
-            f"* {found}"
-            if isinstance(found, str)
-            else f"* `{name}`: the same for {takes}, for inputs of two {least} or more; largest difference {found:.2g}"
-        )
-    return "\n".join(lines) + "\n"
+    return [*lines, *_probes([probe for probe in facts["probes"] if probe["stage"] in names]), ""]
 
 
 def _embedded(given: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from stagewise import atomic
 from stagewise.errors import IntegrityError
 from stagewise.exporting.settings import CONFIG, REMEDY, WEIGHTS, encoder_of, read_settings
-from stagewise.runs.frozen import FrozenEncoder
+from stagewise.runs.frozen import FrozenEncoder, Origin
 from stagewise.training.checkpoint import read_tensors
 
 
@@ -33,4 +33,5 @@ def load_export(path: str | Path) -> FrozenEncoder:
         encoder.load_state_dict(read_tensors(weights))
     except RuntimeError as error:
         raise IntegrityError(f"{weights} does not fit {folder / CONFIG}: {error}. {REMEDY}") from None
+    encoder.origin = Origin(settings.pipeline, settings.tuned, {"": settings.files[WEIGHTS]})
     return encoder

@@ -63,7 +63,7 @@ def write_onnx(encoder: FrozenEncoder, row_shape: tuple[int, ...], path: Path) -
         import onnxruntime
 
         with _quiet():
-            x, sizes = _example(encoder, row_shape)
+            x, sizes = example(encoder, row_shape)
             names: dict[str, Any] = {"input_names": ["x"], "output_names": ["z"]}
             made = torch.onnx.export(
                 portable(encoder), (x,), dynamo=True, dynamic_shapes=(sizes,), verbose=False, **names
@@ -91,7 +91,7 @@ def check_onnx() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            f"--onnx needs {error.name}: type `pip install 'stagewise[onnx]'`, or leave --onnx out."
+            f"model.onnx needs {error.name}: type `pip install 'stagewise[onnx]'`, or do without (--onnx, onnx=True)."
         ) from None
 
 
@@ -112,11 +112,11 @@ def _quiet() -> Iterator[None]:
 
 
 def _traced(encoder: FrozenEncoder, row_shape: tuple[int, ...]) -> Any:
-    x, sizes = _example(encoder, row_shape)
+    x, sizes = example(encoder, row_shape)
     return torch.export.export(portable(encoder), (x,), dynamic_shapes=(sizes,), strict=False)
 
 
-def _example(encoder: FrozenEncoder, row_shape: tuple[int, ...]) -> tuple[Tensor, dict[int, Any]]:
+def example(encoder: FrozenEncoder, row_shape: tuple[int, ...]) -> tuple[Tensor, dict[int, Any]]:
     """Return two items of a usual size, and which of their sizes may be others."""
     free = torch.export.Dim.DYNAMIC
     if len(row_shape) == 1:

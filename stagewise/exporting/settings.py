@@ -71,6 +71,8 @@ class Settings(_Table):
     """config.json."""
 
     format: Literal[1]
+    pipeline: str
+    tuned: bool = False
     input: Input
     stages: Annotated[list[ExportedStage], Field(min_length=1)]
     files: dict[Literal["model.safetensors", "model.pt2", "model.onnx"], Hash]
@@ -93,14 +95,15 @@ class Settings(_Table):
         return self
 
 
-def settings_of(encoder: FrozenEncoder, pipeline: str) -> dict[str, Any]:
-    """Return what config.json says of an encoder that a pipeline of this name made, but for its files."""
+def settings_of(encoder: FrozenEncoder) -> dict[str, Any]:
+    """Return what config.json says of an encoder, but for its files."""
     facts = encoder.facts
     return {
         "format": 1,
         "stagewise": __version__,
         "torch": torch.__version__,
-        "pipeline": pipeline,
+        "pipeline": encoder.origin.pipeline,
+        "tuned": encoder.origin.tuned,
         "input": {
             **facts,
             "row_shape": facts.get("row_shape") or [facts["channels"]],

@@ -47,9 +47,11 @@ class FrozenEncoder(nn.Module):
         channels: D.
         facts: `input` of the run's lock, and how files are read.
         networks: what the stages are made of, lowest first.
+        origin: where its weights come from.
     """
 
     networks: Sequence[Network]
+    origin: Origin
 
     def __init__(self, stages: Sequence[StageModule], facts: dict[str, Any], name: str) -> None:
         super().__init__()
@@ -178,6 +180,21 @@ class Network:
     precision: str
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where an encoder's weights come from.
+
+    Attributes:
+        pipeline: name of the one that trained them.
+        tuned: whether they were changed since, before they were loaded.
+        hashes: sha256 of the files that they were loaded from, by what begins the names of their tensors.
+    """
+
+    pipeline: str
+    tuned: bool
+    hashes: Mapping[str, str]
+
+
 def build_encoder(networks: Sequence[Network], facts: dict[str, Any], name: str) -> FrozenEncoder:
     """Construct frozen stages on top of each other, with whatever weights come of it.
 
@@ -212,8 +229,14 @@ def _without_files(network: Network) -> Network:
     return replace(network, encoder=left(network.encoder), context=left(network.context))
 
 
-def load_encoder(locked: Mapping[str, Any], folders: Sequence[Path], name: str) -> FrozenEncoder:
-    """Build the stages of a lock file, as many as there are folders, and give them their frozen weights."""
+def load_encoder(locked: Mapping[str, Any], folders: Mapping[Path, str], name: str) -> FrozenEncoder:
+    """Build the stages of a lock file and give them their frozen weights.
+
+    Args:
+        locked: what `pipeline.lock.json` says.
+        folders: of as many stages as are wanted, and the sha256 of each one's weights.
+        name: of the lock file, for messages.
+    """
     pipeline = from_json(locked["pipeline"], name)
     networks = [
         Network(stage.name, stage.encoder, stage.context, facts["precision"])
@@ -224,4 +247,6 @@ def load_encoder(locked: Mapping[str, Any], folders: Sequence[Path], name: str) 
     for stage, folder in zip(encoder.stages, folders, strict=True):
         assert isinstance(stage, StageModule)
         load_weights(stage, folder)
+    hashes = {f"stages.{number}.": sha256 for number, sha256 in enumerate(folders.values())}
+    encoder.origin = Origin(pipeline.pipeline.name, False, hashes)
     return encoder

@@ -11,7 +11,7 @@ from stagewise.errors import ConfigError
 from stagewise.runs.facts import run_facts
 from stagewise.runs.folder import LOCK_FILE, RunFolder, find_run, in_use, runs_here
 from stagewise.runs.items import ItemStore
-from stagewise.runs.record import RECORD, read_record
+from stagewise.runs.record import RECORD, WEIGHTS, read_record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,7 +117,8 @@ class Run:
                 f"stage {missing[0]} of {self.path} is not finished: type the command that made it again, with its "
                 f"--set, or `stagewise stage {missing[0]} --resume --run {self.path}`.{others}"
             )
-        folders = [self.stages[name].folder for name in needed]
+        views = [self.stages[name] for name in needed]
+        folders = {view.folder: str(view.record["files"][WEIGHTS]) for view in views}
         return load_encoder(self.locked, folders, str(self.path / LOCK_FILE))
 
     def _others(self, missing: str, needed: Sequence[str]) -> str:

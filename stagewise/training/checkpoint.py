@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,15 @@ def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Write a safetensors file durably and return its sha256; the same tensors give the same bytes."""
+    return atomic.write_bytes(path, _serialised(tensors))
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Return the sha256 of the file that `write_tensors` would write."""
+    return hashlib.sha256(_serialised(tensors)).hexdigest()
+
+
+def _serialised(tensors: Mapping[str, Tensor]) -> bytes:
     apart: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name in sorted(tensors):
@@ -80,7 +90,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
         # safetensors refuses tensors that share memory, such as tied weights.
         apart[name] = tensor.clone() if tensor.untyped_storage().data_ptr() in seen else tensor
         seen.add(tensor.untyped_storage().data_ptr())
-    return atomic.write_bytes(path, save(apart))
+    return bytes(save(apart))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
