@@ -1,4 +1,4 @@
-"""Training steps while nothing else runs, and beside programs that want a core each: how threads wait for each other."""
+"""Training steps while nothing else runs, and beside programs that want a core each: how threads wait."""
 
 from __future__ import annotations
 
