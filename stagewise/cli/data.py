@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -50,12 +51,14 @@ def list_(as_json: bool) -> None:
 @data.command()
 @click.argument("folder", type=options.PLACE)
 @options.kind("Which files to look at; both when left out.")
+@options.LABELS
 @options.JSON
-def check(folder: Path, kind: Literal["audio", "images"] | None, as_json: bool) -> None:
+def check(folder: Path, kind: Literal["audio", "images"] | None, labels: str | None, as_json: bool) -> None:
     """Look at every audio file and image below FOLDER.
 
     It prints counts, durations, sizes, classes, bad files with reasons, and whether `init` can work with them; exit
-    code 1 if it cannot, or a file is bad. A file's header and its end are looked at.
+    code 1 if it cannot, or a file is bad; 2 if labels
+    are to be mended or chosen. A file's header and its end are looked at.
 
     \b
     stagewise data check data/birds
@@ -73,7 +76,7 @@ def check(folder: Path, kind: Literal["audio", "images"] | None, as_json: bool) 
     if kind is not None and not found.count(kind):
         raise ConfigError(f"{folder} holds no {'audio files' if kind == 'audio' else 'images'}: leave --kind out.")
     with terminal_report() as report, remembering():
-        contents = [look(found, each, report) for each in ([kind] if kind else found.kinds)]
+        contents = [replace(look(found, each, report), labels=labels) for each in ([kind] if kind else found.kinds)]
         looked = [facts(content) | verdict(content, len(found.kinds) == 1) for content in contents]
     if as_json:
         click.echo(json.dumps({"format": 1, "folder": str(folder), "found": looked}, indent=1))
@@ -85,6 +88,9 @@ def check(folder: Path, kind: Literal["audio", "images"] | None, as_json: bool) 
                 echo(f"  bad: {bad['file']}: {bad['reason']}")
             *lines, last = verdict_words(content)
             echo("\n".join([*(f"  {line}" for line in lines), last]))
+    unfit = f"init can make no pipeline file of {folder}: see why above."
+    if any(content.get("to_choose") for content in looked):
+        raise ConfigError(unfit)
     bad, files = (sum(count) for count in zip(*((len(c["bad"]), c["files"]) for c in looked), strict=True))
     if bad:
         raise DataError(
@@ -92,7 +98,7 @@ def check(folder: Path, kind: Literal["audio", "images"] | None, as_json: bool) 
             'left out with data.bad_items = "skip".'
         )
     if not any(content["fit"] for content in looked):
-        raise DataError(f"init can make no pipeline file of {folder}: see why above.")
+        raise DataError(unfit)
 
 
 @data.command()

@@ -26,6 +26,13 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 RUN_ARGUMENT = click.argument("run", required=False, type=PLACE, shell_complete=completion.runs)
 
 
+LABELS = click.option(
+    "--labels",
+    metavar="WHAT",
+    help="Labels to take: names of columns and folders' classes (class), a pattern of the files' names, or none.",
+)
+
+
 def kind(which: str) -> Callable[[Any], Any]:
     """Return the option that chooses a kind of files; `which` says what it does."""
     return click.option("--kind", type=click.Choice(["audio", "images"]), help=which)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,9 +18,12 @@ from stagewise.show import counted
 @click.command()
 @click.argument("folder", type=options.PLACE)
 @options.kind("Which files to take; the more frequent ones when left out.")
+@options.LABELS
 @click.option("--out", metavar="FILE", type=options.PLACE, help="Pipeline file to write; NAME.toml when left out.")
 @click.option("--force", is_flag=True, help="Overwrite the file if it is there.")
-def init(folder: Path, kind: Literal["audio", "images"] | None, out: Path | None, force: bool) -> None:
+def init(
+    folder: Path, kind: Literal["audio", "images"] | None, labels: str | None, out: Path | None, force: bool
+) -> None:
     """Write a pipeline file that fits a FOLDER and this machine.
 
     FOLDER holds audio files or images. The file says why its values were chosen. Then its plan is printed, as
@@ -27,6 +31,7 @@ def init(folder: Path, kind: Literal["audio", "images"] | None, out: Path | None
 
     \b
     stagewise init data/birds
+    stagewise init digits --labels "{digit}_{speaker}_*.wav"
     stagewise init /photos --kind images --out pipelines/photos.toml
     """
     from stagewise import atomic
@@ -58,7 +63,7 @@ def init(folder: Path, kind: Literal["audio", "images"] | None, out: Path | None
                 err=True,
             )
     with terminal_report() as report, remembering():
-        content = look(found, taken, report)
+        content = replace(look(found, taken, report), labels=labels)
         report("note", text=f"choosing a pipeline for {counted(len(content.names), 'file')} and planning it …")
         from stagewise.cli.tables import print_plan  # these take seconds, too
         from stagewise.planning.facts import plan_facts

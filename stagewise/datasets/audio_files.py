@@ -39,7 +39,7 @@ class AudioFiles(Dataset):
         root: the folder.
         keys: the keys of the files in it, sorted.
         names: of these files, for lists and label files.
-        label: makes the label tables of the items: called with their keys, names and lengths.
+        label: makes the label tables of the items: called with their names and lengths.
         rules: what is expected of every file.
         splits: files that list the train and test keys; then only these are items.
         test_fraction: fraction for testing without lists, taken from every class of the first label.
@@ -55,7 +55,7 @@ class AudioFiles(Dataset):
         root: Path,
         keys: Sequence[str],
         names: Names,
-        label: Callable[[Sequence[str], Names, Ints], Labels],
+        label: Callable[[Names, Ints], Labels],
         rules: Rules,
         splits: Mapping[str, str] | None,
         test_fraction: float,
@@ -77,7 +77,7 @@ class AudioFiles(Dataset):
         self.lengths = found.lengths(rules.sample_rate)
         self.bad = found.bad
         self._scan = found
-        self.labels = label(self.keys, names.only(np.array(used, np.int64)[found.items]), self.lengths)
+        self.labels = label(names.only(np.array(used, np.int64)[found.items]), self.lengths)
         self._is_test_N = (
             listed_test_N[found.items]
             if listed is not None

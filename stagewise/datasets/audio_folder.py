@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from stagewise.datasets.audio_files import MEAN, STD, AudioFiles, Labels
 from stagewise.datasets.base import Ints
 from stagewise.datasets.found_files import find_files
-from stagewise.datasets.labels import ItemLabels, read_alignment
+from stagewise.datasets.label_sources import read_labels
+from stagewise.datasets.labels import read_alignment
 from stagewise.datasets.names import Names
 from stagewise.datasets.scan import Rules
-from stagewise.datasets.tables import SUFFIXES as SUFFIXES_OF_TABLES
-from stagewise.datasets.tables import read_table
 from stagewise.errors import ConfigError
 
 SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
@@ -30,7 +27,8 @@ class AudioFolder(AudioFiles):
     Args:
         root: the folder.
         labels: where each label comes from: "folder" (the first folder below the root), "folder:2" (the
-            second), or a CSV file with the columns `file`, or `folder`, and the label's name.
+            second), a pattern of the files' names, "{digit}_{speaker}_*.wav", or a table, .csv or .tsv, with the
+            columns `file`, or `folder`, and the label's name.
         splits: `{train = "…", test = "…"}`, files of one key a line, with or without the suffix; without them
             a part of every class of the first label is for testing.
         test_fraction: fraction for testing where there are no `splits`.
@@ -48,7 +46,8 @@ class AudioFolder(AudioFiles):
     """
 
     label_sources = (
-        'data.labels = { NAME = "folder" } takes the folder of a file, { NAME = "TABLE.csv" } a table, and '
+        'data.labels = { NAME = "folder" } takes the folder of a file, { NAME = "{NAME}_*" } its name, '
+        '{ NAME = "TABLE.csv" } a table, and '
         'data.phones = "FILE" gives `phones`'
     )
 
@@ -75,8 +74,8 @@ class AudioFolder(AudioFiles):
         if phones is not None and sample_rate != 16_000:
             raise ConfigError(f"data.phones is for data.sample_rate = 16000, not {sample_rate}: leave one of them out.")
 
-        def label(keys: Sequence[str], names: Names, lengths: Ints) -> Labels:
-            tables: Labels = {name: _label(folder, name, source, keys, names) for name, source in sources.items()}
+        def label(names: Names, lengths: Ints) -> Labels:
+            tables: Labels = {name: read_labels(folder, name, source, names) for name, source in sources.items()}
             return tables if phones is None else tables | {"phones": read_alignment(Path(phones), names, lengths)}
 
         rules = Rules(sample_rate, bad_items, resample, mono, mean, std)
@@ -84,16 +83,3 @@ class AudioFolder(AudioFiles):
 
     def _path(self, key: str) -> str:
         return f"{self.root}/{key}"
-
-
-def _label(root: Path, name: str, source: str, keys: Sequence[str], names: Names) -> ItemLabels:
-    level = re.fullmatch(r"folder(?::([1-9][0-9]*))?", source)
-    if level:
-        depth = int(level[1] or 1)
-        folders = [unicodedata.normalize("NFC", key).split("/")[:-1] for key in keys]
-        return ItemLabels.from_names([parts[depth - 1] if len(parts) >= depth else "" for parts in folders])
-    if not source.lower().endswith(SUFFIXES_OF_TABLES):
-        raise ConfigError(
-            f'data.labels.{name} is "{source}": set it to "folder", "folder:2" or the path of a .csv or .tsv file.'
-        )
-    return read_table(root, name, Path(source), names)

@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from stagewise.datasets.audio_files import MEAN, STD, AudioFiles, Labels
 from stagewise.datasets.base import Expected, Ints
-from stagewise.datasets.labels import ItemLabels, read_alignment
+from stagewise.datasets.label_sources import read_labels
+from stagewise.datasets.labels import read_alignment
 from stagewise.datasets.names import Names
 from stagewise.datasets.scan import Rules
 from stagewise.datasets.tables import SUFFIXES, read_table
@@ -90,8 +91,8 @@ class LibriSpeech(AudioFiles):
         sources = _sources(labels)
         folder, keys = _locate(Path(root), subset, download)
 
-        def label(keys: Sequence[str], names: Names, lengths: Ints) -> Labels:
-            found: Labels = {"speaker": ItemLabels.from_names([key.split("-")[0] for key in keys])}
+        def label(names: Names, lengths: Ints) -> Labels:
+            found: Labels = {"speaker": read_labels(folder, "speaker", "folder", names)}
             if phones is not None:
                 found["phones"] = read_alignment(Path(phones), names, lengths)
             return found | {name: read_table(folder, name, path, names) for name, path in sources.items()}

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TypeVar
 
+import numpy as np
+
+from stagewise.datasets.label_sources import labels_of, read_labels
 from stagewise.datasets.librispeech import UTTERANCE, below
 from stagewise.datasets.names import Names
 from stagewise.starting.beside import Beside
@@ -39,7 +42,7 @@ def audio_layout(content: Recordings, beside: Beside) -> Layout:
     """Take LibriSpeech's layout if half of the files or more lie as there, else that of any folder."""
     every = sorted([*content.names, *(item.key for item in content.bad)])
     spoken = {name: match for name in every if (match := UTTERANCE.fullmatch(name))}
-    if 2 * len(spoken) < len(every):
+    if 2 * len(spoken) < len(every) or beside.pattern is not None:
         return _any_folder(content, beside, every)
     ((prefix, _),) = Counter(match[1] or "" for match in spoken.values()).most_common(1)
     others = sorted({match[1] or "" for match in spoken.values()} - {prefix})
@@ -54,18 +57,19 @@ def audio_layout(content: Recordings, beside: Beside) -> Layout:
     ]
     usable = [used[name] for name in content.names if name in used]
     speakers = Counter(key.split("-")[0] for key in usable)
-    labels = {"speaker": speakers} if tells_apart(speakers) else {}
+    labels = {"speaker": speakers} if tells_apart(speakers) and beside.wants("speaker") else {}
     tables = beside.tables(content.root / prefix, Names([below(key) for key in usable]), ("speaker",))
     if tables:
         why = f"tables found here, of {_of(tables)}"
         lines.append(("labels", {label: path for label, (path, _) in tables.items()}, why))
+    beside.check([*labels, *tables])
     return Layout("librispeech", lines, used, labels | {label: counts for label, (_, counts) in tables.items()})
 
 
 def _any_folder(content: Recordings, beside: Beside, every: list[str]) -> Layout:
     splits, listed = beside.splits(Names(every))
     used = {name: name for name in _listed(every, listed)}
-    names = [name for name in content.names if name in used]
+    names, bad = [name for name in content.names if name in used], {item.key for item in content.bad}
     level = 2 if {name.lower() for name in folders(names)} <= PARTS else 1
     parts = "train and test are chosen file by file, whatever its folders say: data.splits takes lists"
     lines: list[Line] = [
@@ -76,16 +80,50 @@ def _any_folder(content: Recordings, beside: Beside, every: list[str]) -> Layout
     labels: dict[str, Counter[str]] = {}
     why = []
     classes = folders(names, level)
-    if tells_apart(classes):
+    if beside.pattern is not None:
+        for label in labels_of(beside.pattern):
+            told = read_labels(content.root, label, beside.pattern, Names(names))
+            sources[label], labels[label] = (
+                beside.pattern,
+                Counter(told.names[n] for n in told.classes.tolist() if n >= 0),
+            )
+        why.append("labels stand in the names of the files")
+    elif tells_apart(classes) and beside.wants("class"):
         source, which = ("folder", "first") if level == 1 else ("folder:2", "second")
         sources["class"], labels["class"] = source, classes
         why.append(f"a file's class is the {which} folder that it lies in")
-    for label, (path, counts) in beside.tables(content.root, Names(names), sources).items():
+    usable = np.array([item for item, name in enumerate(every) if name in used and name not in bad], np.int64)
+    for label, (path, counts) in beside.tables(content.root, Names(every).only(usable), sources).items():
         sources[label], labels[label] = path, counts
         why.append(f"{label}: of {counts.total():,} files, in a table found here")
     if sources:
         lines.append(("labels", sources, "; ".join(why)))
+    elif beside.wanted is None:
+        _look_into_names(names, beside)
+    beside.check(sources)
     return Layout("audio-folder", [*lines, *splits], used, labels)
+
+
+def _look_into_names(names: Sequence[str], beside: Beside) -> None:
+    """Ask for a pattern where the names of all files have as many parts, and some of these could be classes."""
+    for sign in "_-":
+        rows = [PurePosixPath(name).stem.split(sign) for name in names]
+        if len({len(row) for row in rows}) != 1 or len(rows[0]) < 2:
+            continue
+        columns = [Counter(column) for column in zip(*rows, strict=True)]
+        could = [tells_apart(classes) and 4 * len(classes) <= len(rows) for classes in columns]
+        if not any(could):
+            continue
+        parts = [f"{{label{number}}}" if like else "*" for number, like in enumerate(could, 1)]
+        typed = f'--labels "{sign.join(parts)}"'
+        example = PurePosixPath(names[0]).name
+        words = f"names of files, such as {example}, may hold labels: type {typed}, with names of yours"
+        worded = any(like and not any(map(str.isdigit, classes)) for like, classes in zip(could, columns, strict=True))
+        if worded:  # numbers may be dates, and what they count
+            beside.problem(f"{words}.")
+        else:
+            beside.note(words)
+        return
 
 
 def _of(tables: Mapping[str, tuple[str, Counter[str]]]) -> str:

@@ -5,10 +5,8 @@ Taken is what a data set takes as it stands; the rest is named.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -21,7 +19,7 @@ from stagewise.datasets.names import Names
 from stagewise.datasets.splits import read_split_lists
 from stagewise.datasets.tables import SUFFIXES as TABLES
 from stagewise.datasets.tables import Table, read_cells, read_table
-from stagewise.errors import DataError
+from stagewise.errors import ConfigError, DataError
 from stagewise.show import counted
 from stagewise.starting.look import Pictures, Recordings, tells_apart
 from stagewise.starting.recipe import Line
@@ -29,7 +27,8 @@ from stagewise.starting.recipe import Line
 SUFFIXES = (".txt", ".csv", ".tsv", ".json", ".jsonl")
 SHOWN = 6
 SHOWN_LETTERS = 60
-LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # a key of TOML and the name of a probe
+MOST = 4  # labels of a table that are taken unless they are asked for: each costs a probe of every stage
+NONE = "none"
 T = TypeVar("T")
 
 
@@ -37,6 +36,10 @@ class Beside:
     """The text files at the top of a folder, each of which is taken once at most."""
 
     def __init__(self, content: Recordings | Pictures) -> None:
+        self.pattern = content.labels if content.labels and "{" in content.labels else None
+        self.wanted = (
+            None if content.labels is None else {label.strip() for label in content.labels.split(",")} - {NONE}
+        )
         transcribed = {PurePosixPath(name).stem for name in content.names if "/" not in name}
         self._left = {
             path.name: path
@@ -47,6 +50,37 @@ class Beside:
             and path.is_file()
         }
         self._refused: list[str] = []
+        self._problems: list[str] = []
+
+    def wants(self, label: str) -> bool:
+        """Say whether a label is to be looked for."""
+        return self.wanted is None or label in self.wanted
+
+    def note(self, text: str) -> None:
+        """Say what is not taken."""
+        self._refused.append(text)
+
+    def problem(self, text: str) -> None:
+        """Say what has to be mended, or chosen, before anything is written."""
+        self._problems.append(text)
+
+    def check(self, labels: Collection[str]) -> None:
+        """Refuse tables that look like labels and are none, and labels that were asked for and not found.
+
+        Args:
+            labels: that were found.
+
+        Raises:
+            ConfigError: there are some.
+        """
+        lost = sorted((self.wanted or set()) - {*labels, "phones"}) if self.pattern is None else []
+        if lost and not self._problems:
+            there = ", ".join(labels) or "none"
+            raise ConfigError(
+                f"no label '{lost[0]}' was found that a probe could learn and be tested on; found: {there}."
+            )
+        if self._problems:
+            raise ConfigError(f"{' '.join(self._problems)} Or type --labels {NONE}, to train without labels.")
 
     @property
     def notes(self) -> list[str]:
@@ -69,6 +103,8 @@ class Beside:
 
     def phones(self, names: Names, lengths: npt.NDArray[np.int64]) -> list[Line]:
         """Return the line for the file of phone labels, if there is one that fits the items."""
+        if not self.wants("phones"):
+            return []
         files = [name for name, path in self._left.items() if path.suffix == ".txt" and _numbers_follow(path)]
         if len(files) > 1:
             self._refuse(f"{' and '.join(files)} both look like phone labels: data.phones takes one", files)
@@ -90,30 +126,57 @@ class Beside:
             taken: labels that there are already.
         """
         found: dict[str, tuple[str, Counter[str]]] = {}
+        if self.pattern is not None or self.wanted == set():
+            return found
         files = [(name, path) for name, path in self._left.items() if path.suffix.lower() in TABLES]
         for name, path in files:
-            table = self._cells(path)
-            if table is None or table.key is None:
-                if table is not None and len(files) == 1:
+            if not path.stat().st_size:
+                continue
+            try:
+                table = read_cells(path)
+            except DataError as error:
+                self.problem(str(error))
+                continue
+            if table.key is None:
+                if problem := _keyless(table, names):
+                    self.problem(problem)
+                elif len(files) == 1:
                     first = ascii(",".join(table.columns))[1:-1][:SHOWN_LETTERS]
                     begins = f"begins with the line file,LABEL or folder,LABEL, not {first}"
                     self._refuse(f"{name} not used: a table of classes {begins}", [name])
                 continue
-            labels = table.labels
-            if len(labels) == 1 and labels[0] in {*found, *taken, "phones"}:
-                self._refuse(f"{name} not used: there is a {labels[0]} already: give its column another name", [name])
+            found |= self._labels(root, table, names, {*found, *taken, "phones"})
+        return found
+
+    def _labels(
+        self, root: Path, table: Table, names: Names, taken: Collection[str]
+    ) -> dict[str, tuple[str, Counter[str]]]:
+        """Return the columns of a table that a probe could learn."""
+        found: dict[str, tuple[str, Counter[str]]] = {}
+        columns = [label for label in table.labels if label and self.wants(label)]
+        del self._left[table.path.name]
+        for label in columns:
+            if label in taken:
+                self.note(f"{table.path.name} not used: there is a {label} already: give its column another name")
                 continue
-            if len(labels) != 1 or not LABEL.fullmatch(labels[0]):
-                self._refuse(f'{name} is for you to choose from: data.labels = {{ COLUMN = "{path}" }}', [name])
-                continue
-            classes = self._take(partial(read_table, root, labels[0], path, names), name)
-            if classes is None:
-                continue
+            try:
+                classes = read_table(root, label, table.path, names)
+            except DataError as error:
+                self.problem(str(error))
+                break
             counts = Counter(classes.names[number] for number in classes.classes.tolist() if number >= 0)
-            if tells_apart(counts):
-                found[labels[0]] = str(path), counts
-            else:
-                self._refused.append(f"{name} not used: no two of its classes have two files each")
+            if classes.strays or not tells_apart(counts):
+                some = f"{label}: {counts.total():,} of {counted(len(names), 'item')} have a label"
+                self.note("; ".join(filter(None, [some, str(classes.strays or "")])))
+            if not tells_apart(counts):
+                self.note(f"{label} of {table.path.name} not used: no two of its classes have two files each")
+            elif self.wanted or len(columns) == 1 or 2 * len(counts) <= counts.total():
+                found[label] = str(table.path), counts
+        if len(found) > MOST and not self.wanted:
+            self.problem(
+                f"{table.path} has {len(found)} columns that could be labels, {', '.join(found)}: "
+                f"choose, for example with --labels {next(iter(found))}."
+            )
         return found
 
     def _take(self, read: Callable[[], T], *names: str) -> T | None:
@@ -127,15 +190,21 @@ class Beside:
             del self._left[name]
         return found
 
-    def _cells(self, path: Path) -> Table | None:
-        with suppress(DataError):
-            return read_cells(path)
-        return None
-
     def _refuse(self, why: str, names: Sequence[str]) -> None:
         self._refused.append(why)
         for name in names:
             del self._left[name]
+
+
+def _keyless(table: Table, names: Names) -> str | None:
+    """Say how to mend a table of files that does not call their column `file`; None if it is another table."""
+    if any(names.find(cell) is not None for cell in table.columns):
+        return f"{table.path}:1: the first line names a file, not columns: write file,LABEL above it."
+    for place, column in enumerate(table.columns):
+        named = sum(names.find(row[place]) is not None for _, row in table.rows if len(row) > place)
+        if named and 2 * named >= len(table.rows):
+            return f"{table.path}:1: its column '{column}' names the files: call it `file`."
+    return None
 
 
 def _numbers_follow(path: Path) -> bool:

@@ -23,6 +23,7 @@ class Recordings:
     headers: list[audio.Header]
     bad: list[BadItem]
     kind: Literal["audio"] = "audio"
+    labels: str | None = None  # what `--labels` says
 
     @property
     def seconds(self) -> list[float]:
@@ -39,6 +40,7 @@ class Pictures:
     headers: list[image_files.Header]
     bad: list[BadItem]
     kind: Literal["images"] = "images"
+    labels: str | None = None
 
 
 def look(found: Found, kind: Kind, report: Callable[..., None] = lambda *_, **__: None) -> Recordings | Pictures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from stagewise.datasets.base import BadItem
 
 WIDTH = 120
+BARE = re.compile(r"[A-Za-z0-9_-]+")  # a key of TOML that needs no quotes
 Line = tuple[str, object, str]  # key, value, why
 
 
@@ -88,7 +90,11 @@ def toml(value: object) -> str:
     if isinstance(value, bool | str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {toml(inner)}" for key, inner in value.items()) + " }"
+        return (
+            "{ "
+            + ", ".join(f"{key if BARE.fullmatch(key) else toml(key)} = {toml(inner)}" for key, inner in value.items())
+            + " }"
+        )
     if isinstance(value, Sequence):
         return "[" + ", ".join(map(toml, value)) + "]"
     return repr(value)

@@ -23,7 +23,7 @@ def verdict(content: Recordings | Pictures, alone: bool) -> dict[str, Any]:
     try:
         recipe, _, _ = choose(content, this_machine(), "pipeline", Path("pipeline.toml"))
     except (ConfigError, DataError) as error:
-        return {"fit": False, "why": str(error)}
+        return {"fit": False, "why": str(error), "to_choose": isinstance(error, ConfigError)}
     typed = ["stagewise", "init", str(content.root), *([] if alone else ["--kind", content.kind])]
     return {
         "fit": True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import textwrap
 from dataclasses import replace
@@ -203,7 +204,7 @@ def _text(
         *([f"[defaults.store]\n{table(recipe.store)}"] if recipe.store else []),
         *(f"[[stage]]\n{table(lines)}" for lines in recipe.stages),
     ]
-    parts += [f"[[probe]]\n{table(_probe(label))}" for label in recipe.labels]
+    parts += [f"[[probe]]\n{table(_probe(label, number))}" for number, label in enumerate(recipe.labels, 1)]
     if recipe.phones:
         parts.append(f"[[probe]]\n{table(PHONES)}")
     elif not recipe.labels:
@@ -211,9 +212,14 @@ def _text(
     return "\n\n".join(parts) + "\n"
 
 
-def _probe(label: str) -> list[Line]:
+def _probe(label: str, number: int) -> list[Line]:
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("._-")
     return [
-        ("name", label, "how well a linear reader of each stage tells these apart"),
+        (
+            "name",
+            name if name == label and len(name) <= 64 else f"{name[:60] or 'label'}-{number}",
+            "how well a linear reader of each stage tells these apart",
+        ),
         ("stages", "all", ""),
         ("labels", label, ""),
         ("pool", "mean", ""),

@@ -134,7 +134,7 @@ def test_a_table_that_does_not_fit(folder, tmp_path, text, message):
 
 
 def test_label_sources_that_are_none(folder, tmp_path):
-    with pytest.raises(ConfigError, match=r'data.labels.mood is "folder:0": set it to "folder", "folder:2" or'):
+    with pytest.raises(ConfigError, match=r'data.labels.mood is "folder:0": set it to "folder", "folder:2", the path'):
         AudioFolder(root=str(folder), labels={"mood": "folder:0"})
     with pytest.raises(ConfigError, match=r"data.labels must be a table"):
         AudioFolder(root=str(folder), labels="folder")
