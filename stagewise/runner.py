@@ -20,7 +20,7 @@ from stagewise.planning.replaced import replaced
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.planning.trained_on import splits
 from stagewise.planning.weights import OUTGROWN, outgrown
-from stagewise.probing.run import plan_labels, planned_probes, run_planned_probe
+from stagewise.probing.run import plan_labels, planned_probes, run_probes
 from stagewise.runs.clean import finished
 from stagewise.runs.data_record import write_data
 from stagewise.runs.facts import run_facts
@@ -163,10 +163,7 @@ def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: 
         if stage.name in (until, only):
             break
     else:
-        for planned in probes:
-            if probe is not None and probe in ("", planned.probe.name):
-                atomic.remove(planned.folder)
-            made |= run_planned_probe(plan, planned, stop, report)
+        made |= run_probes(plan, probes, probe, stop, report)
     if not made:
         report("note", text="nothing to do: all of it is there already.")
 

@@ -97,7 +97,7 @@ def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:
     for said, remedy in REMEDIES.items():
         stages: dict[str, list[str]] = {}
         for probe in probes:
-            if probe["verdict"] == said:
+            if probe["words"] == said:
                 stages.setdefault(probe["name"], []).append(probe["stage"])
         for name, where in stages.items():
             words = f"{name} on {', '.join(where)} is {said}: {remedy}."

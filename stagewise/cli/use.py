@@ -186,7 +186,7 @@ def _say_which(run: Run, stage: str | None, report: Callable[..., None], verb: s
     if random:
         report("note", text=f"warning: {', '.join(random)} {trained} trained for no epoch: {weights} random.")
     for probe in run.facts["probes"]:
-        if not random and probe["stage"] == name and probe["verdict"] in (WORSE, GUESSING):
-            words = f"{probe['name']} on {name} is {probe['verdict']}: {REMEDIES[probe['verdict']]}."
+        if not random and probe["stage"] == name and probe["words"] in (WORSE, GUESSING):
+            words = f"{probe['name']} on {name} is {probe['words']}: {REMEDIES[probe['words']]}."
             report("note", text=f"warning: probe {words}")
     return name

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from stagewise.encoding.stream import stream
 from stagewise.environment import machine
@@ -41,12 +42,14 @@ class Chain:
         source: where rows are read.
         stages: lowest first, in evaluation mode, on `device`.
         means: give patches by their spatial mean, (C,), instead of as they are, (H, W, C).
+        rounding: what a store would make of the rows, (1, C, n, …) in and out; None leaves them as they are.
     """
 
     source: Source
     stages: Sequence[StageModule]
     device: torch.device
     means: bool = False
+    rounding: Callable[[Tensor], Tensor] | None = None
 
     @property
     def geometry(self) -> Geometry:
@@ -71,8 +74,8 @@ class Chain:
         rows = {length: geometry.rows(length) for length in set(self.source.lengths.tolist())}
         return np.array([rows[length] for length in self.source.lengths.tolist()], np.int64)
 
-    def rows(self, item: int) -> Iterator[npt.NDArray[np.float32]]:
-        """Yield an item's rows, float32 (n, C) or (n, H, W, C), piece by piece."""
+    def pieces(self, item: int) -> Iterator[Tensor]:
+        """Yield an item's rows on the device, (1, C, n) or (1, C, n, H, W), piece by piece."""
         source, length = self.source, int(self.source.lengths[item])
         for piece in stream(
             lambda start, stop: source.read(item, start, stop, self.device),
@@ -81,8 +84,18 @@ class Chain:
             row_shape=source.row_shape,
         ):
             rows = means(piece) if self.means and piece.ndim == 5 else piece
-            yield rows[0].movedim(0, -1).float().contiguous().cpu().numpy()
+            yield rows if self.rounding is None else self.rounding(rows)
         release_memory()
+
+    def rows(self, item: int) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield an item's rows, float32 (n, C) or (n, H, W, C), piece by piece."""
+        for piece in self.pieces(item):
+            yield rows_of(piece)
+
+
+def rows_of(piece: Tensor) -> npt.NDArray[np.float32]:
+    """Turn a piece of one item, (1, C, n, …), into rows as they are stored: float32 (n, …, C)."""
+    return piece[0].movedim(0, -1).float().contiguous().cpu().numpy()
 
 
 @dataclass(frozen=True)

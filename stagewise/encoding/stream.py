@@ -49,7 +49,7 @@ def stream(
         rows_per_piece, read = _rows(piece_bytes, _widest(stage)), _in_order(read)
         for block in stage.blocks:
             pieces = _through(block, read, length, rows_per_piece)
-            read, length = _Trail(pieces).read, block.geometry.rows(length)
+            read, length = Trail(pieces).read, block.geometry.rows(length)
     if pieces is None:
         pieces = (read(start, min(length, start + rows_per_piece)) for start in range(0, length, rows_per_piece))
     yield from pieces
@@ -81,13 +81,14 @@ def _through(block: Block, read: Read, length: int, rows_per_piece: int) -> Iter
             yield run_block(block, read(begin, end))[:, :, skip : skip + stop - start]
 
 
-class _Trail:
+class Trail:
     """The last pieces of a stream, so that the next block can read them with an overlap."""
 
     def __init__(self, pieces: Iterator[Tensor]) -> None:
         self.pieces, self.begin, self.kept = pieces, 0, torch.empty(1, 0, 0)
 
     def read(self, begin: int, end: int) -> Tensor:
+        """Return rows begin to end; what lies before them is forgotten."""
         while self.begin + self.kept.shape[2] < end:
             piece = next(self.pieces)
             self.kept = torch.cat([self.kept, piece], dim=2) if self.kept.shape[2] else piece

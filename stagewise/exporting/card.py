@@ -143,6 +143,6 @@ def _probes(probes: list[Mapping[str, Any]]) -> list[str]:
         low, high = probe["interval"]
         random = f"{probe['random']['value']:.3f}" if probe["random"] else ""
         shown = f"{probe['metric']} {probe['value']:.3f} | {low:.3f} – {high:.3f} | {random} | {probe['majority']:.3f}"
-        rows.append(f"| {probe['name']} | {probe['stage']} | {shown} | {probe['verdict']} |")
+        rows.append(f"| {probe['name']} | {probe['stage']} | {shown} | {probe['words']} |")
     words = "Majority: always saying the most frequent class of the training items. Random weights: before training."
     return [*rows, "", words]

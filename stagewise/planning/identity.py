@@ -85,15 +85,18 @@ def stage_identity(pipeline: Pipeline, stage: BuiltStage, below: str, policy: Po
     return {"train": identity, "store": store}
 
 
-def start_identity(pipeline: Pipeline, stages: Sequence[BuiltStage]) -> dict[str, Any]:
+def start_identity(pipeline: Pipeline, stages: Sequence[BuiltStage], stores: Sequence[str | None]) -> dict[str, Any]:
     """Return what decides the rows of stages at their random start; how they are trained does not.
 
     Args:
         pipeline: for the seed.
         stages: from the input up, with their precision resolved.
+        stores: dtypes of the stores that their rows are rounded as by, if any.
     """
+    rounded = [dtype if dtype != "float32" else None for dtype in stores]
     return {
         "seed": pipeline.pipeline.seed,
+        **({"stores": rounded} if any(rounded) else {}),
         "stages": [
             {
                 "name": stage.config.name,
@@ -132,3 +135,19 @@ def probe_identity(pipeline: Pipeline, probe: Probe, stage: str, data: str, labe
         **sources,
         **({"files of the data": files} if files else {}),
     }
+
+
+def means_identity(pipeline: Pipeline, probe: Probe, stage: str, data: str, device: str) -> dict[str, Any]:
+    """Return what decides the mean rows of items at a stage, which all probes of items share.
+
+    Args:
+        pipeline: for its data set.
+        probe: for its own data set.
+        stage: fingerprint of the stage, or of its random start.
+        data: fingerprint of the data set.
+        device: kind of device, because another one gives other last bits.
+    """
+    spec = probe.data or pipeline.data
+    files = _file_hashes(spec, datasets.SHORT_NAMES)
+    sources = source_hashes([(spec, datasets.SHORT_NAMES)])
+    return {"means of items": stage, "data": data, "device": device, **sources, "files of the data": files}

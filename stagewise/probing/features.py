@@ -17,6 +17,7 @@ from stagewise import atomic
 from stagewise.datasets.base import Dataset
 from stagewise.encoding.encode import Chain
 from stagewise.errors import NumberError
+from stagewise.runs.item_means import ItemMeans
 from stagewise.stopping import Stop
 from stagewise.windows.align import Alignment
 
@@ -43,28 +44,27 @@ class Features(ABC):
     def read(self, segment: int) -> tuple[Floats, Ints]:
         """Return a segment's vectors (N, C) and classes (N,)."""
 
+    @abstractmethod
+    def rows(self, segment: int) -> Ints:
+        """Return which rows of its item a segment's examples are, (N,)."""
+
 
 class PooledFeatures(Features):
     """The mean of an item's rows, one example an item; items without rows or label are left out."""
 
-    def __init__(self, chain: Chain, dataset: Dataset, labels: str, stop: Stop, report: Callable[..., None]) -> None:
-        self.channels, lengths = chain.channels, chain.lengths
-        classes = dataset.item_labels(labels)
-        self.items = np.flatnonzero((classes >= 0) & (lengths > 0))
-        self.counts, self.classes_N = np.ones(len(self.items), np.int64), classes[self.items]
-        self.means_NC = np.empty((len(self.items), self.channels), np.float32)
-        for number, item in enumerate(self.items.tolist()):
-            total_C = np.zeros(self.channels)
-            for rows in chain.rows(item):
-                total_C += rows.sum(0, dtype=np.float64)
-            self.means_NC[number] = total_C / lengths[item]
-            _check(self.means_NC[number], dataset, item)
-            stop.check("the stages are complete; this probe starts again.")
-            report("probe", items=number + 1, of=len(self.items))
+    def __init__(self, items: Ints, means: ItemMeans, classes: Ints) -> None:
+        self.items, self.counts = items, np.ones(len(items), np.int64)
+        self.classes_N = classes[items]
+        self.means_NC = np.stack([means[item] for item in items.tolist()]) if len(items) else np.empty((0, 1), "f4")
+        self.channels = self.means_NC.shape[1]
 
     def read(self, segment: int) -> tuple[Floats, Ints]:
         """Return the one example of an item."""
         return self.means_NC[segment : segment + 1], self.classes_N[segment : segment + 1]
+
+    def rows(self, segment: int) -> Ints:
+        """Return 0 for the one example of an item."""
+        return np.zeros(self.counts[segment], np.int64)
 
 
 class RowFeatures(Features):
@@ -110,6 +110,11 @@ class RowFeatures(Features):
         x = self.chain.source.read(item, int(rows[0]), int(rows[-1]) + 1, self.chain.device)
         return x[0].T.cpu().numpy()[rows - rows[0]], classes_N
 
+    def rows(self, segment: int) -> Ints:
+        """Return the rows of a segment's label frames."""
+        first = int(self.first[segment])
+        return self._rows_of(int(self.items[segment]))[first : first + int(self.counts[segment])]
+
     def _frames(self, item: int) -> tuple[Ints, Ints]:
         """Return the rows and classes of an item's labelled frames."""
         labels = self.dataset.frame_labels(self.labels, item)
@@ -134,7 +139,7 @@ class RowFeatures(Features):
                 wanted, passed = self._labelled_rows(item), 0
                 for rows in self.chain.rows(item):
                     inside = rows[wanted[(wanted >= passed) & (wanted < passed + len(rows))] - passed]
-                    _check(inside, self.dataset, item)
+                    check_numbers(inside, self.dataset, item)
                     if rows_NC is None:
                         file.write(inside.tobytes())
                     else:
@@ -149,7 +154,7 @@ class RowFeatures(Features):
         return rows_NC
 
 
-def _check(x: Floats, dataset: Dataset, item: int) -> None:
+def check_numbers(x: Floats, dataset: Dataset, item: int) -> None:
     """Refuse what a probe would silently take for its first class."""
     if not np.isfinite(x).all():
         raise NumberError(

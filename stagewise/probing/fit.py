@@ -28,21 +28,24 @@ class Fitted:
     """A probe and what it got right.
 
     Attributes:
-        correct_I: right examples of each test item.
-        rows_I: examples of each test item.
+        items_I: test items with examples.
+        rows_I: examples of each of them.
+        row_N, label_N, predicted_N, probability_N: of every test example, as `Predictions` has them.
         majority: accuracy of always saying the training items' most frequent class.
-        train_items, test_items: items with examples.
-        train_rows, test_rows: examples.
+        train_items: training items with examples.
+        train_rows: their examples.
         tensors: mean, deviation and weights.
     """
 
-    correct_I: Ints  # noqa: N815
+    items_I: Ints  # noqa: N815
     rows_I: Ints  # noqa: N815
+    row_N: npt.NDArray[np.int32]  # noqa: N815
+    label_N: npt.NDArray[np.int32]  # noqa: N815
+    predicted_N: npt.NDArray[np.int32]  # noqa: N815
+    probability_N: npt.NDArray[np.float32]  # noqa: N815
     majority: float
     train_items: int
-    test_items: int
     train_rows: int
-    test_rows: int
     tensors: dict[str, Tensor]
 
 
@@ -60,7 +63,7 @@ def fit(
     stop: Stop,
     report: Callable[..., None],
 ) -> Fitted:
-    """Fit on the segments of the training items and count right answers on those of the test items.
+    """Fit on the segments of the training items, and say the classes of those of the test items.
 
     Args:
         features: the examples.
@@ -104,24 +107,27 @@ def fit(
             )
         report("fit", epoch=epoch + 1, of=epochs)
 
-    items, place_S = np.unique(features.items[test_S], return_inverse=True)
-    correct_I, rows_I = np.zeros(len(items), np.int64), np.zeros(len(items), np.int64)
-    majority = 0
+    items_I, place_S = np.unique(features.items[test_S], return_inverse=True)
+    rows_I = np.bincount(place_S, features.counts[test_S], len(items_I)).astype(np.int64)
+    label_N, predicted_N = np.empty((2, int(rows_I.sum())), np.int32)
+    row_N, probability_N = np.empty_like(label_N), np.empty(label_N.shape, np.float32)
+    begin = 0
     with torch.inference_mode():
         for x_NC, y_N, segments in _batches(features, test_S, TEST_ROWS, mean_C, deviation_C, device):
-            right = (probe(x_NC).argmax(1) == y_N).cpu().numpy()
-            item_N = np.repeat(place_S[np.searchsorted(test_S, segments)], features.counts[segments])
-            np.add.at(correct_I, item_N, right)
-            np.add.at(rows_I, item_N, 1)
-            majority += int((y_N == int(counts.argmax())).sum())
+            part = slice(begin, begin := begin + len(y_N))
+            probability_N[part], predicted_N[part] = (found.cpu() for found in probe(x_NC).softmax(1).max(1))
+            label_N[part] = y_N.cpu()
+            row_N[part] = np.concatenate([features.rows(segment) for segment in segments.tolist()])
     return Fitted(
-        correct_I,
+        items_I,
         rows_I,
-        majority / max(1, int(rows_I.sum())),
+        row_N,
+        label_N,
+        predicted_N,
+        probability_N,
+        float((label_N == counts.argmax()).sum() / max(1, len(label_N))),
         len(np.unique(features.items[train_S])),
-        len(items),
         int(counts.sum()),
-        int(rows_I.sum()),
         {"mean": mean_C, "deviation": deviation_C, **probe.state_dict()},
     )
 

@@ -13,17 +13,14 @@ from torch import nn
 from stagewise import atomic
 from stagewise.config import Probe
 from stagewise.datasets.base import Dataset
-from stagewise.encoding.encode import Chain
 from stagewise.errors import DataError, NumberError
-from stagewise.modules.geometry import Geometry
-from stagewise.probing.features import Features, PooledFeatures, RowFeatures
+from stagewise.probing.features import Features
 from stagewise.probing.fit import Fitted, fit
-from stagewise.probing.interval import over_items, wilson
-from stagewise.runs.probe_record import RESULT, TENSORS
+from stagewise.probing.interval import of_accuracy
+from stagewise.runs.probe_record import RESULT, TENSORS, Predictions
 from stagewise.seeds import derive_seed
 from stagewise.stopping import Stop
 from stagewise.training.checkpoint import write_tensors
-from stagewise.windows.align import Alignment
 
 
 @dataclass(frozen=True)
@@ -34,8 +31,8 @@ class ProbeJob:
         probe: as in the pipeline file.
         stage: name of the stage.
         dataset: whose labels are predicted.
-        chain: to the stage's rows of that data set.
-        geometry: from samples to those rows.
+        features: gives the examples, with a path for a scratch file.
+        device: where the probe is fitted.
         optimizer: makes one for the probe's parameters.
         seed: of the pipeline.
         fingerprint: of everything that decides the result.
@@ -45,8 +42,8 @@ class ProbeJob:
     probe: Probe
     stage: str
     dataset: Dataset
-    chain: Chain
-    geometry: Geometry
+    features: Callable[[Path], Features]
+    device: torch.device
     optimizer: Callable[[nn.Module], torch.optim.Optimizer]
     seed: int
     fingerprint: str
@@ -54,7 +51,7 @@ class ProbeJob:
 
 
 def run_probe(job: ProbeJob, folder: Path, stop: Stop, report: Callable[..., None]) -> dict[str, Any]:
-    """Fit, test, and write `probe.safetensors` and, last, `probe.json`.
+    """Fit, test, and write `probe.safetensors`, `predictions.safetensors` and, last, `probe.json`.
 
     Raises:
         DataError: there is nothing to train or to test on.
@@ -63,37 +60,29 @@ def run_probe(job: ProbeJob, folder: Path, stop: Stop, report: Callable[..., Non
     """
     folder.mkdir(parents=True, exist_ok=True)
     atomic.sweep(folder)
+    probe = job.probe
     try:
-        fitted = _fit(job, folder, stop, report)
+        fitted = fit(
+            job.features(folder / f"rows{atomic.PARTIAL}"),
+            job.dataset.split("train"),
+            job.dataset.split("test"),
+            len(job.dataset.label_classes(probe.labels)),
+            probe.hidden,
+            probe.epochs,
+            probe.batch_size,
+            job.optimizer,
+            derive_seed(job.seed, probe.name, job.stage),
+            job.device,
+            stop,
+            report,
+        )
     except NumberError as error:
-        raise NumberError(f"probe {job.probe.name} on stage {job.stage}: {error}") from None
-    result = _result(job, fitted) | {"sha256": write_tensors(folder / TENSORS, fitted.tensors)}
+        raise NumberError(f"probe {probe.name} on stage {job.stage}: {error}") from None
+    result = _result(job, fitted, predictions := _predictions(job, fitted))
+    result["sha256"] = write_tensors(folder / TENSORS, fitted.tensors)
+    result["predictions"] = predictions.write(folder)
     atomic.write_sealed(folder / RESULT, result)
     return result
-
-
-def _fit(job: ProbeJob, folder: Path, stop: Stop, report: Callable[..., None]) -> Fitted:
-    probe = job.probe
-    if probe.pool:
-        features: Features = PooledFeatures(job.chain, job.dataset, probe.labels, stop, report)
-    else:
-        alignment = Alignment(job.geometry, probe.label_offset)
-        scratch = folder / f"rows{atomic.PARTIAL}"
-        features = RowFeatures(job.chain, job.dataset, probe.labels, alignment, scratch, stop, report)
-    return fit(
-        features,
-        job.dataset.split("train"),
-        job.dataset.split("test"),
-        len(job.dataset.label_classes(probe.labels)),
-        probe.hidden,
-        probe.epochs,
-        probe.batch_size,
-        job.optimizer,
-        _seed(job),
-        job.chain.device,
-        stop,
-        report,
-    )
 
 
 def no_rows(probe: Probe, part: str, stage: str) -> DataError:
@@ -104,31 +93,31 @@ def no_rows(probe: Probe, part: str, stage: str) -> DataError:
     )
 
 
-def _seed(job: ProbeJob) -> int:
-    return derive_seed(job.seed, job.probe.name, job.stage)
-
-
-def _result(job: ProbeJob, fitted: Fitted) -> dict[str, Any]:
-    probe = job.probe
-    for part, items in (("training", fitted.train_items), ("test", fitted.test_items)):
+def _predictions(job: ProbeJob, fitted: Fitted) -> Predictions:
+    for part, items in (("training", fitted.train_items), ("test", len(fitted.items_I))):
         if not items:
-            raise no_rows(probe, part, job.stage)
-    right, rows = int(fitted.correct_I.sum()), int(fitted.rows_I.sum())
-    interval = wilson(right, rows) if probe.pool else over_items(fitted.correct_I, fitted.rows_I, _seed(job))
+            raise no_rows(job.probe, part, job.stage)
+    keys = [job.dataset.keys[item] for item in fitted.items_I.tolist()]
+    return Predictions(keys, fitted.rows_I, fitted.row_N, fitted.label_N, fitted.predicted_N, fitted.probability_N)
+
+
+def _result(job: ProbeJob, fitted: Fitted, predictions: Predictions) -> dict[str, Any]:
+    probe, correct_I, names = job.probe, predictions.correct_I, job.dataset.label_classes(job.probe.labels)
     return {
         "format": 1,
         "name": probe.name,
         "stage": job.stage,
         "labels": probe.labels,
         "metric": "accuracy",
-        "value": right / rows,
-        "interval": list(interval),
+        "value": int(correct_I.sum()) / len(fitted.label_N),
+        "interval": list(of_accuracy(correct_I, fitted.rows_I)),
         "majority": fitted.majority,
         "train_items": fitted.train_items,
-        "test_items": fitted.test_items,
+        "test_items": len(fitted.items_I),
         "train_rows": fitted.train_rows,
-        "test_rows": fitted.test_rows,
-        "classes": len(job.dataset.label_classes(probe.labels)),
+        "test_rows": len(fitted.label_N),
+        "classes": len(names),
+        "class_names": names,
         "pool": probe.pool,
         "label_offset": None if probe.pool else probe.label_offset,
         "hidden": probe.hidden,

@@ -5,12 +5,14 @@ A probe that asks for it is also fitted on the random start of the same stages, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from stagewise import atomic
@@ -19,30 +21,43 @@ from stagewise.config.fingerprint import fingerprint
 from stagewise.datasets.base import Dataset
 from stagewise.datasets.images import Images
 from stagewise.datasets.labelled import label_facts
-from stagewise.encoding.encode import Chain
 from stagewise.errors import ConfigError, DataError
-from stagewise.inputs import input_of, load_weights
-from stagewise.modules.stage_module import StageModule
-from stagewise.planning.build import BuiltStage, Input, build_dataset, build_stages, make_optimizer
+from stagewise.planning.build import BuiltStage, build_dataset, make_optimizer
 from stagewise.planning.check import check_labelled, some_classes
 from stagewise.planning.facts import read_labels
-from stagewise.planning.identity import probe_identity, start_identity
+from stagewise.planning.identity import means_identity, probe_identity, start_identity
 from stagewise.planning.plan import Plan
 from stagewise.planning.stage_plan import StagePlan
+from stagewise.probing.features import Features, PooledFeatures, RowFeatures
+from stagewise.probing.pooled import Wanted, pool_items
 from stagewise.probing.probe import ProbeJob, no_rows, run_probe
-from stagewise.runs.probe_record import RESULT, TENSORS, probe_problem, read_probe
+from stagewise.probing.rows import Rows, stores_below
+from stagewise.runs.item_means import ItemMeans
+from stagewise.runs.probe_record import RESULT, probe_problems, read_probe
 from stagewise.runs.record import WEIGHTS, same_weights
 from stagewise.show import counted
 from stagewise.stopping import Stop
-from stagewise.windows.centre import CentreSource
-from stagewise.windows.source import RawSource, Source
+from stagewise.windows.align import Alignment
 
+Ints = npt.NDArray[np.int64]
 CUT = ("row_shape", "patch", "stride", "crop", "mean", "std")  # what makes rows of an image
 
 
 @dataclass(frozen=True)
 class PlannedProbe:
-    """One probe on one stage, as it is trained or as it was before."""
+    """One probe on one stage, as it is trained or as it was before.
+
+    Attributes:
+        probe: as in the pipeline file.
+        position: of the stage.
+        stage: its name.
+        dataset: whose labels are predicted.
+        fingerprint: of everything that decides the result.
+        folder: of the result.
+        random: whether the stage is at its random start.
+        means: fingerprint of the mean rows of items that it reads, None of a probe of rows.
+        means_folder: where they are kept.
+    """
 
     probe: Probe
     position: int
@@ -51,6 +66,8 @@ class PlannedProbe:
     fingerprint: str
     folder: Path
     random: bool
+    means: str | None
+    means_folder: Path
 
     @property
     def is_there(self) -> bool:
@@ -65,6 +82,7 @@ class PlannedProbe:
             "labels": self.probe.labels,
             "folder": self.folder.name,
             "random": self.random,
+            "means": self.means and self.means_folder.name,
         }
 
 
@@ -75,10 +93,14 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
         DataError: a label or a probe's own data set is missing.
     """
     planned = []
+    assert isinstance(plan.size, Dataset)
+    datasets = {"null": plan.size}  # by what asks for them: probes may share one of their own
     for probe in plan.pipeline.probe:
         where = f"probe.{probe.name}"
-        assert isinstance(plan.size, Dataset)
-        dataset = plan.size if probe.data is None else build_dataset(plan.pipeline, probe.data, f"{where}.data")
+        spec = json.dumps(probe.data and probe.data.model_dump(mode="json"))
+        if probe.data is not None and spec not in datasets:
+            datasets[spec] = build_dataset(plan.pipeline, probe.data, f"{where}.data")
+        dataset = datasets[spec]
         images = isinstance(dataset, Images)
         other = [name for name in CUT if getattr(dataset, name, None) != getattr(plan.size, name, None)]
         if images != isinstance(plan.size, Images) or (images and other):
@@ -113,12 +135,25 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
             reads = {False: stage.fingerprint}
             built = [below.built for below in plan.stages[: position + 1]]
             if probe.random and any(_is_trained(part) for part in built):
-                reads = {True: fingerprint(start_identity(plan.pipeline, built))} | reads
+                stores = stores_below(plan, position) if probe.data is None else ()
+                reads = {True: fingerprint(start_identity(plan.pipeline, built, stores))} | reads
             for random, weights in reads.items():
-                identity = probe_identity(plan.pipeline, probe, weights, data, labels, plan.device.type)
-                digest = fingerprint(identity)
-                folder = plan.run.probe(probe.name, f"{stage.name}{'-random' if random else ''}", digest)
-                planned.append(PlannedProbe(probe, position, stage.name, dataset, digest, folder, random))
+                where = f"{stage.name}{'-random' if random else ''}"
+                digest = fingerprint(probe_identity(plan.pipeline, probe, weights, data, labels, plan.device.type))
+                means = fingerprint(means_identity(plan.pipeline, probe, weights, data, plan.device.type))
+                planned.append(
+                    PlannedProbe(
+                        probe,
+                        position,
+                        stage.name,
+                        dataset,
+                        digest,
+                        plan.run.probe(probe.name, where, digest),
+                        random,
+                        means if probe.pool else None,
+                        plan.run.probe("means", where, means),
+                    )
+                )
     return planned
 
 
@@ -146,64 +181,105 @@ def _check_rows(probe: Probe, dataset: Dataset, stage: StagePlan) -> None:
             raise no_rows(probe, part, stage.name)
 
 
-def run_planned_probe(plan: Plan, planned: PlannedProbe, stop: Stop, report: Callable[..., None]) -> bool:
-    """Fit a probe unless its result is there, of the weights that are there, and return whether it was fitted.
+def run_probes(
+    plan: Plan, planned: Sequence[PlannedProbe], again: str | None, stop: Stop, report: Callable[..., None]
+) -> bool:
+    """Fit the probes whose results are not there, of the weights that are there, and return whether there were any.
+
+    Args:
+        plan: of stages that are done.
+        planned: its probes.
+        again: name of the one probe to fit in any case; "" for all of them, None for none.
+        stop: asked after every step.
+        report: told what happens.
 
     Raises:
-        IntegrityError: the result is damaged.
+        IntegrityError: a result is damaged.
+        NumberError: a representation is NaN or infinite, or a probe diverges.
+        Interrupted: a signal asked to stop; what is fitted, and the means of items, stay.
     """
-    probe, stage = planned.probe, plan.stages[planned.position]
-    assert stage.record is not None
-    weights = None if planned.random else stage.record["files"][WEIGHTS]
-    known = read_probe(planned.folder, probe.name)
-    if known is not None:
-        fits, whole = same_weights(known.get("weights"), weights), not probe_problem(planned.folder, probe.name)
-        if fits and whole:
-            return False
-        words = f"{planned.folder} is of weights that are gone" if whole else f"{planned.folder / TENSORS} is damaged"
-        report("note", text=f"{words}: the probe is fitted again.")
-        atomic.remove(planned.folder)
+    todo = [each for each in planned if again in ("", each.probe.name) or not _is_fitted(plan, each, report)]
+    rows, means = Rows(plan, stop), dict[Path, Wanted]()
+    for each in todo:
+        if each.means is not None:
+            items, old = _examples(plan, each), means.get(each.means_folder)
+            kept = ItemMeans(each.means_folder, each.means, _weights(plan, each)) if old is None else old.means
+            names = (*(old.probes if old else ()), each.probe.name)
+            items = items if old is None else np.union1d(old.items, items)
+            means[each.means_folder] = Wanted(names, each.stage, each.position, each.dataset, each.random, items, kept)
+    pool_items(rows, list(means.values()), stop, report)
+    for each in todo:
+        _fit(plan, each, rows, means, stop, report)
+    return bool(todo)
+
+
+def _is_fitted(plan: Plan, planned: PlannedProbe, report: Callable[..., None]) -> bool:
+    known = read_probe(planned.folder, planned.probe.name)
+    if known is None:
+        return False
+    if problems := probe_problems(planned.folder, planned.probe.name):
+        words = problems[0]
+    elif not same_weights(known.get("weights"), _weights(plan, planned)):
+        words = f"{planned.folder} is of weights that are gone."
+    elif known.get("predictions") is None:
+        words = f"{planned.folder} is of an older version, which kept no predictions."
+    else:
+        return True
+    report("note", text=f"{words} The probe is fitted again.")
+    return False
+
+
+def _weights(plan: Plan, planned: PlannedProbe) -> str | None:
+    """Return the sha256 of the weights that a probe is of, None of random ones."""
+    record = plan.stages[planned.position].record
+    assert record is not None
+    return None if planned.random else str(record["files"][WEIGHTS])
+
+
+def _examples(plan: Plan, planned: PlannedProbe) -> Ints:
+    """Return the training and test items that have a label and a row."""
+    dataset, geometry = planned.dataset, plan.stages[planned.position].built.geometry
+    items = np.union1d(dataset.split("train"), dataset.split("test"))
+    long = [length for length in set(dataset.lengths.tolist()) if geometry.rows(length) > 0]
+    labelled = dataset.item_labels(planned.probe.labels)[items] >= 0
+    return items[labelled & np.isin(dataset.lengths[items], long)]
+
+
+def _fit(
+    plan: Plan,
+    planned: PlannedProbe,
+    rows: Rows,
+    means: Mapping[Path, Wanted],
+    stop: Stop,
+    report: Callable[..., None],
+) -> None:
+    probe, dataset = planned.probe, planned.dataset
+
+    def tell(kind: str, **facts: Any) -> None:
+        report(kind, probe=probe.name, stage=planned.stage, random=planned.random, **facts)
+
+    def features(scratch: Path) -> Features:
+        if planned.means is not None:
+            classes = dataset.item_labels(probe.labels)
+            return PooledFeatures(_examples(plan, planned), means[planned.means_folder].means, classes)
+        chain = rows.chain(dataset, planned.position, planned.random)
+        alignment = Alignment(plan.stages[planned.position].built.geometry, probe.label_offset)
+        return RowFeatures(chain, dataset, probe.labels, alignment, scratch, stop, tell)
+
     job = ProbeJob(
         probe=probe,
         stage=planned.stage,
-        dataset=planned.dataset,
-        chain=_chain(plan, planned),
-        geometry=stage.built.geometry,
+        dataset=dataset,
+        features=features,
+        device=plan.device,
         optimizer=lambda module: make_optimizer(plan.pipeline, probe.optimizer, f"probe.{probe.name}.optimizer")(
             module.parameters()
         ),
         seed=plan.pipeline.pipeline.seed,
         fingerprint=planned.fingerprint,
-        weights=weights,
+        weights=_weights(plan, planned),
     )
-    result = run_probe(
-        job,
-        planned.folder,
-        stop,
-        lambda kind, **facts: report(kind, probe=probe.name, stage=planned.stage, random=planned.random, **facts),
-    )
+    atomic.remove(planned.folder)
+    result = run_probe(job, planned.folder, stop, tell)
     plan.run.event("probe done", name=probe.name, stage=planned.stage, value=result["value"], random=planned.random)
     report("probed", **result, random=planned.random)
-    return True
-
-
-def _chain(plan: Plan, planned: PlannedProbe) -> Chain:
-    """Return the way to the rows that a probe reads: over the nearest store, or from the data through all stages."""
-    source: Source
-    stages: list[StageModule]
-    if planned.random:
-        assert isinstance(plan.size, Dataset)
-        start = build_stages(plan.pipeline, Input.of(plan.size), plan.device)[: planned.position + 1]
-        stages = [stage.module.to(plan.device).eval().requires_grad_(False) for stage in start]
-        source = RawSource(planned.dataset)
-    elif planned.probe.data is None:
-        source, stages = input_of(plan, planned.position + 1)
-    else:
-        stages = []
-        for stage in plan.stages[: planned.position + 1]:
-            assert stage.folder is not None
-            stages.append(load_weights(stage.built.module, stage.folder).to(plan.device))
-        source = RawSource(planned.dataset)
-    if isinstance(planned.dataset, Images):
-        source = CentreSource(source, planned.dataset)
-    return Chain(source, stages, plan.device, means=plan.stages[planned.position].built.grid is not None)

@@ -97,7 +97,7 @@ def probes(view: View) -> str:
         (
             probe["name"],
             probe["stage"],
-            probe["verdict"],
+            probe["words"],
             f"{100 * probe['value']:.2f}",
             " – ".join(f"{100 * end:.2f}" for end in probe["interval"]),
             _with_interval(probe["random"]) if probe["random"] else "",

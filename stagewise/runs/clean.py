@@ -18,6 +18,7 @@ def unused(run: RunFolder) -> dict[Path, int]:
     """Return folders of stages and probes that `pipeline.lock.json` does not name, with their bytes."""
     locked = run.locked or {}
     used = {part["folder"] for kind in ("stages", "probes") for part in locked.get(kind, [])}
+    used |= {probe.get("means") for probe in locked.get("probes", [])}
     found = {}
     for kind in ("stages", "probes"):
         for folder in sorted((run.path / kind).glob("*")):

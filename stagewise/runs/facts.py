@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stagewise.probing.interval import of_difference
 from stagewise.runs.data_record import read_data
 from stagewise.runs.folder import RunFolder
-from stagewise.runs.probe_record import read_probe
+from stagewise.runs.probe_record import read_predictions, read_probe
 from stagewise.runs.record import WEIGHTS, epochs_done, read_record, same_weights
 from stagewise.runs.verdict import verdict
 
@@ -124,18 +125,37 @@ def _probe_facts(run: RunFolder, locked: dict[str, Any], weights: dict[str, Any]
     """Yield what each probe found, beside what it found on random weights; `value` is None until all of it is there."""
     results, random = {}, {}
     for probe in locked.get("probes", []):
-        key, result = (probe["name"], probe["stage"]), read_probe(run.path / "probes" / probe["folder"], probe["name"])
+        folder = run.path / "probes" / probe["folder"]
+        key, result = (probe["name"], probe["stage"]), read_probe(folder, probe["name"])
         if probe.get("random"):
-            random[key] = result and {"value": result["value"], "interval": result["interval"]}
+            random[key] = folder, result
         else:
             fits = result is not None and same_weights(result.get("weights"), weights[probe["stage"]])
-            results[key] = result if fits and result else {**probe, "value": None}
-    for key, result in results.items():
-        if result["value"] is None or (key in random and random[key] is None):
+            results[key] = folder, result if fits and result else {**probe, "value": None}
+    for key, (folder, result) in results.items():
+        other, start = random.get(key, (folder, None))
+        if result["value"] is None or (key in random and start is None):
             yield result | {"value": None}
-        else:
-            result = result | {"random": random.get(key)}
-            yield result | {"verdict": verdict(result)}
+            continue
+        result = {key: value for key, value in result.items() if key not in ("class_names", "predictions")} | {
+            "folder": folder.name,
+            "random": start and {"value": start["value"], "interval": start["interval"]},
+            "baselines": [],
+            "paired": _paired(folder, result, other, start),
+        }
+        result["verdict"], result["words"] = verdict(result)
+        yield result
+
+
+def _paired(folder: Path, result: dict[str, Any], other: Path, start: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Compare a probe with that on random weights, item by item; None where there is none, or of older versions."""
+    if start is None:
+        return None
+    ours, theirs = read_predictions(folder, result), read_predictions(other, start)
+    if ours is None or theirs is None or ours.keys != theirs.keys or ours.rows_I.tolist() != theirs.rows_I.tolist():
+        return None
+    difference, interval = of_difference(ours.correct_I, theirs.correct_I, ours.rows_I)
+    return {"difference": difference, "interval": list(interval)}
 
 
 def _started(run: RunFolder) -> bool:

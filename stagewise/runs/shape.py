@@ -113,6 +113,17 @@ class ProbeResult(_Table):
     hidden: Count | None
     weights: Hash | None = None
     sha256: Hash
+    predictions: Hash | None = None  # sha256 of predictions.safetensors; older versions kept none
+    class_names: list[str] = []
+
+
+class MeansFacts(_Table):
+    """means.json."""
+
+    format: Literal[1]
+    fingerprint: Hash
+    weights: Hash | None
+    sha256: Hash
 
 
 class _Skipped(_Table):
@@ -173,6 +184,7 @@ class _LockedProbe(_Table):
     labels: str
     folder: Name
     random: bool = False
+    means: Name | None = None
 
 
 class _EndToEnd(_Table):
@@ -231,7 +243,7 @@ def checked(shape: type[BaseModel], content: dict[str, Any], path: Path, remedy:
     """Return the content of a sealed file if it has its shape.
 
     Args:
-        shape: Lock, Record, Trained, ProbeResult or DataFacts.
+        shape: Lock, Record, Trained, ProbeResult, MeansFacts or DataFacts.
         content: of the file.
         path: of the file.
         remedy: what the user should type when it is damaged.

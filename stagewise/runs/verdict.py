@@ -44,26 +44,32 @@ def above_guessing(train: Mapping[str, Any]) -> str:
     return f"its loss, {loss:.3f}, is above that of guessing, {chance:.3f}: train it for more epochs"
 
 
-def verdict(probe: Mapping[str, Any]) -> str:
+def verdict(probe: Mapping[str, Any]) -> tuple[str, str]:
     """Compare a probe with guessing and, where it was also fitted on them, with random weights.
 
-    Better or worse than random weights is said only where each lies outside of the other's 95 % interval; the worst
-    comes first.
+    Better or worse than random weights is what the interval of their difference on the same items says; where older
+    results have none, each must lie outside of the other's interval. The worst comes first.
 
     Args:
-        probe: its `value`, its `interval`, `majority` (always saying the most frequent class of the training items)
-            and `random`, None or the same of random weights.
+        probe: its `value`, its `interval`, `majority` (always saying the most frequent class of the training items),
+            `random`, None or the same of random weights, and `paired`, None or the difference to them.
 
     Returns:
-        A few words; "" where there is nothing to say.
+        "better", "unclear" or "worse", and a few words; "" where there is nothing to say.
     """
-    random, (low, high) = probe["random"], probe["interval"]
-    if random is not None and high < random["value"] and probe["value"] < random["interval"][0]:
-        return WORSE
+    random, paired, (low, high) = probe["random"], probe["paired"], probe["interval"]
+    better = worse = False
+    if paired is not None:
+        better, worse = paired["interval"][0] > 0, paired["interval"][1] < 0
+    elif random is not None:
+        better = low > random["value"] and probe["value"] > random["interval"][1]
+        worse = high < random["value"] and probe["value"] < random["interval"][0]
+    if worse:
+        return "worse", WORSE
     if probe["value"] <= probe["majority"]:
-        return GUESSING
+        return "worse" if high < probe["majority"] else "unclear", GUESSING
     if low <= probe["majority"]:
-        return LIKE_GUESSING
+        return "unclear", LIKE_GUESSING
     if random is None:
-        return ""
-    return BETTER if low > random["value"] and probe["value"] > random["interval"][1] else UNSURE
+        return "better", ""
+    return ("better", BETTER) if better else ("unclear", UNSURE)

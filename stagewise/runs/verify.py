@@ -8,8 +8,9 @@ from functools import partial
 from stagewise.errors import IntegrityError
 from stagewise.runs.data_record import DATA, read_data
 from stagewise.runs.folder import RunFolder
+from stagewise.runs.item_means import FACTS, means_problem
 from stagewise.runs.items import read_items
-from stagewise.runs.probe_record import RESULT, probe_problem
+from stagewise.runs.probe_record import PREDICTIONS, RESULT, probe_problems
 from stagewise.runs.record import read_record
 from stagewise.stores import verify_store
 from stagewise.stores.layout import STORE
@@ -49,8 +50,12 @@ def verify_run(run: RunFolder, report: Callable[..., None]) -> tuple[list[str], 
     for probe in locked.get("probes", []):
         folder = run.path / "probes" / probe["folder"]
         if (folder / RESULT).exists():
-            files += 2
-            problems += filter(None, [probe_problem(folder, probe["name"])])
+            files += 2 + (folder / PREDICTIONS).exists()
+            problems += probe_problems(folder, probe["name"])
+    for means in dict.fromkeys(probe["means"] for probe in locked.get("probes", []) if probe.get("means")):
+        folder = run.path / "probes" / means
+        files += 2 * (folder / FACTS).exists()
+        problems += filter(None, [means_problem(folder)])
     return problems, files
 
 

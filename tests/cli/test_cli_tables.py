@@ -56,13 +56,13 @@ def test_what_a_probe_is_worth(facts, capsys, monkeypatch):
     for stage in changed["stages"]:
         stage["train"]["information"] = 0.5
     for probe in changed["probes"]:
-        probe |= {"verdict": "better than random weights", "random": None}
+        probe |= {"words": "better than random weights", "random": None}
     text = printed(capsys, monkeypatch, 100, print_run, changed)
     assert "random" not in text
     assert "warning" not in text
     for probe in changed["probes"]:
         if probe["name"] == "speaker":
-            probe |= {"verdict": "worse than random weights", "random": {"value": 0.123, "interval": [0.0, 1.0]}}
+            probe |= {"words": "worse than random weights", "random": {"value": 0.123, "interval": [0.0, 1.0]}}
     text = printed(capsys, monkeypatch, 100, print_run, changed)
     assert "0.123" in text
     assert "random: the same stages before training;" in text
@@ -82,7 +82,7 @@ def test_names_are_printed_as_they_are(run, facts, capsys, monkeypatch):
     assert f"1 {SHOWN} " in text
     assert f"warning: {SHOWN}: {SHOWN} is dead" in text
     assert f"such as {SHOWN}.wav (empty)" in text
-    assert text.count(SHOWN) == 7 + (changed["probes"][0]["verdict"] != "")
+    assert text.count(SHOWN) == 7 + (changed["probes"][0]["words"] != "")
     assert "\x1b" not in text
     planned = plan_facts(plan_pipeline(pipeline_of(run), run)) | {"run": HOSTILE}
     planned["data"]["source"] = HOSTILE

@@ -194,9 +194,9 @@ def test_what_is_worse_than_random_weights_is_not_used_without_a_word(home, monk
     monkeypatch.chdir(home)
     facts = run_facts(RunFolder(home / "runs/tiny"))
     facts["probes"] = [
-        {"name": "speaker", "stage": "context", "verdict": WORSE},
-        {"name": "speaker", "stage": "two", "verdict": WORSE},
-        {"name": "phones", "stage": "context", "verdict": UNSURE},
+        {"name": "speaker", "stage": "context", "words": WORSE},
+        {"name": "speaker", "stage": "two", "words": WORSE},
+        {"name": "phones", "stage": "context", "words": UNSURE},
     ]
     monkeypatch.setattr("stagewise.runs.open.run_facts", lambda _: facts)
     words = ["x.wav"] if verb == "embed" else []

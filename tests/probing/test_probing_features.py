@@ -15,7 +15,7 @@ from stagewise.errors import DataError, DiskError, Interrupted
 from stagewise.modules import Conv1d, Geometry, Layer
 from stagewise.modules.stage_module import StageModule
 from stagewise.probing import features as probing
-from stagewise.probing.features import SEGMENT, PooledFeatures, RowFeatures
+from stagewise.probing.features import SEGMENT, RowFeatures
 from stagewise.stopping import Stop
 from stagewise.windows.align import Alignment
 from stagewise.windows.source import RawSource, StoreSource
@@ -83,6 +83,10 @@ def test_rows_however_they_are_read(tmp_path, monkeypatch, kind, memory, geometr
     wanted = expected(tmp_path, geometry)
     read = [features.read(segment) for segment in range(len(features.items))]
     assert [len(y) for _, y in read] == features.counts.tolist()
+    rows = [features.rows(segment).tolist() for segment in range(len(features.items))]
+    some, _ = chain(kind, tmp_path)
+    for item, segment, (x_NC, _) in zip(features.items.tolist(), rows, read, strict=True):
+        np.testing.assert_allclose(np.concatenate(list(some.rows(item)))[segment], x_NC, atol=1e-6)
     assert features.counts.max() == SEGMENT
     assert np.repeat(features.items, features.counts).tolist() == [item for item, _, _ in wanted]
     assert np.concatenate([y for _, y in read]).tolist() == [y for _, _, y in wanted]
@@ -119,24 +123,10 @@ def test_a_full_disk_is_said(tmp_path, monkeypatch):
         RowFeatures(some, dataset(), "phone", Alignment(geometry), tmp_path / "rows.partial", Stop(), quiet)
 
 
-def test_means_of_items(tmp_path):
-    some, _ = chain("computed", tmp_path)
-    told = []
-    features = PooledFeatures(some, dataset(), "speaker", Stop(), lambda kind, **facts: told.append(facts))
-    assert features.items.tolist() == [0, 1, 4, 5]  # one has no rows, one no label
-    assert features.counts.tolist() == [1] * 4
-    for segment, item in enumerate(features.items):
-        x_NC, y_N = features.read(segment)
-        rows = np.concatenate(list(some.rows(int(item))))
-        np.testing.assert_allclose(x_NC[0], rows.mean(0, dtype=np.float64), rtol=1e-6, atol=1e-7)
-        assert y_N.tolist() == [dataset().item_labels("speaker")[item]]
-    assert told[-1] == {"items": 4, "of": 4}
-
-
 def test_labels_of_the_other_kind_are_refused(tmp_path):
     some, geometry = chain("computed", tmp_path)
     with pytest.raises(DataError, match="one class per frame: a probe on it cannot have `pool`"):
-        PooledFeatures(some, dataset(), "phone", Stop(), quiet)
+        dataset().item_labels("phone")
     with pytest.raises(DataError, match='one class per item: a probe on it needs `pool = "mean"`'):
         RowFeatures(some, dataset(), "speaker", Alignment(geometry), tmp_path / "x", Stop(), quiet)
 
@@ -146,6 +136,3 @@ def test_a_signal_stops_gathering(tmp_path):
     stop.signal = 2
     with pytest.raises(Interrupted, match="this probe starts again"):
         row_features("computed", tmp_path, stop)
-    some, _ = chain("computed", tmp_path)
-    with pytest.raises(Interrupted, match="this probe starts again"):
-        PooledFeatures(some, dataset(), "speaker", stop, quiet)

@@ -28,6 +28,9 @@ class Given(Features):
     def read(self, segment):
         return self.x[segment].astype(np.float32), self.y[segment].astype(np.int64)
 
+    def rows(self, segment):
+        return np.arange(self.counts[segment])
+
 
 def blobs(examples=900, channels=8, classes=4, seed=0):
     rng = np.random.default_rng(seed)
@@ -55,7 +58,14 @@ def go(features, classes, hidden=None, epochs=40, batch_size=32, lr=1e-2, seed=0
 
 
 def accuracy(fitted):
-    return fitted.correct_I.sum() / fitted.rows_I.sum()
+    return np.mean(fitted.label_N == fitted.predicted_N)
+
+
+def correct(fitted):
+    """Right examples of each test item."""
+    ends = np.cumsum(fitted.rows_I)
+    right = fitted.label_N == fitted.predicted_N
+    return np.array([right[end - rows : end].sum() for end, rows in zip(ends, fitted.rows_I, strict=True)])
 
 
 def test_a_linear_probe_is_as_good_as_logistic_regression():
@@ -70,7 +80,7 @@ def test_a_linear_probe_is_as_good_as_logistic_regression():
     assert torch.allclose(fitted.tensors["mean"].double(), torch.from_numpy(scaler.mean_), rtol=1e-5)
     assert torch.allclose(fitted.tensors["deviation"].double(), torch.from_numpy(scaler.scale_), rtol=1e-5)
     assert fitted.majority == pytest.approx(np.mean(y_N[~train] == np.bincount(y_N[train]).argmax()))
-    assert (fitted.train_items, fitted.test_items, fitted.train_rows, fitted.test_rows) == (
+    assert (fitted.train_items, len(fitted.items_I), fitted.train_rows, len(fitted.label_N)) == (
         600,
         300,
         600,
@@ -81,9 +91,11 @@ def test_a_linear_probe_is_as_good_as_logistic_regression():
 def test_segments_of_any_size_are_counted_by_item():
     x_NC, y_N = blobs(901)
     fitted = go(Given(x_NC, y_N, 10), 4)
-    assert fitted.test_items == 31
+    assert len(fitted.items_I) == 31
     assert fitted.rows_I.tolist() == [10] * 30 + [1]
-    assert (fitted.correct_I <= fitted.rows_I).all()
+    assert fitted.row_N.tolist() == list(range(10)) * 30 + [0]
+    assert fitted.label_N.tolist() == [label for item in range(0, 91, 3) for label in y_N[10 * item : 10 * item + 10]]
+    assert ((fitted.probability_N > 0.25) & (fitted.probability_N <= 1)).all()  # of the likeliest of four
     assert accuracy(fitted) > 0.7
 
 
@@ -92,8 +104,8 @@ def test_right_answers_belong_to_their_item():
     wrong = Given(x_NC, y_N, 10)
     wrong.y[3] = (wrong.y[3] + 1) % 4  # the second test item is labelled wrongly
     fitted, before = go(wrong, 4), go(Given(x_NC, y_N, 10), 4)
-    assert fitted.correct_I[1] < before.correct_I[1] - 3
-    assert np.delete(fitted.correct_I, 1).tolist() == np.delete(before.correct_I, 1).tolist()
+    assert correct(fitted)[1] < correct(before)[1] - 3
+    assert np.delete(correct(fitted), 1).tolist() == np.delete(correct(before), 1).tolist()
 
 
 def test_a_hidden_layer_solves_what_a_linear_probe_cannot():
@@ -145,7 +157,7 @@ def test_nothing_to_train_or_test_on():
     features = Given(*blobs(30))
     nobody = np.empty(0, np.int64)
     fitted = go(features, 4, split=(features.items, nobody))
-    assert (fitted.train_items, fitted.test_items, fitted.majority) == (30, 0, 0.0)
+    assert (fitted.train_items, len(fitted.items_I), fitted.majority) == (30, 0, 0.0)
     assert go(features, 4, split=(nobody, features.items)).train_items == 0
 
 

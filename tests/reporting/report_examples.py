@@ -49,7 +49,8 @@ def probe(stage, value, name="speaker", labels="speaker", interval=None, test_it
         "test_items": test_items,
         "test_rows": test_items,
         "random": random and {"value": random, "interval": [random, random]},
-        "verdict": "worse than random weights" if random and value < random else "",
+        "verdict": "worse" if random and value < random else "better",
+        "words": "worse than random weights" if random and value < random else "",
     }
 
 

@@ -190,7 +190,12 @@ def test_two_writers(finished, run):
 def test_clean_deletes_what_is_no_longer_used(finished, run):
     stagewise.run(finished / "tiny.toml", run=run.path, set={"stage.context.objective.negatives": 5})
     found = unused(run)
-    assert {p.name.rsplit("-", 1)[0] for p in found} == {"3-context", "speaker-context", "phones-context"}
+    assert {p.name.rsplit("-", 1)[0] for p in found} == {
+        "3-context",
+        "speaker-context",
+        "phones-context",
+        "means-context",
+    }
     assert all(size > 0 for size in found.values())
     delete(run, list(found))
     assert unused(run) == {}
