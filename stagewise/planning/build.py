@@ -178,7 +178,7 @@ def _start(
         torch.manual_seed(derive_seed(pipeline.pipeline.seed, config.name, "another start"))
         other = build_module(pipeline, config, in_shape, device)
     drawn = loaded = 0
-    for one, two in zip(module.parameters(), other.parameters(), strict=True):
+    for one, two in zip(module.parameters(), other.parameters(), strict=False):
         if not torch.equal(one, two):
             drawn += one.numel()
         elif one.numel() > 1 and not torch.equal(one, one.flatten()[0].expand_as(one)):  # ones and zeros are no weights
@@ -200,7 +200,7 @@ def make_trainee(pipeline: Pipeline, stage: BuiltStage, pieces: int = 1) -> Trai
     """Join a stage with its objective and optimizer, wherever their parameters are now."""
     trainee = Trainee(stage.module, stage.objective, None, pieces, stage.config.train.clip_gradient_norm)
     where = f"stage.{stage.config.name}.train.optimizer"
-    if stage.config.train.epochs > 0 or any(True for _ in trainee.parameters()):
+    if stage.epochs > 0 or any(True for _ in trainee.parameters()):
         trainee.optimizer = make_optimizer(pipeline, stage.config.train.optimizer, where)(trainee.parameters())
     return trainee
 

@@ -15,6 +15,7 @@ import stagewise
 from stagewise.cli.main import main
 from stagewise.config import load_pipeline
 from stagewise.errors import ConfigError
+from stagewise.objectives import Objective, Score
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
 
@@ -48,6 +49,16 @@ class Undeclared(nn.Conv1d):
 
 class Wrong(Pretrained):
     file_arguments = "weights"
+
+
+class Plain(Objective):
+    """Has no parameters."""
+
+    def __init__(self, z_channels: int, c_channels: int) -> None:
+        super().__init__()
+
+    def forward(self, z_BCT, c_BDT, generator=None):
+        return Score(z_BCT.square().mean())
 
 
 @pytest.fixture
@@ -130,3 +141,16 @@ def test_what_is_no_path_and_no_list_of_arguments(home):
         plan("stage.one.encoder.weights=3")
     with pytest.raises(ConfigError, match="its file_arguments is 'weights': name the arguments of its constructor"):
         plan("stage.one.encoder.target=test_runs_loaded:Wrong")
+
+
+def test_a_stage_without_any_parameter(home):
+    text = TOML.replace(
+        '{ target = "test_runs_loaded:Pretrained", weights = "w.safetensors" }\n',
+        '{ target = "torch.nn:AvgPool1d", kernel_size = 10, stride = 5 }\n'
+        'objective = { target = "test_runs_loaded:Plain", window = 16 }\n',
+    ).replace("in_channels = 8, out_channels = 8", "in_channels = 1, out_channels = 8")
+    tiny.write_pipeline(home, text)
+    call("run", "tiny.toml", "--run", "run", "--until", "two", "--set", "defaults.train.epochs=1")
+    train = [stage["train"] for stage in stagewise.open("run").facts["stages"]]
+    assert [(each["epochs"], each["start"]) for each in train[:2]] == [(0, "random"), (1, "random")]
+    assert stagewise.open("run").untrained("two") == []
