@@ -15,6 +15,7 @@ from stagewise.errors import ConfigError, DiskError, IntegrityError
 from stagewise.memory.release import release_memory
 from stagewise.planning.build import Input, build_dataset, build_stages, dataset_kind, device_of
 from stagewise.planning.duration import to_make
+from stagewise.planning.identity import undeclared_files
 from stagewise.planning.plan import Plan, make_plan
 from stagewise.planning.replaced import replaced
 from stagewise.planning.stage_plan import StagePlan
@@ -126,7 +127,10 @@ def plan_pipeline(pipeline: Pipeline, run: RunFolder, report: Report = quiet, ne
         size = build_dataset(pipeline, report=report)
         for item in size.bad:
             report("note", text=f"left out {item.path}: {item.reason}")
-    return make_plan(pipeline, run, build_stages(pipeline, Input.of(size), device), device, size)
+    built = build_stages(pipeline, Input.of(size), device)
+    for text in undeclared_files(pipeline):
+        report("note", text=text)
+    return make_plan(pipeline, run, built, device, size)
 
 
 def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: str | None, probe: str | None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,28 @@ def _file_hashes(spec: Spec, short_names: Mapping[str, str]) -> dict[str, str]:
     """Hash the files that a class says it is made with, by argument."""
     files = files_of(resolve(spec.target, object, short_names, spec.target), spec)
     return {name: f"sha256 {_hash(str(path), *_state(path))}" for name, path in files.items()}
+
+
+def undeclared_files(pipeline: Pipeline) -> Iterator[str]:
+    """Say which arguments of somebody's own classes are files that they do not name: a replaced one is not noticed."""
+    for stage in pipeline.stage:
+        parts = {
+            "encoder": (stage.encoder, modules.SHORT_NAMES),
+            "context": (stage.context, modules.SHORT_NAMES),
+            "objective": (stage.objective, objectives.SHORT_NAMES),
+        }
+        for part, (spec, short_names) in parts.items():
+            if spec is None or spec.target in short_names or spec.target.startswith("torch."):
+                continue
+            kind = resolve(spec.target, object, short_names, spec.target)
+            for name, value in spec.arguments.items():
+                declared = name in files_of(kind, spec)
+                if isinstance(value, str) and not declared and os.path.isfile(value):  # noqa: PTH113 (any text will do)
+                    where = pipeline.where(f"stage.{stage.name}.{part}.{name}")
+                    yield (
+                        f"{where}: {value} is a file, and it would not be noticed if another took its place: give "
+                        f'{kind.__name__} the line file_arguments = ("{name}",).'
+                    )
 
 
 def _state(path: Path) -> tuple[int, int, int]:

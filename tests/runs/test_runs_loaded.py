@@ -131,9 +131,12 @@ def test_they_are_not_called_random_and_their_file_is_needed_no_more(home):
 )
 def test_what_a_stage_begins_with(home, encoder, start, epochs):
     text = TOML.replace('{ target = "test_runs_loaded:Pretrained", weights = "w.safetensors" }', encoder)
-    pipeline = load_pipeline(tiny.write_pipeline(home, text), {})
-    stage = plan_pipeline(pipeline, RunFolder(Path("run"))).stages[0].built
+    notes, pipeline = [], load_pipeline(tiny.write_pipeline(home, text), {})
+    plan = plan_pipeline(pipeline, RunFolder(Path("run")), lambda kind, **facts: notes.append(facts.get("text", kind)))
+    stage = plan.stages[0].built
     assert (stage.start, stage.epochs) == (start, epochs)
+    said = 'give Undeclared the line file_arguments = ("path",)'
+    assert any(said in note for note in notes) == ("Undeclared" in encoder)
 
 
 def test_what_is_no_path_and_no_list_of_arguments(home):
