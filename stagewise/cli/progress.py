@@ -220,7 +220,7 @@ def under_way(kind: str, facts: dict[str, Any]) -> tuple[str, int, int, str] | N
 
 
 def _random(facts: dict[str, Any]) -> str:
-    return ", random weights" if facts.get("random") else ""
+    return ", before training" if facts.get("random") else ""
 
 
 def finished_line(kind: str, facts: dict[str, Any]) -> str | None:

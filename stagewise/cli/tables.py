@@ -74,7 +74,7 @@ def _unfinished(facts: dict[str, Any]) -> str:
 def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     beside = any(probe["random"] for probe in probes)
-    for name in ("probe", "stage", "accuracy", *(["random"] if beside else []), "items"):
+    for name in ("probe", "stage", "accuracy", *(["before"] if beside else []), "items"):
         table.add_column(name, justify="left" if name in ("probe", "stage") else "right", no_wrap=True)
     for probe in probes:
         table.add_row(
@@ -87,7 +87,9 @@ def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:
     _print_table(console, "probes", table)
     words = "accuracy: in brackets its 95 % interval."
     if beside:
-        words += " random: the same stages before training; better or worse: each lies outside of the other's interval."
+        words += (
+            " before: on the same stages before training; better or worse: each is outside of the other's interval."
+        )
     majorities = dict.fromkeys(f"{probe['majority']:.3f} for {probe['name']}" for probe in probes)
     console.print(
         f"{words} items: to train the probe + to test it. Always saying the training items' most frequent class gives "

@@ -128,7 +128,7 @@ class Train(_Table):
     epochs: int = Field(
         default=1000,
         ge=0,
-        description="Epochs at most; training ends at convergence; 0 keeps the random weights.",
+        description="Epochs at most; training ends at convergence; 0 keeps the weights that it begins with.",
     )
     patience: int = Field(default=20, ge=1, description="Epochs without a better validation loss that end training.")
     batch_size: int = Field(default=8, ge=1, le=MOST, description="Items per optimizer step.")

@@ -138,11 +138,11 @@ def _data(data: Mapping[str, Any] | None, given: Mapping[str, Any]) -> str:
 def _probes(probes: list[Mapping[str, Any]]) -> list[str]:
     if not probes:
         return ["None were fitted on these stages."]
-    rows = ["| probe | stage | value | 95 % interval | random weights | majority | |", "|---|---|---|---|---|---|---|"]
+    rows = ["| probe | stage | value | 95 % interval | before training | majority | |", "|---|---|---|---|---|---|---|"]
     for probe in probes:
         low, high = probe["interval"]
         random = f"{probe['random']['value']:.3f}" if probe["random"] else ""
         shown = f"{probe['metric']} {probe['value']:.3f} | {low:.3f} – {high:.3f} | {random} | {probe['majority']:.3f}"
         rows.append(f"| {probe['name']} | {probe['stage']} | {shown} | {probe['words']} |")
-    words = "Majority: always saying the most frequent class of the training items. Random weights: before training."
+    words = "Majority: always saying the training items' most frequent class. Before training: on the same stages then."
     return [*rows, "", words]

@@ -76,7 +76,7 @@ def _picture(name: str, views: Sequence[View]) -> str:
             axes.plot(places, error, f"-{marker(number)}", color=colour(number), label=label(run))
             axes.errorbar(places, error, bars, fmt="none", ecolor=colour(number), capsize=2.5)
             if before := start[run]:
-                words = label(f"{run}, random weights")
+                words = label(f"{run}, before training")
                 axes.plot(*zip(*before, strict=True), ":", color=colour(number), linewidth=2, label=words)
         for number, (system, errors) in enumerate(published.items(), len(lines)):
             words = label(f"{system}, published")

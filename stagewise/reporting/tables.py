@@ -110,9 +110,9 @@ def probes(view: View) -> str:
     if not rows:
         some = view.facts["probes_missing"]
         return page.note(f"No probe of {view.name} is finished yet." if some else f"{view.name} has no probe.")
-    numbers = ("accuracy %", "95 % interval", "random weights %", "majority %", "training items", "test items")
+    numbers = ("accuracy %", "95 % interval", "before training %", "majority %", "training items", "test items")
     note = (
-        "Random weights: the same stages before training, where the probe has random = true; better or worse is said "
+        "Before training: on the same stages then, where the probe has random = true; better or worse is said "
         "where each lies outside of the other's 95 % interval. Majority: always saying the most frequent class of the "
         "training items."
     )

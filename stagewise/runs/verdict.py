@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 NOTICEABLE = 0.005  # nats: less is not seen in a loss of three digits
-BETTER = "better than random weights"
+BETTER = "better than before training"
 # What is said of a probe that is not better, and what helps.
 REMEDIES = {
-    "worse than random weights": "train the stage for more epochs, or with a lower learning rate",
+    "worse than before training": "train the stage for more epochs, or with a lower learning rate",
     "no better than always saying one class": "train the stage for longer, or the probe (its epochs, its lr); or these "
     "labels cannot be told from the data",
     "not clearly better than always saying one class": "more test items may tell, or more epochs of the stage",
-    "not clearly better than random weights": "more test items may tell, or more epochs of the stage",
+    "not clearly better than before training": "more test items may tell, or more epochs of the stage",
 }
 WORSE, GUESSING, LIKE_GUESSING, UNSURE = REMEDIES
 
@@ -45,14 +45,14 @@ def above_guessing(train: Mapping[str, Any]) -> str:
 
 
 def verdict(probe: Mapping[str, Any]) -> tuple[str, str]:
-    """Compare a probe with guessing and, where it was also fitted on them, with random weights.
+    """Compare a probe with guessing and, where it was also fitted on them, with the same stages before training.
 
-    Better or worse than random weights is what the interval of their difference on the same items says; where older
+    Better or worse than before training is what the interval of their difference on the same items says; where older
     results have none, each must lie outside of the other's interval. The worst comes first.
 
     Args:
         probe: its `value`, its `interval`, `majority` (always saying the most frequent class of the training items),
-            `random`, None or the same of random weights, and `paired`, None or the difference to them.
+            `random`, None or the same before training, and `paired`, None or the difference to them.
 
     Returns:
         "better", "unclear" or "worse", and a few words; "" where there is nothing to say.

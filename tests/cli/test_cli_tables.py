@@ -56,17 +56,17 @@ def test_what_a_probe_is_worth(facts, capsys, monkeypatch):
     for stage in changed["stages"]:
         stage["train"]["information"] = 0.5
     for probe in changed["probes"]:
-        probe |= {"words": "better than random weights", "random": None}
+        probe |= {"words": "better than before training", "random": None}
     text = printed(capsys, monkeypatch, 100, print_run, changed)
-    assert "random" not in text
+    assert "before: on the same stages" not in text
     assert "warning" not in text
     for probe in changed["probes"]:
         if probe["name"] == "speaker":
-            probe |= {"words": "worse than random weights", "random": {"value": 0.123, "interval": [0.0, 1.0]}}
+            probe |= {"words": "worse than before training", "random": {"value": 0.123, "interval": [0.0, 1.0]}}
     text = printed(capsys, monkeypatch, 100, print_run, changed)
     assert "0.123" in text
-    assert "random: the same stages before training;" in text
-    assert "warning: speaker on one, two, context is worse than random weights: train" in text
+    assert "before: on the same stages before training;" in text
+    assert "warning: speaker on one, two, context is worse than before training: train" in text
     changed["stages"][1]["train"] |= {"information": -0.1, "validation_loss": 2.5}
     text = printed(capsys, monkeypatch, 200, print_run, changed)
     assert "warning: two: its loss, 2.500, is above that of guessing, 2.400: train it for more epochs" in text

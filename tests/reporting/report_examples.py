@@ -50,7 +50,7 @@ def probe(stage, value, name="speaker", labels="speaker", interval=None, test_it
         "test_rows": test_items,
         "random": random and {"value": random, "interval": [random, random]},
         "verdict": "worse" if random and value < random else "better",
-        "words": "worse than random weights" if random and value < random else "",
+        "words": "worse than before training" if random and value < random else "",
     }
 
 

@@ -46,7 +46,7 @@ def test_random_weights_are_a_line_beside():
     both = [probe("one", 0.5, random=0.3), probe("two", 0.6), probe("two", 0.4, name="phones")]
     (figure,) = error_per_depth([view(probes=both)])
     assert "50 at stage 1, 40 at stage 2, before training: 70 at stage 1" in figure
-    assert "run, random weights" in Page(figure).text
+    assert "run, before training" in Page(figure).text
     assert "Dotted: the same stages before training." in figure
 
 
