@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ def run_pipeline(
     set: Mapping[str, object] | None = None,  # noqa: A002
     until: str | None = None,
     report: Report = quiet,
+    unset: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Run a pipeline file, or go on with it, as `stagewise run` does.
 
@@ -56,6 +57,7 @@ def run_pipeline(
         set: overrides by dotted key.
         until: name of the last stage to make; no probes are fitted then.
         report: called as report(kind, **facts) while it works.
+        unset: keys, tables, stages or probes that are taken out of the file before.
 
     Returns:
         The run's facts, as `stagewise inspect --json` prints them.
@@ -63,7 +65,7 @@ def run_pipeline(
     Raises:
         StagewiseError: anything a user can act on.
     """
-    pipeline = load_pipeline(Path(file), set or {})
+    pipeline = load_pipeline(Path(file), set or {}, unset)
     folder = RunFolder(Path(run) if run is not None else Path("runs") / pipeline.pipeline.name)
     make(pipeline, folder, report, until=until)
     return run_facts(folder)

@@ -143,3 +143,4 @@ pipeline_files = _completing(lambda _, incomplete: _pipeline_files(incomplete), 
 stages = _completing(lambda context, _: _names(_pipeline(context).get("stage")))
 probes = _completing(lambda context, _: _names(_pipeline(context).get("probe")))
 keys = _completing(_keys)
+keys_alone = _completing(lambda context, typed: (key.rstrip("=") for key in _keys(context, typed)))

@@ -95,7 +95,7 @@ def check(folder: Path, kind: Literal["audio", "images"] | None, labels: str | N
     if bad:
         raise DataError(
             f"{bad:,} of {counted(files, 'file')} cannot be used: repair them or take them away; up to 1 % of them are "
-            'left out with data.bad_items = "skip".'
+            'left out with data.bad_items = "skip", more with a number in its place.'
         )
     if not any(content["fit"] for content in looked):
         raise DataError(unfit)

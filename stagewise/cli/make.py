@@ -41,6 +41,13 @@ SET = click.option(
     help="Override a key of the file, such as data.root=/audio.",
     shell_complete=completion.keys,
 )
+UNSET = click.option(
+    "--unset",
+    multiple=True,
+    metavar="KEY",
+    help="Take a key, a table or a stage or probe out of the file, before any --set.",
+    shell_complete=completion.keys_alone,
+)
 TENSORBOARD = click.option(
     "--tensorboard",
     metavar="DIR",
@@ -55,6 +62,7 @@ PLANNING = "planning …"
 @FILE
 @OF_FILE
 @SET
+@UNSET
 @click.option("--fresh", is_flag=True, help="Delete all that the run directory holds and start anew.")
 @click.option(
     "--until", metavar="STAGE", help="Stop after this stage, before the probes.", shell_complete=completion.stages
@@ -66,6 +74,7 @@ def run(
     file: Path,
     run_folder: Path | None,
     sets: tuple[str, ...],
+    unset: tuple[str, ...],
     fresh: bool,
     until: str | None,
     dry_run: bool,
@@ -79,11 +88,12 @@ def run(
     \b
     stagewise run pipelines/quickstart.toml
     stagewise run pipelines/librispeech.toml --set data.root=/audio --run runs/a
+    stagewise run pipelines/quickstart.toml --unset probe.phones
     stagewise run pipelines/quickstart.toml --tensorboard curves/quickstart
     """
     from stagewise.config import load_pipeline
 
-    pipeline = load_pipeline(file, sets)
+    pipeline = load_pipeline(file, sets, unset)
     folder = _folder(pipeline, run_folder)
     if dry_run:
         _print_plan(pipeline, folder, as_json, until, fresh)
@@ -104,8 +114,9 @@ def run(
 @FILE
 @OF_FILE
 @SET
+@UNSET
 @JSON
-def plan(file: Path, run_folder: Path | None, sets: tuple[str, ...], as_json: bool) -> None:
+def plan(file: Path, run_folder: Path | None, sets: tuple[str, ...], unset: tuple[str, ...], as_json: bool) -> None:
     """Print what `run FILE` would do, and what it would cost.
 
     Of every stage: whether it is trained and why, memory, disk, and about the time. Nothing is run. It works before
@@ -117,11 +128,12 @@ def plan(file: Path, run_folder: Path | None, sets: tuple[str, ...], as_json: bo
     """
     from stagewise.config import load_pipeline
 
-    pipeline = load_pipeline(file, sets)
+    pipeline = load_pipeline(file, sets, unset)
     _print_plan(pipeline, _folder(pipeline, run_folder), as_json)
     if not as_json:
         options = [
             *(["--run", str(run_folder)] if run_folder else []),
+            *(word for key in unset for word in ("--unset", key)),
             *(word for key in sets for word in ("--set", key)),
         ]
         echo(f"next: `stagewise {shlex.join(['run', str(file), *options])}`", err=True)

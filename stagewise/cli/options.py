@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,20 @@ class Place(click.Path):
 
 PLACE = Place(path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-RUN_ARGUMENT = click.argument("run", required=False, type=PLACE, shell_complete=completion.runs)
+
+
+def run_argument(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the argument RUN, which may also be typed as an option, as those that make a run have it."""
+
+    @click.argument("run", required=False, type=PLACE, shell_complete=completion.runs)
+    @click.option("--run", "other", metavar="DIR", type=PLACE, help="The same as RUN.", shell_complete=completion.runs)
+    @wraps(command)
+    def either(run: Path | None, other: Path | None, **others: Any) -> None:
+        if run is not None and other is not None:
+            raise click.UsageError("the run is named twice: leave --run out.")
+        command(run=run or other, **others)
+
+    return either
 
 
 LABELS = click.option(

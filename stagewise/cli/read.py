@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 
 from stagewise.cli.echo import echo
-from stagewise.cli.options import JSON, RUN_ARGUMENT
+from stagewise.cli.options import JSON, run_argument
 from stagewise.show import bytes_text, counted
 
 
 @click.command()
-@RUN_ARGUMENT
+@run_argument
 @JSON
 def inspect(run: Path | None, as_json: bool) -> None:
     """Show a run at a glance: loss, memory, store, probes.
@@ -32,7 +32,7 @@ def inspect(run: Path | None, as_json: bool) -> None:
 
 
 @click.command()
-@RUN_ARGUMENT
+@run_argument
 @click.option("--data", is_flag=True, help="Also compute the lowest store's rows again from the data, and compare.")
 def verify(run: Path | None, data: bool) -> None:
     """Compare every byte of a run with what was written.
@@ -67,7 +67,7 @@ def verify(run: Path | None, data: bool) -> None:
 
 
 @click.command()
-@RUN_ARGUMENT
+@run_argument
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 def clean(run: Path | None, yes: bool) -> None:
     """Delete from a run what its pipeline no longer uses.

@@ -13,7 +13,7 @@ import click
 
 from stagewise.cli import completion
 from stagewise.cli.echo import echo
-from stagewise.cli.options import PLACE, RUN_ARGUMENT
+from stagewise.cli.options import PLACE, run_argument
 from stagewise.errors import ConfigError, DataError
 from stagewise.runs.verdict import GUESSING, REMEDIES, WORSE
 from stagewise.show import counted
@@ -118,7 +118,7 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
 
 
 @click.command()
-@RUN_ARGUMENT
+@run_argument
 @STAGE
 @click.option(
     "--out",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from stagewise.config.installed import with_full_names
 from stagewise.config.locate import locate
 from stagewise.config.merge import with_defaults
-from stagewise.config.overrides import Overrides, apply_overrides
+from stagewise.config.overrides import Overrides, apply_overrides, take_away
 from stagewise.config.problems import Report, model_problems
 from stagewise.config.rules import name_problems, plain_problems
 from stagewise.config.schema import Defaults, Pipeline
@@ -25,12 +26,13 @@ _PART = r"""(?:"[^"\n]*"|'[^'\n]*'|(?<![\w-])[\w-]+)"""
 _LONG_KEY = re.compile(rf"(?:{_PART}[ \t]*\.[ \t]*){{64}}")
 
 
-def load_pipeline(path: Path, sets: Overrides = ()) -> Pipeline:
+def load_pipeline(path: Path, sets: Overrides = (), unset: Sequence[str] = ()) -> Pipeline:
     """Read and validate a pipeline file; nothing but the file is touched and torch is not imported.
 
     Args:
         path: the TOML file.
         sets: overrides, `["KEY=VALUE", …]` or `{KEY: value}`.
+        unset: keys, tables or items of a list that are taken away before.
 
     Raises:
         ConfigError: the file cannot be read, or something in it or in an override is wrong; the message has a
@@ -58,10 +60,10 @@ def load_pipeline(path: Path, sets: Overrides = ()) -> Pipeline:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}:{line}: not UTF-8 text: save it as UTF-8; nothing was run.") from None
-    return load_text(text, str(path), sets)
+    return load_text(text, str(path), sets, unset)
 
 
-def load_text(text: str, name: str, sets: Overrides = ()) -> Pipeline:
+def load_text(text: str, name: str, sets: Overrides = (), unset: Sequence[str] = ()) -> Pipeline:
     """Validate the text of a pipeline file; `name` is what messages call the file.
 
     Raises:
@@ -70,7 +72,7 @@ def load_text(text: str, name: str, sets: Overrides = ()) -> Pipeline:
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     try:
         tree = _parse(text, name)
-        return _validated(Source(name, tree, locate(text)), sets)
+        return _validated(Source(name, tree, locate(text)), sets, unset)
     except RecursionError:
         raise ConfigError(f"{name}: lists or tables are nested too deep; nothing was run.") from None
 
@@ -112,8 +114,9 @@ def _parse(text: str, name: str) -> dict[str, Any]:
         raise ConfigError(f"{name}: a number has thousands of digits; nothing was run.") from None
 
 
-def _validated(source: Source, sets: Overrides) -> Pipeline:
+def _validated(source: Source, sets: Overrides, unset: Sequence[str] = ()) -> Pipeline:
     report = Report(source)
+    take_away(unset, source, report)
     apply_overrides(sets, source, report)
     merged = with_full_names(with_defaults(source.tree), source, report)
     defaults = source.tree.get("defaults", {})

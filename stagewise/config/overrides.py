@@ -40,6 +40,22 @@ def apply_overrides(sets: Overrides, source: Source, report: Report) -> None:
             report.add_override(key, str(error))
 
 
+def take_away(keys: Sequence[str], source: Source, report: Report) -> None:
+    """Take keys, tables or items of a list out of the source's tree, and report those that are not there."""
+    for key in keys:
+        try:
+            parts = split_key(key)
+            holder, path = _walk(source, parts[:-1], parts)
+            step = _step(holder, parts[-1], path, parts)
+            if isinstance(holder, dict) and step not in holder:
+                raise ValueError(f"the file does not say it{did_you_mean(step, list(holder))}")
+            del holder[step]
+        except ValueError as error:
+            report.add_unset(key, str(error))
+        else:
+            source.forget((*path, step))
+
+
 def parse_value(text: str) -> Any:
     """Read a TOML value; what is not one is taken as text, so that paths and sizes need no quotes."""
     try:
@@ -62,19 +78,27 @@ def _write(source: Source, key: str, value: object) -> None:
     Raises:
         ValueError: the key is not one, names an item that is not there, or leads through a plain value.
     """
-    node: Any = source.tree
-    path: KeyPath = ()
     parts = split_key(key)
-    for part in parts[:-1]:
-        step = _step(node, part, path, parts)
-        path = (*path, step)
-        if isinstance(node, dict) and step not in node:
-            node[step] = {}
-            source.overridden[path] = key
-        node = node[step]
+    node, path = _walk(source, parts[:-1], parts, key)
     step = _step(node, parts[-1], path, parts)
     node[step] = value
     source.overridden[(*path, step)] = key
+
+
+def _walk(source: Source, way: Sequence[str], parts: tuple[str, ...], made_by: str = "") -> tuple[Any, KeyPath]:
+    """Return the table or list that a way leads to, and its path; tables that are not there are made for a key."""
+    node: Any = source.tree
+    path: KeyPath = ()
+    for part in way:
+        step = _step(node, part, path, parts)
+        path = (*path, step)
+        if isinstance(node, dict) and step not in node:
+            if not made_by:
+                raise ValueError(f"the file does not say it{did_you_mean(part, list(node))}")
+            node[step] = {}
+            source.overridden[path] = made_by
+        node = node[step]
+    return node, path
 
 
 def _step(node: object, part: str, path: KeyPath, parts: tuple[str, ...]) -> str | int:

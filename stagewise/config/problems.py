@@ -47,6 +47,10 @@ class Report:
         """Note what is wrong with a `--set` itself."""
         self._lines.setdefault(f"--set {key}", (1 << 31, problem))
 
+    def add_unset(self, key: str, problem: str) -> None:
+        """Note what is wrong with an `--unset` itself."""
+        self._lines.setdefault(f"--unset {key}", (1 << 31, problem))
+
     def raise_all(self) -> None:
         """Raise every problem, in the order of the file, overrides last.
 

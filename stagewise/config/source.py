@@ -53,6 +53,19 @@ class Source:
         place = f"{self.name}:{self.line(path)}" if self.lines else self.name
         return f"{place}: {key}{meant}" if key else place
 
+    def forget(self, path: KeyPath) -> None:
+        """Forget where a value stood that was taken away; what comes after it in a list moves up."""
+        *way, last = path
+        moved: dict[KeyPath, int] = {}
+        for other, line in self.lines.items():
+            if other[: len(path)] == path:
+                continue
+            step = other[len(way)] if isinstance(last, int) and other[: len(way)] == tuple(way) < other else None
+            after = isinstance(step, int) and isinstance(last, int) and step > last
+            moved[(*way, step - 1, *other[len(path) :]) if after and isinstance(step, int) else other] = line
+        self.lines.clear()
+        self.lines.update(moved)
+
     def path(self, key: str) -> KeyPath:
         """Return the path of a dotted key, in which stages and probes go by name or number."""
         path: KeyPath = ()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 from stagewise.datasets.audio_files import MEAN, STD, AudioFiles, Labels
+from stagewise.datasets.bad_items import Policy
 from stagewise.datasets.base import Ints
 from stagewise.datasets.found_files import find_files
 from stagewise.datasets.label_sources import read_labels
@@ -33,7 +33,7 @@ class AudioFolder(AudioFiles):
             a part of every class of the first label is for testing.
         test_fraction: fraction for testing where there are no `splits`.
         sample_rate: samples per second of every item.
-        bad_items: "error", or "skip" to leave unreadable files out, up to 1 %.
+        bad_items: "error", or "skip" to leave unreadable files out, up to 1 %; 0.05: up to 5 %; 10: up to ten.
         resample: convert files of another rate.
         mono: average the channels of files that have several.
         mean: subtracted from every sample in [-1, 1].
@@ -58,7 +58,7 @@ class AudioFolder(AudioFiles):
         splits: Mapping[str, str] | None = None,
         test_fraction: float = 0.2,
         sample_rate: int = 16_000,
-        bad_items: Literal["error", "skip"] = "error",
+        bad_items: Policy = "error",
         resample: bool = False,
         mono: bool = False,
         mean: float = MEAN,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,12 +14,12 @@ from stagewise.datasets.base import BadItem
 from stagewise.errors import ConfigError, DataError
 from stagewise.show import counted
 
-MAX_SKIPPED = 0.01  # more bad items than this are an error even with bad_items = "skip"
+MAX_SKIPPED = 0.01  # what bad_items = "skip" stands for: more bad items than this are an error even then
 SHOWN = 10
 AGAIN = "Replace the file or leave it out, then try again."  # what to do about one that is damaged inside
 CHUNK = 64  # files that a thread takes at a time
 
-Policy = Literal["error", "skip"]
+Policy = Literal["error", "skip"] | float | int  # a share of the files, or how many
 P = TypeVar("P", str, Path)
 T = TypeVar("T")
 
@@ -26,14 +27,25 @@ _known: dict[tuple[object, object], Any] | None = None  # what was found of a fi
 _told: Callable[..., None] | None = None  # who is told how many files were looked at
 
 
-def check_policy(policy: str) -> None:
-    """Refuse a `bad_items` that is neither of the two words.
+def check_policy(policy: Policy) -> None:
+    """Refuse a `bad_items` that is neither of the two words nor a share or a number of files.
 
     Raises:
         ConfigError: it is another.
     """
-    if policy not in ("error", "skip"):
-        raise ConfigError(f'data.bad_items is {policy!r}: set it to "error" or "skip".')
+    share, count = type(policy) is float and 0 < policy < 1, type(policy) is int and policy > 0
+    if policy not in ("error", "skip") and not share and not count:
+        raise ConfigError(
+            f'data.bad_items is {policy!r}: set it to "error" or "skip", to the share of files to be left out at most, '
+            "such as 0.05, or to their number, such as 10."
+        )
+
+
+def _allowed(policy: Policy, files: int) -> tuple[float, str]:
+    """Return how many bad files are left out, and that in words."""
+    if isinstance(policy, str):
+        return (MAX_SKIPPED * files, f"{MAX_SKIPPED:.0%}") if policy == "skip" else (0, "")
+    return (policy, f"{policy:,}") if isinstance(policy, int) else (policy * files, f"{100 * policy:g}%")
 
 
 def probe_all(probe: Callable[[P], T], paths: Sequence[P], tell: Callable[[int], None] = lambda _: None) -> Iterator[T]:
@@ -105,12 +117,14 @@ def judge(bad: Sequence[BadItem], files: int, kind: str, policy: Policy) -> None
     Raises:
         DataError: lists the first of them, and says what to do.
     """
-    if not bad or (policy == "skip" and len(bad) <= MAX_SKIPPED * files):
+    most, words = _allowed(policy, files)
+    if len(bad) <= most:
         return
     remedy = (
         'Repair them or take them away, or set data.bad_items = "skip" to leave them out.'
         if policy == "error"
-        else f'That is more than the {MAX_SKIPPED:.0%} that data.bad_items = "skip" leaves out: repair them.'
+        else f"That is more than the {words} that data.bad_items = {json.dumps(policy)} leaves out: repair them, or "
+        f"set data.bad_items = {len(bad)} to leave out so many."
     )
     refuse(bad, files, f"{kind} file", remedy)
 

@@ -41,7 +41,7 @@ class ImageFolder(Images):
         splits: `{train = "…", test = "…"}`, files of one path below `root` a line, with or without the suffix.
         test_fraction: fraction of every class for testing where there is neither `test` nor `splits`.
         size: resize images until their short side has so many pixels.
-        bad_items: "error", or "skip" to leave unusable files out, up to 1 %.
+        bad_items: "error", or "skip" to leave unusable files out, up to 1 %; 0.05: up to 5 %; 10: up to ten.
         patch: pixels of a patch's side; 0 makes one row of an image, its crop.
         stride: pixels from one patch to the next.
         crop: pixels of a training crop's side; smaller images are not trained on.

@@ -9,9 +9,10 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from stagewise.datasets.audio_files import MEAN, STD, AudioFiles, Labels
+from stagewise.datasets.bad_items import Policy
 from stagewise.datasets.base import Expected, Ints
 from stagewise.datasets.label_sources import read_labels
 from stagewise.datasets.labels import read_alignment
@@ -55,7 +56,7 @@ class LibriSpeech(AudioFiles):
         phones: a file of `key class class …` lines, one class per 160 samples.
         labels: further ones by name: CSV files with the columns `file`, a key or a path below the root, and the name;
             or `folder`, as a speaker's, and the name.
-        bad_items: "error", or "skip" to leave unreadable files out, up to 1 %.
+        bad_items: "error", or "skip" to leave unreadable files out, up to 1 %; 0.05: up to 5 %; 10: up to ten.
         download: download the subset into `root` if it is not there.
         test_fraction: fraction for testing where there are no `splits`.
         mean: subtracted from every sample in [-1, 1].
@@ -79,7 +80,7 @@ class LibriSpeech(AudioFiles):
         subset: str | None = "train-clean-100",
         splits: Mapping[str, str] | None = None,
         phones: str | None = None,
-        bad_items: Literal["error", "skip"] = "error",
+        bad_items: Policy = "error",
         download: bool = False,
         test_fraction: float = 0.2,
         mean: float = MEAN,

@@ -20,7 +20,7 @@ class Rules:
 
     Attributes:
         sample_rate: samples per second of every item.
-        bad_items: whether a bad file is an error or is left out.
+        bad_items: whether a bad file is an error, or how many are left out.
         resample: convert files of another rate.
         mono: average the channels of files that have several.
         mean: subtracted from every sample.

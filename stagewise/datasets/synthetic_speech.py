@@ -7,9 +7,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from stagewise.atomic import read_json
+from stagewise.datasets.bad_items import Policy
 from stagewise.datasets.base import Dataset, Expected
 from stagewise.datasets.corpus import ALIGNMENT, MARKER, NAMES, Utterance, write_corpus
 from stagewise.datasets.labels import FrameTable
@@ -55,7 +56,7 @@ class SyntheticSpeech(LibriSpeech):
         splits: `{train = "…", test = "…"}`, files of one key a line, as `01-1-0000`; without them a part of
             every voice's sentences is for testing.
         test_fraction: fraction for testing where there are no `splits`.
-        bad_items: "error", or "skip" to leave unreadable files out, up to 1 %.
+        bad_items: "error", or "skip" to leave unreadable files out, up to 1 %; 0.05: up to 5 %; 10: up to ten.
 
     Raises:
         ConfigError: an argument is out of range, or the extra `speech` is not installed.
@@ -73,7 +74,7 @@ class SyntheticSpeech(LibriSpeech):
         seed: int = 0,
         splits: Mapping[str, str] | None = None,
         test_fraction: float = 0.2,
-        bad_items: Literal["error", "skip"] = "error",
+        bad_items: Policy = "error",
     ) -> None:
         if not 1 <= voices <= len(VOICES):
             raise ConfigError(f"data.voices is {voices}: set it to a number from 1 to {len(VOICES)}.")

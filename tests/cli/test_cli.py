@@ -139,7 +139,7 @@ def test_usage_and_configuration_errors_exit_with_2(call, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("typed", "hint"),
     [
-        (["inspect", "--run", "x"], "RUN is given without an option: `stagewise inspect RUN`."),
+        (["inspect", "--run", "x", "y"], "the run is named twice: leave --run out."),
         (["embed", "--run", "x", "y.wav"], "RUN is given without an option: `stagewise embed RUN`."),
         (["compare", "--run=x"], "RUN is given without an option: `stagewise compare RUN`."),
         (["run", "tiny.toml", "--epochs", "3"], "`--set defaults.train.epochs=30`."),

@@ -10,6 +10,7 @@ from config_examples import EXAMPLE, MINIMAL, problems_of
 
 from stagewise.config import load_text
 from stagewise.config.overrides import parse_value
+from stagewise.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -177,3 +178,60 @@ def test_mistakes_are_located_at_the_override_after_those_of_the_file() -> None:
 def test_an_override_can_repair_the_file() -> None:
     text = MINIMAL + "train = { epochs = -3 }\n"
     assert load_text(text, "x.toml", ["stage.conv1.train.epochs=3"]).stage[0].train.epochs == 3
+
+
+FILE = (
+    MINIMAL
+    + """
+[defaults.train]
+epochs = 2
+optimizer = { target = "torch.optim:Adam", lr = 1e-3 }
+[[probe]]
+name = "a"
+stages = "all"
+labels = "x"
+[[probe]]
+name = "b"
+stages = "all"
+labels = "y"
+epochs = 7
+"""
+)
+
+
+def test_keys_tables_and_items_are_taken_away() -> None:
+    whole = load_text(FILE, "x.toml")
+    assert (whole.stage[0].train.epochs, len(whole.probe)) == (2, 2)
+    some = load_text(FILE, "x.toml", unset=["defaults.train.epochs", "probe.a"])
+    assert some.stage[0].train.epochs == 1000
+    assert some.stage[0].train.optimizer == whole.stage[0].train.optimizer
+    assert [probe.name for probe in some.probe] == ["b"]
+    assert some.where("probe.b.epochs") == whole.where("probe.b.epochs")  # its line, though it is the first one now
+    assert [probe.name for probe in load_text(FILE, "x.toml", unset=["probe.2"]).probe] == ["a"]
+    assert load_text(FILE, "x.toml", unset=["defaults.train"]).stage[0].train.optimizer.arguments == {"lr": 2e-4}
+
+
+def test_keys_are_taken_away_before_others_are_set() -> None:
+    made = load_text(FILE, "x.toml", ["defaults.train.epochs=3"], ["defaults.train", "probe"])
+    assert (made.stage[0].train.epochs, made.probe) == (3, ())
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("defaults.train.epoch", '--unset defaults.train.epoch: the file does not say it (did you mean "epochs"?)'),
+        ("default.train", '--unset default.train: the file does not say it (did you mean "defaults"?)'),
+        ("probe.c", '--unset probe.c: no probe is called "c"; there are: a, b'),
+        ("format.x", "--unset format.x: format is 1, which has no keys"),
+        ("a b", '--unset a b: "a b" is not a key'),
+    ],
+)
+def test_what_is_not_there_cannot_be_taken_away(key: str, words: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_text(FILE, "x.toml", unset=[key])
+    assert words in str(error.value)
+
+
+def test_what_is_needed_cannot_be_taken_away() -> None:
+    with pytest.raises(ConfigError, match=r"x.toml:\d+: pipeline.name: is missing: Name of the pipeline"):
+        load_text(FILE, "x.toml", unset=["pipeline.name"])

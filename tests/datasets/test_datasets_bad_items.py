@@ -64,6 +64,34 @@ def test_more_than_one_in_a_hundred_is_an_error(tmp_path):
         AudioFolder(root=str(tmp_path), bad_items="skip")
 
 
+@pytest.mark.parametrize(
+    ("policy", "passes", "words"),
+    [
+        (0.5, True, ""),
+        (2, True, ""),
+        (0.4, False, "more than the 40% that data.bad_items = 0.4 leaves out: .* or set data.bad_items = 2 to"),
+        (1, False, "more than the 1 that data.bad_items = 1 leaves out"),
+    ],
+)
+def test_a_share_or_a_number_of_files_may_be_left_out(tmp_path, policy, passes, words):
+    many(tmp_path, 2)  # of four
+    for name in ("a.flac", "b.flac"):
+        (tmp_path / name).write_text("text")
+    if passes:
+        assert [len(AudioFolder(root=str(tmp_path), bad_items=policy).bad)] == [2]
+    else:
+        with pytest.raises(DataError, match=words):
+            AudioFolder(root=str(tmp_path), bad_items=policy)
+
+
+@pytest.mark.parametrize("policy", [0, -1, 0.0, 1.0, 1.5, True, "some", None])
+def test_what_is_no_number_of_files(tmp_path, policy):
+    many(tmp_path, 1)
+    words = rf'data.bad_items is {policy!r}: set it to "error" or "skip", to the share of files'
+    with pytest.raises(ConfigError, match=words):
+        AudioFolder(root=str(tmp_path), bad_items=policy)
+
+
 def test_resample_and_mono_convert(tmp_path):
     stereo = noise(1, 30_000, channels=2)
     soundfile.write(tmp_path / "a.wav", stereo, 22_050, subtype="FLOAT")
