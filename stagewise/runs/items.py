@@ -69,14 +69,14 @@ def read_items(run: RunFolder) -> Items | None:
     content = atomic.read_bytes(path) if path.is_file() else None
     if content is None or hashlib.sha256(content).hexdigest() != locked["items"]:
         raise IntegrityError(f"{path} is {'missing' if content is None else 'not what was written'}. {REMEDY}")
-    lines = csv.DictReader(io.StringIO(content.decode(), newline=""))
-    columns: dict[str, list[str]] = {name: [] for name in lines.fieldnames or ()}
-    for line in lines:
-        for name, cell in line.items():
-            columns[name].append(cell)
-    names = [stage["name"] for stage in locked["stages"]]
-    splits = {name: np.array(columns.get(f"split:{name}", columns["split"])) for name in names}
-    return Items(columns["key"], np.array(columns["length"], np.int64), splits)
+    try:
+        head, *lines = csv.reader(io.StringIO(content.decode(), newline=""))
+        cells = dict(zip(head, zip(*lines, strict=True) if lines else [()] * len(head), strict=True))
+        names = [stage["name"] for stage in locked["stages"]]
+        splits = {name: np.array(cells.get(f"split:{name}", cells["split"]), np.str_) for name in names}
+        return Items(cells["key"], np.array(cells["length"]).astype(np.int64), splits)
+    except (ValueError, KeyError, OverflowError, csv.Error) as error:  # whoever can write a file can seal it again
+        raise IntegrityError(f"{path} is damaged ({type(error).__name__}: {error}). {REMEDY}") from None
 
 
 class ItemStore(StoreReader):

@@ -41,6 +41,7 @@ def flip(path, at=-9):
     "pattern",
     [
         "data.json",
+        "items.csv",
         "stages/1-one-*/encoder.safetensors",
         "stages/2-two-*/metrics.jsonl",
         "stages/2-two-*/store.manifest.json",
@@ -63,6 +64,7 @@ def test_verify_names_every_damaged_file(run, pattern):
     "pattern",
     [
         "data.json",
+        "items.csv",
         "stages/1-one-*/stage.json",
         "stages/1-one-*/encoder.safetensors",
         "stages/2-two-*/store.manifest.json",
@@ -204,7 +206,7 @@ def test_clean_deletes_what_is_no_longer_used(finished, run):
 
 def test_run_directory_holds_no_pickle_and_no_leftovers(run):
     names = {p.suffix for p in run.path.rglob("*") if p.is_file()}
-    assert names <= {".json", ".jsonl", ".safetensors", ".lock", ""}
+    assert names <= {".json", ".jsonl", ".csv", ".safetensors", ".lock", ""}
     assert not [p for p in run.path.rglob("*") if ".partial" in p.name or ".trash" in p.name]
     for path in run.path.rglob("*.json"):
         json.loads(path.read_bytes())

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -210,8 +211,17 @@ def test_items_that_are_damaged_or_were_never_kept(recordings, tmp_path):
     assert len(old) == 100
     stagewise.run(tmp_path / "x.toml", run=run)
     assert stagewise.open(run).stages["one"].store.keys[7] == "007.wav"
-    (run / "items.csv").write_text("key,length,split\n")
-    digest = atomic.sha256_of(run / "items.csv")
-    atomic.write_sealed(run / LOCK_FILE, atomic.read_sealed(run / LOCK_FILE, "") | {"items": digest})
-    with pytest.raises(IntegrityError, match=r"items.csv is of 0 items, the store of 100"):
-        stagewise.open(run).stages["one"].store.keys  # noqa: B018
+    for text, words in (
+        ("key,length,split\n", "is of 0 items, the store of 100"),
+        ("key,length,split\na,x,test\n", "is damaged (ValueError: invalid literal"),
+        ("key,length,split\na," + 40 * "9" + ",test\n", "is damaged (OverflowError"),
+        ("key,length,split\na,1\n", "is damaged (ValueError: zip"),
+        ("key,length\na,1\n", "is damaged (KeyError: 'split')"),
+        ("", "is damaged (ValueError: not enough"),
+        ('"' + "x" * 200_000, "is damaged (Error: field larger"),
+    ):
+        (run / "items.csv").write_text(text)
+        digest = atomic.sha256_of(run / "items.csv")
+        atomic.write_sealed(run / LOCK_FILE, atomic.read_sealed(run / LOCK_FILE, "") | {"items": digest})
+        with pytest.raises(IntegrityError, match=re.escape(f"items.csv {words}")):
+            stagewise.open(run).stages["one"].store.keys  # noqa: B018
