@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -27,6 +30,12 @@ def bytes_text(count: float) -> str:
 def counted(count: int, one: str, several: str = "") -> str:
     """Write how many there are: 1 file, 2,000 files; 1 class, 2 classes."""
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
+def epochs_text(train: Mapping[str, Any]) -> str:
+    """Say how many epochs a stage was trained, of how many it might have been."""
+    allowed = train.get("epochs_allowed")
+    return f"{train['epochs']:,}" if not allowed or not train["epochs"] else f"{train['epochs']:,}/{allowed:,}"
 
 
 def seconds_text(seconds: float) -> str:

@@ -236,7 +236,7 @@ def finished_line(kind: str, facts: dict[str, Any]) -> str | None:
             return None
         words = f"{facts['stage']} › epoch {facts['epoch']}: validation loss {facts['validation_loss']:.3f}"
         if "validation_picked" in facts:
-            words += f", positive picked {facts['validation_picked']:.1%}"
+            words += f", true row picked among negatives {facts['validation_picked']:.1%}"
         if facts.get("validation_information", 0.0) >= NOTICEABLE:  # a lower bound: below zero it says nothing
             words += f", mutual information at least {facts['validation_information']:.2f} nats"
         return f"{words} ({seconds_text(facts['seconds'])})"

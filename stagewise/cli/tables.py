@@ -9,9 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from stagewise.datasets.labelled import label_words
+from stagewise.runs.facts import STATES
 from stagewise.runs.folder import in_use
 from stagewise.runs.verdict import LIKE_GUESSING, REMEDIES, UNSURE, above_guessing, of_guessing
-from stagewise.show import about_text, bytes_text, clock_text, counted, printable
+from stagewise.show import about_text, bytes_text, clock_text, counted, epochs_text, printable
+
+SHARE = "of end\nto end"  # heading of the share of what training end to end would take
 
 
 def print_run(facts: dict[str, Any]) -> None:
@@ -19,7 +22,7 @@ def print_run(facts: dict[str, Any]) -> None:
     console, facts = _console(), printable_facts(facts)
     whole = facts["end_to_end"]["predicted_peak_bytes"]
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("stage", "loss", "epochs", "time", "memory", "of e2e", "store"):
+    for name in ("stage", "loss", "epochs", "time", "memory", SHARE, "store"):
         table.add_column(name, justify="left" if name == "stage" else "right", no_wrap=True)
     for stage in facts["stages"]:
         train, memory = stage["train"], stage["memory"]
@@ -28,18 +31,18 @@ def print_run(facts: dict[str, Any]) -> None:
         table.add_row(
             f"{stage['index']} {stage['name']}",
             _losses(train) if done else _begun(stage),
-            f"{train['epochs']}{'' if train['converged'] or not train['epochs'] else '+'}" if done else "",
+            epochs_text(train) if done else "",
             clock_text(train["seconds"] + stage["store"]["seconds"]) if done else "",
             bytes_text(peak),
             f"{peak / whole:.2f}" if whole else "",
             _store(stage["store"]),
         )
     busy = f", {in_use(facts['in_use'])}" if facts["in_use"] else ""
-    _print_table(console, f"{facts['run']}: {facts['state']}{busy}", table)
+    _print_table(console, f"{facts['run']}: {STATES[facts['state']]}{busy}", table)
     console.print(
-        f"loss: validation, before → after training{of_guessing(facts['stages'])}. epochs: + is not converged yet. "
-        "memory: peak of a training step. e2e: the same network trained end to end would take "
-        f"{bytes_text(whole)} (predicted).{_unfinished(facts)}",
+        f"loss: validation, before → after training{of_guessing(facts['stages'])}. epochs: trained/allowed; a stage "
+        "that took all of them may not have converged. memory: peak of a training step. of end to end: of the "
+        f"{bytes_text(whole)} that the same network trained end to end would take (predicted).{_unfinished(facts)}",
         style="dim",
     )
     for stage in facts["stages"]:
@@ -65,16 +68,16 @@ def _print_labels(console: Console, labels: list[dict[str, Any]]) -> None:
 
 
 def _unfinished(facts: dict[str, Any]) -> str:
-    """Say what the states of the stages mean, where they are not all complete."""
+    """Say how to go on where the stages are not all complete."""
     if all(stage["state"] == "complete" for stage in facts["stages"]):
         return ""
-    return " partial: begun. empty: not begun yet. The command that made it, with its --set, goes on."
+    return " The command that made it, with its --set, goes on."
 
 
 def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     beside = any(probe["random"] for probe in probes)
-    for name in ("probe", "stage", "accuracy", *(["before"] if beside else []), "items"):
+    for name in ("probe", "stage", "accuracy", *(["before training"] if beside else []), "items to\ntrain + test"):
         table.add_column(name, justify="left" if name in ("probe", "stage") else "right", no_wrap=True)
     for probe in probes:
         table.add_row(
@@ -85,15 +88,18 @@ def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:
             f"{probe['train_items']:,} + {probe['test_items']:,}",
         )
     _print_table(console, "probes", table)
-    words = "accuracy: in brackets its 95 % interval."
+    words = (
+        "accuracy: in brackets its 95 % interval over the test items; another seed would train other stages, and no "
+        "interval holds that."
+    )
     if beside:
         words += (
-            " before: on the same stages before training; better or worse: each is outside of the other's interval."
+            " before training: on the same stages then, read alike; better or worse: the 95 % interval of the "
+            "difference on the same test items says so."
         )
     majorities = dict.fromkeys(f"{probe['majority']:.3f} for {probe['name']}" for probe in probes)
     console.print(
-        f"{words} items: to train the probe + to test it. Always saying the training items' most frequent class gives "
-        f"{', '.join(majorities)}.",
+        f"{words} Always saying the training items' most frequent class gives {', '.join(majorities)}.",
         style="dim",
     )
     for said, remedy in REMEDIES.items():
@@ -119,7 +125,7 @@ def print_plan(facts: dict[str, Any]) -> None:
     console, facts = _console(), printable_facts(facts)
     whole, data = facts["end_to_end"]["predicted_peak_bytes"], facts["data"]
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("stage", "action", "memory", "of e2e", "store", "size", "float16"):
+    for name in ("stage", "action", "memory", SHARE, "store", "size", "float16"):
         table.add_column(name, justify="left" if name in ("stage", "action", "store") else "right", no_wrap=True)
     for stage in facts["stages"]:
         memory, store = stage["memory"], stage["store"]
@@ -135,7 +141,8 @@ def print_plan(facts: dict[str, Any]) -> None:
         )
     _print_table(console, f"plan for {facts['run']}", table)
     console.print(
-        f"memory: peak of a training step. e2e: the same network trained end to end would take {bytes_text(whole)}. "
+        f"memory: peak of a training step. of end to end: of the {bytes_text(whole)} that the same network trained "
+        "end to end would take. "
         "size: of the store before compression, float16: if it were float16; in brackets: it is not kept.",
         style="dim",
     )
@@ -213,7 +220,7 @@ def _print_table(console: Console, title: str, table: Table) -> None:
         console.print(str(cells[0]))
         for column, cell in list(zip(table.columns, cells, strict=True))[1:]:
             if cell:
-                console.print(f"  {column.header}: {cell}")
+                console.print(f"  {str(column.header).replace(chr(10), ' ')}: {cell}")
 
 
 def _losses(train: dict[str, Any]) -> str:
@@ -225,7 +232,7 @@ def _losses(train: dict[str, Any]) -> str:
 
 def _begun(stage: dict[str, Any]) -> str:
     epochs = stage["train"]["epochs"] if stage["train"]["loss"] is None else 0
-    return f"after epoch {epochs}" if epochs else str(stage["state"])
+    return f"after epoch {epochs}" if epochs else STATES[stage["state"]]
 
 
 def _store(store: dict[str, Any]) -> str:

@@ -152,7 +152,7 @@ def _measured(probe: str, found: Found) -> dict[str, Any]:
     mean, interval = fmean(values), found[0][1]["interval"]
     if len(values) > 1:
         half = half_width(values)
-        interval = [mean - half, mean + half]
+        interval = [max(0.0, mean - half), min(1.0, mean + half)]
     return {
         "value": mean,
         "interval": interval,

@@ -40,7 +40,8 @@ def sheets(facts: dict[str, Any]) -> Iterator[Sheet]:
     yield _memory(facts["rows"])
     runs = [(run["name"], run["run"], str(run["seed"]), run["state"], run["data"]) for run in facts["runs"]]
     note = (
-        "ours: 95 % intervals, ± over several seeds, (…) over the test items of one. majority: always saying the "
+        "ours: in brackets the 95 % interval, over the seeds where there are several, else over the test items of the "
+        "one, which does not hold what another seed would change. majority: always saying the "
         "training items' most frequent class, scored on the test items. data: target and fingerprint."
         if facts["columns"]
         else "These runs have no probes."
@@ -132,8 +133,12 @@ def _ours(measured: dict[str, Any] | None) -> tuple[str, str, str, str]:
     if measured is None:
         return NONE, NONE, NONE, NONE
     value, (low, high), seeds = measured["value"], measured["interval"], len(measured["seeds"])
-    sure = f"± {_percent(high - value)}" if seeds > 1 else f"({_percent(low)} – {_percent(high)})"
-    return measured["stage"], f"{_percent(value)} {sure}", str(seeds), _percent(measured["chance"])
+    return (
+        measured["stage"],
+        f"{_percent(value)} ({_percent(low)} – {_percent(high)})",
+        str(seeds),
+        _percent(measured["chance"]),
+    )
 
 
 def _percent(share: float) -> str:

@@ -1,4 +1,4 @@
-"""Training and validation loss of every stage over its epochs (Löwe et al. 2019, Figure 3)."""
+"""Training and validation loss of every stage over its epochs, a picture each (Löwe et al. 2019, Figure 3)."""
 
 from __future__ import annotations
 
@@ -8,49 +8,54 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from stagewise.reporting.draw import INK, colour, draw, label, marker
+from stagewise.reporting.draw import colour, draw, label, marker
 from stagewise.reporting.page import picture
 from stagewise.reporting.view import View
 from stagewise.runs.verdict import of_guessing
+from stagewise.show import printable
 
 KINDS = (("validation_loss", "-", "validation"), ("loss", "--", "training"))
 MARGIN = 0.05  # of the span, above and below
 
 
 def loss_curves(views: Sequence[View]) -> list[str]:
-    """Return one picture per run that has a finished stage, all with the same loss axis."""
-    values = [record[kind] for view in views for c in view.curves.values() for record in c for kind, _, _ in KINDS
-              if kind in record]  # fmt: skip
+    """Return one picture per finished stage of a run; those of the same stage of several runs have the same axis."""
+    limits = {name: _limits(name, views) for view in views for name in view.curves}
+    return [
+        _picture(view, name, f"loss{number}-{stage}", limits[name])
+        for number, view in enumerate(views)
+        for stage, name in enumerate(view.curves)
+    ]
+
+
+def _limits(name: str, views: Sequence[View]) -> tuple[float, float]:
+    values = [
+        record[kind] for view in views for record in view.curves.get(name, ()) for kind, _, _ in KINDS if kind in record
+    ]
     if not values:
-        return []
+        return 0.0, 1.0
     margin = MARGIN * (max(values) - min(values)) or 0.1
-    limits = min(values) - margin, max(values) + margin
-    return [_picture(view, f"loss{number}", limits) for number, view in enumerate(views) if view.curves]
+    return min(values) - margin, max(values) + margin
 
 
-def _picture(view: View, key: str, limits: tuple[float, float]) -> str:
-    numbers = {stage["name"]: stage["index"] - 1 for stage in view.facts["stages"]}
+def _picture(view: View, name: str, key: str, limits: tuple[float, float]) -> str:
+    curve, facts = view.curves[name], next(stage for stage in view.facts["stages"] if stage["name"] == name)
 
     def paint(axes: Axes) -> None:
-        for name, curve in view.curves.items():
-            axes.plot([], [], color=colour(numbers[name]), label=label(name))
-            for kind, line, _ in KINDS:
-                epochs = [record["epoch"] for record in curve if kind in record]
-                losses = [record[kind] for record in curve if kind in record]
-                # A line of one point would not be seen: random weights, which are never trained.
-                dot = marker(numbers[name]) if len(epochs) == 1 else ""
-                axes.plot(epochs, losses, line, marker=dot, color=colour(numbers[name]))
-        for _, line, words in KINDS:
-            axes.plot([], [], line, color=INK, label=label(words))
-        axes.set(title=view.facts["schedule"], xlabel="epoch", ylabel="loss", ylim=limits)
+        for number, (kind, line, words) in enumerate(KINDS):
+            epochs = [record["epoch"] for record in curve if kind in record]
+            losses = [record[kind] for record in curve if kind in record]
+            # A line of one point would not be seen: random weights, which are never trained.
+            dot = marker(number) if len(epochs) == 1 else ""
+            axes.plot(epochs, losses, line, marker=dot, color=colour(number), label=label(words))
+        axes.set(title=printable(name), xlabel="epoch", ylabel="loss", ylim=limits)
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
 
-    changes = "; ".join(f"{name} {_change(curve)}" for name, curve in view.curves.items())
-    alt = f"Loss of the stages of {view.name} over their epochs. Validation: {changes}."
+    alt = f"Loss of {name} of {view.name} over its epochs. Validation: {_change(curve)}."
     return picture(
-        draw(key, alt, 3.2, paint),
-        f"{view.name}: loss of every stage, trained by the {view.facts['schedule']} schedule. "
-        f"Epoch 0 is before training{of_guessing(view.facts['stages'])}.",
+        draw(key, alt, 2.2, paint),
+        f"{view.name}: loss of {name}, {view.facts['schedule']} schedule. "
+        f"Epoch 0 is before training{of_guessing([facts])}.",
     )
 
 

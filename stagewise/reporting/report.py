@@ -49,11 +49,15 @@ def _parts(views: Sequence[View], report: Callable[..., None], exciting: bool) -
         yield tables.stages(view)
         yield from tables.warnings(view)
     yield page.note(
-        "State: partial is begun, empty is not. Loss: on the validation items, before and after training. Epochs: + is "
-        "not converged yet. Memory: peak of a training step, and its share of what the same network would take end to "
-        "end (predicted)."
+        "Loss: on the validation items, before and after training. Epochs: trained/allowed; a stage that took all "
+        "of them may not have converged. Memory: peak of a training step, and its share of what the same network "
+        "would take end to end (predicted)."
     )
     yield page.heading(2, "Loss")
+    yield page.note(
+        "Losses of different stages are no comparison: each has its own input, so each has its own axis, which is the "
+        "same for that stage of all runs."
+    )
     yield page.pictures(loss_curves(views)) or page.note("No stage is finished yet.")
     yield page.heading(2, "Probes")
     yield page.pictures(error_per_depth(views))

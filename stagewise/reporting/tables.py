@@ -7,8 +7,9 @@ from typing import Any
 
 from stagewise.reporting import page
 from stagewise.reporting.view import View
+from stagewise.runs.facts import STATES
 from stagewise.runs.verdict import above_guessing
-from stagewise.show import bytes_text, counted, seconds_text
+from stagewise.show import bytes_text, counted, epochs_text, seconds_text
 
 ENVIRONMENT = ("stagewise", "torch", "python", "device", "device_name", "cpu_capability", "threads")
 SKIPPED = 20  # files that were left out are listed
@@ -22,7 +23,7 @@ def summary(views: Sequence[View]) -> str:
         done = sum(stage["state"] == "complete" for stage in facts["stages"])
         seconds = sum(stage["train"]["seconds"] + stage["store"]["seconds"] for stage in facts["stages"])
         where = f" in {data['root']}" if isinstance(data.get("root"), str) else ""
-        state = f"{facts['state']}, {done} of {counted(len(facts['stages']), 'stage')}"
+        state = f"{STATES[facts['state']]}, {done} of {counted(len(facts['stages']), 'stage')}"
         rows.append(
             (
                 view.name,
@@ -49,12 +50,12 @@ def stages(view: View) -> str:
         rows.append(
             (
                 f"{stage['index']} {stage['name']}",
-                stage["state"],
+                STATES[stage["state"]],
                 _store(stage["store"]) if done else "",
                 f"{stage['parameters']:,}",
                 _number(train["initial_loss"]),
                 _number(train["validation_loss"]),
-                f"{train['epochs']:,}{'' if train['converged'] or not train['epochs'] else '+'}" if done else "",
+                epochs_text(train) if done else "",
                 bytes_text(predicted),
                 bytes_text(measured) if measured else "",
                 f"{(measured or predicted) / whole:.2f}" if whole else "",
@@ -101,6 +102,7 @@ def probes(view: View) -> str:
             f"{100 * probe['value']:.2f}",
             " – ".join(f"{100 * end:.2f}" for end in probe["interval"]),
             _with_interval(probe["random"]) if probe["random"] else "",
+            _difference(probe["paired"]) if probe["paired"] else "",
             f"{100 * probe['majority']:.2f}",
             f"{probe['train_items']:,}",
             f"{probe['test_items']:,}",
@@ -110,11 +112,20 @@ def probes(view: View) -> str:
     if not rows:
         some = view.facts["probes_missing"]
         return page.note(f"No probe of {view.name} is finished yet." if some else f"{view.name} has no probe.")
-    numbers = ("accuracy %", "95 % interval", "before training %", "majority %", "training items", "test items")
+    numbers = (
+        "accuracy %",
+        "95 % interval",
+        "before training %",
+        "better by, points",
+        "majority %",
+        "training items",
+        "test items",
+    )
     note = (
-        "Before training: on the same stages then, where the probe has random = true; better or worse is said "
-        "where each lies outside of the other's 95 % interval. Majority: always saying the most frequent class of the "
-        "training items."
+        "Before training: on the same stages then, read alike, where the probe has random = true. Better by: "
+        "the difference on the same test items, with its 95 % interval; better or worse is said where that is on one "
+        "side of 0. Intervals hold what other test items would change; another seed would train other stages, and "
+        "none holds that. Majority: always saying the most frequent class of the training items."
     )
     return page.table(f"Probes of {view.name}", ("probe", "stage", "verdict"), numbers, rows) + page.note(note)
 
@@ -122,6 +133,11 @@ def probes(view: View) -> str:
 def _with_interval(found: dict[str, Any]) -> str:
     low, high = found["interval"]
     return f"{100 * found['value']:.2f} ({100 * low:.2f} – {100 * high:.2f})"
+
+
+def _difference(found: dict[str, Any]) -> str:
+    low, high = found["interval"]
+    return f"{100 * found['difference']:+.2f} ({100 * low:+.2f} – {100 * high:+.2f})"
 
 
 def environments(views: Sequence[View]) -> str:

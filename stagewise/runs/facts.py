@@ -13,6 +13,8 @@ from stagewise.runs.probe_record import read_predictions, read_probe
 from stagewise.runs.record import WEIGHTS, epochs_done, read_record, same_weights
 from stagewise.runs.verdict import verdict
 
+STATES = {"complete": "complete", "partial": "begun", "empty": "not begun"}  # of a run or a stage, in words
+
 EMPTY_TRAIN = {
     "epochs": 0,
     "steps": 0,
@@ -33,7 +35,10 @@ def run_facts(run: RunFolder) -> dict[str, Any]:
     """
     locked = run.locked
     assert locked is not None
-    stages = _outdated([_stage_facts(run, stage) for stage in locked["stages"]], locked["stages"])
+    asked = [stage["train"]["epochs"] for stage in locked["pipeline"]["stage"]]
+    stages = _outdated(
+        [_stage_facts(run, *both) for both in zip(locked["stages"], asked, strict=True)], locked["stages"]
+    )
     done = sum(stage["state"] == "complete" for stage in stages)
     weights = {stage["name"]: stage["weights"] if stage["state"] == "complete" else "" for stage in stages}
     probes = list(_probe_facts(run, locked, weights))
@@ -81,7 +86,7 @@ def _schedule(locked: dict[str, Any]) -> str:
     return str(locked["pipeline"]["pipeline"]["schedule"])
 
 
-def _stage_facts(run: RunFolder, locked: dict[str, Any]) -> dict[str, Any]:
+def _stage_facts(run: RunFolder, locked: dict[str, Any], epochs: int) -> dict[str, Any]:
     record, begun = None, dict(EMPTY_TRAIN)
     if locked["folder"] is not None:
         folder = run.path / "stages" / locked["folder"]
@@ -118,6 +123,7 @@ def _stage_facts(run: RunFolder, locked: dict[str, Any]) -> dict[str, Any]:
         facts |= {"state": "complete", "folder": locked["folder"], "weights": record["files"][WEIGHTS]}
         facts |= {"below": record.get("below")}
         facts |= {key: record[key] for key in ("train", "store", "memory", "health", "environment")}
+    facts["train"] = facts["train"] | {"epochs_allowed": epochs}
     return facts
 
 

@@ -41,9 +41,9 @@ def test_the_widest_figures_are_whole(facts, capsys, monkeypatch, columns):
     text = printed(capsys, monkeypatch, columns, print_run, facts)
     assert max(map(len, text.splitlines())) <= columns
     for stage in facts["stages"]:
-        figures = [f"12.345 → {stage['train']['validation_loss']:.3f}", "1000+", "100:00:", "106 GiB", "999 GiB"]
+        figures = [f"12.345 → {stage['train']['validation_loss']:.3f}", "1,000/2", "100:00:", "106 GiB", "999 GiB"]
         assert all(figure in text for figure in figures)
-    table = [line for line in text.splitlines() if "1000+" in line]
+    table = [line for line in text.splitlines() if "1,000/2" in line]
     assert "…" not in text
     if columns >= 80:  # one row a stage, and figures end below each other
         assert len(table) == len(facts["stages"])
@@ -65,7 +65,9 @@ def test_what_a_probe_is_worth(facts, capsys, monkeypatch):
             probe |= {"words": "worse than before training", "random": {"value": 0.123, "interval": [0.0, 1.0]}}
     text = printed(capsys, monkeypatch, 100, print_run, changed)
     assert "0.123" in text
-    assert "before: on the same stages before training;" in text
+    text = " ".join(text.split())
+    assert "before training: on the same stages then, read alike; better or worse:" in text
+    assert "over the test items; another seed would train other stages, and no interval holds that." in text
     assert "warning: speaker on one, two, context is worse than before training: train" in text
     changed["stages"][1]["train"] |= {"information": -0.1, "validation_loss": 2.5}
     text = printed(capsys, monkeypatch, 200, print_run, changed)
@@ -107,10 +109,13 @@ def test_no_colour_where_none_is_wanted(facts, capsys, monkeypatch):
 
 def test_states_of_an_unfinished_run_are_explained(facts, capsys, monkeypatch):
     changed = copy.deepcopy(facts)
-    assert "empty:" not in printed(capsys, monkeypatch, 200, print_run, changed)
+    assert "goes on." not in printed(capsys, monkeypatch, 200, print_run, changed)
     changed["stages"][1]["state"], changed["stages"][2]["state"] = "partial", "empty"
     text = printed(capsys, monkeypatch, 80, print_run, changed)
-    assert "partial: begun. empty: not begun yet." in " ".join(text.split())
+    lines = [line.split() for line in text.splitlines()]
+    assert ["2", "two", "begun"] in [line[:3] for line in lines]
+    assert ["3", "context", "not", "begun"] in [line[:4] for line in lines]
+    assert "The command that made it, with its --set, goes on." in " ".join(text.split())
     assert "after epoch" not in text
     changed["stages"][1]["train"] |= {"loss": None, "epochs": 7}
     assert "after epoch 7" in printed(capsys, monkeypatch, 200, print_run, changed)

@@ -49,6 +49,7 @@ def probe(stage, value, name="speaker", labels="speaker", interval=None, test_it
         "test_items": test_items,
         "test_rows": test_items,
         "random": random and {"value": random, "interval": [random, random]},
+        "paired": random and {"difference": value - random, "interval": [value - random - 0.1, value - random + 0.1]},
         "verdict": "worse" if random and value < random else "better",
         "words": "worse than before training" if random and value < random else "",
     }

@@ -150,7 +150,7 @@ def test_a_folder_is_no_file_to_write_to(run, tmp_path, command):
 def test_a_partial_run_is_shown_as_far_as_it_is(tmp_path):
     stagewise.run(tiny.write_pipeline(tmp_path), run=tmp_path / "half", until="one")
     text = Page(written([RunFolder(tmp_path / "half")], tmp_path / "r.html", exciting=True)).text
-    assert "partial, 1 of 3 stages" in text
+    assert "begun, 1 of 3 stages" in text
     assert "No probe of half is finished yet" in text
     assert "Stage 1, one" in text
     assert "Stage 2" not in text
@@ -160,7 +160,7 @@ def test_a_run_that_has_only_begun(run, tmp_path):
     (tmp_path / "empty").mkdir()
     shutil.copy(run.path / "pipeline.lock.json", tmp_path / "empty")
     text = Page(written([RunFolder(tmp_path / "empty")], tmp_path / "r.html")).text
-    assert "empty, 0 of 3 stages" in text
+    assert "not begun, 0 of 3 stages" in text
     assert "No stage is finished yet" in text
 
 
