@@ -110,3 +110,10 @@ def no_peaks_here():
     """Nor in those of one test."""
     with _without_peaks():
         yield
+
+
+@pytest.fixture
+def peaks():
+    """In one test of a file with `no_peaks` they are forecast and measured."""
+    with _with_peaks():
+        yield

@@ -46,7 +46,6 @@ def predict_together(
         tracker.count((t for fake in fakes for m in (fake.stage, fake.objective) for t in _tensors(m)), "parameters")
         tracker.count((t for stage in frozen for t in _tensors(stage)), "input")
         for fake in fakes:
-            assert fake.optimizer is not None
             trained = [p for p in fake.parameters() if p.requires_grad]
             for parameter in trained:
                 parameter.register_post_accumulate_grad_hook(
@@ -56,7 +55,7 @@ def predict_together(
             for parameter in trained:
                 parameter.grad = torch.empty_like(parameter)
             update(fake)
-            states = fake.optimizer.state.values()
+            states = fake.optimizer.state.values() if fake.optimizer is not None else ()
             tracker.count((v for s in states for v in s.values() if isinstance(v, Tensor)), "optimizer")
         classes = [_classes(fake, place) for fake, place in zip(fakes, where, strict=True)]
         with tracker:

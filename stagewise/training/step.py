@@ -76,7 +76,8 @@ def gradient_norm(trainee: Trainee) -> Tensor:
 
 def update(trainee: Trainee, norm: Tensor | None = None) -> None:
     """Take the optimizer's step with the gradient that is there (and its norm, if that is known), and free it."""
-    assert trainee.optimizer is not None
+    if trainee.optimizer is None:
+        return
     if trainee.clip_gradient_norm is not None:
         norm = gradient_norm(trainee) if norm is None else norm
         torch.nn.utils.clip_grads_with_norm_(trainee.parameters(), trainee.clip_gradient_norm, norm)
@@ -99,8 +100,9 @@ def gradient(trainee: Trainee, x_BCT: Tensor, crop: Crop, generator: torch.Gener
             z_BCT, c_BDT = trainee.stage.window(x_BCT, crop)
         score = score_of(trainee, z_BCT, c_BDT, generator, y)
         del z_BCT, c_BDT  # whatever backward needs is in the graph; the rest goes now
-        with category("activations"):
-            score.loss.backward()
+        if score.loss.requires_grad:  # in sync there may be a stage in which nothing can be trained
+            with category("activations"):
+                score.loss.backward()
         return Score(score.loss.detach(), score.metrics)
 
     size = -(-len(x_BCT) // trainee.pieces)
@@ -125,7 +127,8 @@ def gradient(trainee: Trainee, x_BCT: Tensor, crop: Crop, generator: torch.Gener
         z, c = trainee.stage.window(x_BCT[s], crop.of(s))
         outputs = [(t, g[s]) for t, g in ((z, gz_BCT), (c, gc_BDT)) if g is not None and t.requires_grad]
         del z, c
-        torch.autograd.backward([t for t, _ in outputs], [g for _, g in outputs])
+        if outputs:
+            torch.autograd.backward([t for t, _ in outputs], [g for _, g in outputs])
         del outputs
     return Score(score.loss.detach(), score.metrics)
 

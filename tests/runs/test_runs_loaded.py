@@ -146,14 +146,17 @@ def test_what_is_no_path_and_no_list_of_arguments(home):
         plan("stage.one.encoder.target=test_runs_loaded:Wrong")
 
 
-def test_a_stage_without_any_parameter(home):
+@pytest.mark.parametrize("schedule", ["iterative", "simultaneous"])
+def test_a_stage_without_any_parameter(home, schedule, peaks):
     text = TOML.replace(
         '{ target = "test_runs_loaded:Pretrained", weights = "w.safetensors" }\n',
         '{ target = "torch.nn:AvgPool1d", kernel_size = 10, stride = 5 }\n'
         'objective = { target = "test_runs_loaded:Plain", window = 16 }\n',
     ).replace("in_channels = 8, out_channels = 8", "in_channels = 1, out_channels = 8")
     tiny.write_pipeline(home, text)
-    call("run", "tiny.toml", "--run", "run", "--until", "two", "--set", "defaults.train.epochs=1")
-    train = [stage["train"] for stage in stagewise.open("run").facts["stages"]]
-    assert [(each["epochs"], each["start"]) for each in train[:2]] == [(0, "random"), (1, "random")]
-    assert stagewise.open("run").untrained("two") == []
+    call("run", "tiny.toml", "--set", "defaults.train.epochs=1", "--set", f"pipeline.schedule={schedule}")
+    stages = stagewise.open("runs/tiny").facts["stages"]
+    in_sync = schedule == "simultaneous"
+    assert [stage["train"]["epochs"] for stage in stages] == [int(in_sync), 1, 1]
+    assert all(stage["memory"]["predicted_peak_bytes"] > 1 for stage in stages)
+    assert stagewise.open("runs/tiny").untrained("context") == []
