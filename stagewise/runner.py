@@ -129,6 +129,8 @@ def plan_pipeline(pipeline: Pipeline, run: RunFolder, report: Report = quiet, ne
         size = build_dataset(pipeline, report=report)
         for item in size.bad:
             report("note", text=f"left out {item.path}: {item.reason}")
+        for note in size.notes:
+            report("note", text=note)
     built = build_stages(pipeline, Input.of(size), device)
     for text in undeclared_files(pipeline):
         report("note", text=text)

@@ -58,7 +58,8 @@ def check(folder: Path, kind: Literal["audio", "images"] | None, labels: str | N
 
     It prints counts, durations, sizes, classes, bad files with reasons, and whether `init` can work with them; exit
     code 1 if it cannot, or a file is bad; 2 if labels
-    are to be mended or chosen. A file's header and its end are looked at.
+    are to be mended or chosen. Files' sizes, headers and ends are looked at, silent recordings are named, and JPEGs
+    are decoded.
 
     \b
     stagewise data check data/birds
@@ -76,7 +77,8 @@ def check(folder: Path, kind: Literal["audio", "images"] | None, labels: str | N
     if kind is not None and not found.count(kind):
         raise ConfigError(f"{folder} holds no {'audio files' if kind == 'audio' else 'images'}: leave --kind out.")
     with terminal_report() as report, remembering():
-        contents = [replace(look(found, each, report), labels=labels) for each in ([kind] if kind else found.kinds)]
+        kinds = [kind] if kind else found.kinds
+        contents = [replace(look(found, each, report, inside=True), labels=labels) for each in kinds]
         looked = [facts(content) | verdict(content, len(found.kinds) == 1) for content in contents]
     if as_json:
         click.echo(json.dumps({"format": 1, "folder": str(folder), "found": looked}, indent=1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,8 +89,12 @@ class _Stream(soundfile.SoundFile):  # type: ignore[misc]
         return not self._forwards and super().seekable()
 
     def read(self, *arguments: Any, **options: Any) -> Any:
-        with hushed() if self.format == "MP3" else nullcontext():
+        with hushed(self.format == "MP3"):
             return super().read(*arguments, **options)
+
+    def seek(self, *arguments: Any) -> Any:
+        with hushed(self.format == "MP3"):
+            return super().seek(*arguments)
 
     def close(self) -> None:
         super().close()
@@ -174,6 +178,11 @@ class Reader:
             raise DataError(f"{self.path} holds NaN or an infinity at sample {position:,}. {AGAIN}")
         return np.asarray(samples_TC, dtype=np.float32)
 
+    @property
+    def samples(self) -> int:
+        """How many samples per channel there are."""
+        return int(self._file.frames)
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
@@ -206,6 +215,17 @@ def read_samples(path: str, start: int, stop: int) -> Floats:
     """
     with closing(Reader(path)) as reader:
         return reader.read(start, stop)
+
+
+def is_silent(path: str) -> bool:
+    """Say whether all samples of a file that was found good are the same; it is read only as far as they are."""
+    with suppress(DataError, soundfile.SoundFileError), closing(Reader(path)) as reader:
+        first_C, samples = reader.read(0, 1)[0], reader.samples
+        for start in range(0, samples, BLOCK):
+            if (reader.read(start, min(start + BLOCK, samples)) != first_C).any():
+                return False
+        return True
+    return False  # it is damaged, which is said of it when it is read
 
 
 def _ends_where_it_says(file: soundfile.SoundFile) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from stagewise.datasets.audio import SUFFIXES
 from stagewise.datasets.audio_files import MEAN, STD, AudioFiles, Labels
 from stagewise.datasets.bad_items import Policy
 from stagewise.datasets.base import Ints
@@ -13,16 +14,15 @@ from stagewise.datasets.label_sources import read_labels
 from stagewise.datasets.labels import read_alignment
 from stagewise.datasets.names import Names
 from stagewise.datasets.scan import Rules
+from stagewise.datasets.twins import find_twins, words_of_twins
 from stagewise.errors import ConfigError
-
-SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
 
 
 class AudioFolder(AudioFiles):
-    """FLAC, WAV, OGG and MP3 files anywhere below a folder; a key is a file's path in it, with slashes.
+    """FLAC, WAV, AIFF, CAF, AU, OGG and MP3 files anywhere below a folder; a key is a file's path in it, with slashes.
 
-    Names that begin with a dot are left out. An MP3 without a length header is as long as libsndfile takes it
-    to be; slices of MP3 and OGG are decoded from the beginning, so FLAC is faster for long files.
+    Names that begin with a dot are left out, and of a recording that is there twice, as `a.flac` and `a.wav`, the
+    second one. Slices of MP3 and OGG are decoded from the beginning, so FLAC is faster for long files.
 
     Args:
         root: the folder.
@@ -69,7 +69,9 @@ class AudioFolder(AudioFiles):
             raise ConfigError('data.labels must be a table, as labels = { speaker = "folder" }.')
         sources = dict(labels or {})
         folder = Path(root)
-        keys, refused = find_files(folder, SUFFIXES, "audio", "data.root")
+        files = find_files(folder, SUFFIXES, "audio", "data.root")
+        twins = find_twins(folder, files.names)
+        keys = [name for name in files.names if name not in twins]
 
         if phones is not None and sample_rate != 16_000:
             raise ConfigError(f"data.phones is for data.sample_rate = 16000, not {sample_rate}: leave one of them out.")
@@ -79,7 +81,8 @@ class AudioFolder(AudioFiles):
             return tables if phones is None else tables | {"phones": read_alignment(Path(phones), names, lengths)}
 
         rules = Rules(sample_rate, bad_items, resample, mono, mean, std)
-        super().__init__(folder, keys, Names(keys), label, rules, splits, test_fraction, refused)
+        super().__init__(folder, keys, Names(keys, twins), label, rules, splits, test_fraction, files.refused)
+        self.notes = [*files.notes(), *words_of_twins(twins)]
 
     def _path(self, key: str) -> str:
         return f"{self.root}/{key}"

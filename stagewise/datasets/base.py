@@ -64,6 +64,7 @@ class Dataset(ABC):
         keys: name of every item, unique, without line breaks.
         lengths: rows of every item, int64 (N,).
         bad: what was left out, if the pipeline allows that.
+        notes: what else was left out, or taken otherwise than it may look, in words.
         labels: label tables by name.
         grids: rows and columns of the patches of every image, int64 (N, 2); None for other items.
         crop: rows and columns of the patches of a training crop; None for other items.
@@ -79,6 +80,7 @@ class Dataset(ABC):
     keys: Sequence[str]
     lengths: Ints
     bad: list[BadItem]
+    notes: Sequence[str] = ()
     labels: Mapping[str, ItemLabels | FrameTable]
     grids: Ints | None = None
     crop: tuple[int, int] | None = None

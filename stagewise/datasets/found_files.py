@@ -1,22 +1,73 @@
-"""The files of some kinds below a folder, however nested: their names, and which cannot be keys."""
+"""The files of some kinds below a folder, however nested: their names, and what is left out."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from stagewise.datasets.base import BadItem
 from stagewise.errors import DataError
+from stagewise.show import counted, printable
+
+SHOWN = 6  # suffixes that are named one by one
+# Folders in which other programs keep thumbnails, copies and what was deleted.
+FOREIGN = {
+    *("@eaDir", "@Recycle", "@Recently-Snapshot", "#recycle", "#snapshot", "__MACOSX", "lost+found"),
+    *("$RECYCLE.BIN", "System Volume Information"),
+}
+SYSTEM = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"}
+TEXTS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".md")  # what people write beside files, which is looked for apart
 
 
-def find_files(
-    root: Path, suffixes: Sequence[str], kind: str, key: str, unread: list[BadItem] | None = None
-) -> tuple[list[str], list[BadItem]]:
-    """Return the paths of all files below a folder, with slashes and sorted, and those that cannot be keys.
+@dataclass(frozen=True)
+class Files:
+    """What lies below a folder.
 
-    Names that begin with a dot are left out, links are followed.
+    Attributes:
+        names: the paths of files of some kinds, with slashes and sorted.
+        refused: those that cannot be keys.
+        others: how many files have other suffixes, in small letters.
+        hidden: how many files of these kinds have names that begin with a dot.
+        unread: folders that other programs keep for themselves, and how often they are there.
+    """
+
+    names: list[str]
+    refused: list[BadItem]
+    others: Mapping[str, int]
+    hidden: int
+    unread: Mapping[str, int]
+
+    def notes(self, beside: Sequence[str] = ()) -> list[str]:
+        """Say what was left out.
+
+        Args:
+            beside: suffixes of files that are taken in another way.
+        """
+        said = []
+        others = Counter({suffix: count for suffix, count in self.others.items() if suffix not in beside})
+        if others:
+            named = [
+                f"{count:,} {suffix or 'without one'}"
+                for suffix, count in sorted(others.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
+            ]
+            more = [f"and {counted(len(others) - SHOWN, 'other')}"] if len(others) > SHOWN else []
+            said.append(f"left out by their suffix: {', '.join(named + more)}")
+        if self.hidden:
+            said.append(f"left out: {counted(self.hidden, 'file')} whose names begin with a dot")
+        if self.unread:
+            named = [f"{count:,} {name}" for name, count in self.unread.items()]
+            said.append(f"folders of other programs, which were not looked into: {', '.join(named)}")
+        return said
+
+
+def find_files(root: Path, suffixes: Sequence[str], kind: str, key: str, unread: list[BadItem] | None = None) -> Files:
+    """Find all files of some kinds below a folder.
+
+    Names that begin with a dot are left out, as are folders of thumbnails and the like; links are followed.
 
     Args:
         root: the folder.
@@ -39,6 +90,9 @@ def find_files(
 
     names: list[str] = []
     refused: list[BadItem] = []
+    others: Counter[str] = Counter()
+    foreign: Counter[str] = Counter()
+    hidden = 0
     visited: set[tuple[int, int]] = set()
     for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         status = Path(folder).stat()
@@ -46,10 +100,17 @@ def find_files(
             folders.clear()  # a link that leads back up would never end
             continue
         visited.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        foreign.update(sorted(FOREIGN.intersection(folders)))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in FOREIGN)
         within = Path(os.path.relpath(folder, root)).as_posix()  # once a folder: it asks the system where we are
         for file in files:
-            if file.startswith(".") or not file.lower().endswith(tuple(suffixes)):
+            suffix = os.path.splitext(file)[1].lower()  # noqa: PTH122
+            if suffix not in suffixes:
+                if not file.startswith(".") and suffix not in TEXTS and file.lower() not in SYSTEM:
+                    others[printable(suffix)] += 1
+                continue
+            if file.startswith("."):
+                hidden += 1
                 continue
             name = file if within == "." else f"{within}/{file}"
             problem = name_problem(name)
@@ -58,12 +119,14 @@ def find_files(
             else:
                 shown = ascii(name)[1:-1]
                 refused.append(BadItem(shown, f"{root}/{shown}", problem))
+    found = Files(sorted(names), refused, others, hidden, foreign)
     if not names and not refused:
+        there = "".join(f"; {note}" for note in found.notes())
         raise DataError(
-            f"no {kind} files ({', '.join(suffixes)}) below {root}: "
+            f"no {kind} files ({', '.join(suffixes)}) below {root}{there}: "
             f"type --set {key}=FOLDER to name the folder that holds them."
         )
-    return sorted(names), refused
+    return found
 
 
 def name_problem(name: str) -> str | None:

@@ -14,12 +14,18 @@ _kept = -1  # the standard error stream, while decoders work
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
+def hushed(needed: bool = True) -> Iterator[None]:
     """Let no library print to file descriptor 2 while the body runs, in any number of threads.
 
     The command's own messages go another way: see `own_stream`.
+
+    Args:
+        needed: whether to do so, of those that print.
     """
     global _within, _kept
+    if not needed:
+        yield
+        return
     with _lock:
         if _within == 0:
             _begin()

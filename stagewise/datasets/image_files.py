@@ -5,27 +5,35 @@ Shape suffixes: H × W pixels, C channels.
 
 from __future__ import annotations
 
+import io
 import stat
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from stagewise.datasets.bad_items import AGAIN
+from stagewise.datasets.hush import hushed
 from stagewise.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+# Pillow's warnings name no file: what they are about is refused, or noted of its file.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")  # no other decoder is tried, whatever a file calls itself
 MAX_PIXELS = 2**26  # of an image: 64 million, 192 MiB when decoded
 GREY = ("1", "L", "I;16")  # how the names of Pillow's modes without colour begin; "LA" and "La", too
 TOO_MANY = f"it has more than the {MAX_PIXELS:,} pixels that are decoded: shrink it"
+DARK = 2**12  # 16-bit pixels that all lie below it are of a camera with 12 bits or fewer
+CUT = "it is cut short, though it is closed: a part of it is grey"
 # How a file ends that is all there; one that ends otherwise is decoded to see.
 ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 # How to turn an image that a camera was turned for.
@@ -39,16 +47,29 @@ TURNS: Mapping[object, Image.Transpose] = {
     8: Image.Transpose.ROTATE_90,
 }
 SIDEWAYS = (5, 6, 7, 8)
+DAMAGED = "with damaged EXIF, which may be turned"
+FRAMES = "with several frames, of which the first is taken"
+NEARLY_BLACK = f"with 16 bits of which the upper four are unused, nearly black so: multiply by {2**16 // DARK}"
+_warnings = Lock()
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself: pixels from top to bottom and from left to right as shown, bytes on disk, colour."""
+    """What a file says of itself.
+
+    Attributes:
+        height: pixels from top to bottom, as shown.
+        width: pixels from left to right.
+        size: bytes on disk.
+        colour: whether it may show some.
+        notes: what is to be known of it, to follow its name.
+    """
 
     height: int
     width: int
     size: int
     colour: bool
+    notes: tuple[str, ...] = ()
 
 
 def probe(path: str) -> Header | str:
@@ -59,38 +80,34 @@ def probe(path: str) -> Header | str:
             return "it is not a regular file"  # opening a pipe would wait for ever
         if status.st_size == 0:
             return "the file is empty"
-        with Image.open(path, formats=FORMATS) as picture:
+        with Image.open(path, formats=FORMATS) as picture, hushed(picture.format == "TIFF"):
             if picture.width * picture.height > MAX_PIXELS:
                 return TOO_MANY
             if picture.mode.startswith(("I", "F")) and not picture.mode.startswith("I;16"):
                 return "32-bit pixels have no known range: save it with 8 or 16 bits per channel"
             if picture.mode == "LAB":
                 return "its colours are CIELAB: save it as RGB"
-            sideways = _orientation(picture) in SIDEWAYS
-            if not _ends_as_it_should(path, picture.format):
+            orientation, damaged = _orientation(picture)
+            notes = [DAMAGED] if damaged else []
+            if picture.format != "MPO" and _frames(picture) > 1:  # a phone's JPEG holds a preview, too
+                notes.append(FRAMES)
+            width, height = reversed(picture.size) if orientation in SIDEWAYS else picture.size
+            header = Header(height, width, status.st_size, not picture.mode.startswith(GREY))
+            if picture.mode.startswith("I;16"):
+                if int(_grey16(picture).max()) < DARK:
+                    notes.append(NEARLY_BLACK)
+            elif not _ends_as_it_should(path, picture.format):
                 picture.load()
-            width, height = reversed(picture.size) if sideways else picture.size
-            return Header(height, width, status.st_size, not picture.mode.startswith(GREY))
+            return replace(header, notes=tuple(notes))
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
         return _words(error)
-
-
-@contextmanager
-def without_warnings() -> Iterator[None]:
-    """Silence Pillow while files are probed: what it would warn of is refused, or does not matter.
-
-    Filters are the process's own, so this is for the thread that starts the others.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        yield
 
 
 def read_pixels(path: str, grayscale: bool, short: int | None, shape: tuple[int, int]) -> Pixels:
     """Decode an image as it is meant to be shown: uint8 (H, W, C), 1 channel in grayscale and else 3.
 
     Cameras' orientation is applied, 16 bits are cut to the upper 8, and what is transparent is put on white. Of
-    several frames the first is taken.
+    several frames the first is taken. A JPEG that was cut and closed is refused, of which a decoder makes grey.
 
     Args:
         path: the file.
@@ -102,12 +119,16 @@ def read_pixels(path: str, grayscale: bool, short: int | None, shape: tuple[int,
         DataError: the file cannot be decoded, or is not the one that was probed.
     """
     try:
-        with Image.open(path, formats=FORMATS) as picture:
-            orientation = _orientation(picture)
+        with Image.open(path, formats=FORMATS) as picture, hushed(picture.format == "TIFF"):
+            orientation, _ = _orientation(picture)
             shown = _on_white(picture)
+            if picture.format == "JPEG" and _ends_grey(picture) and is_short(path):
+                raise DataError(f"cannot read {path}: {CUT}. {AGAIN}")
         if orientation in TURNS:
             shown = shown.transpose(TURNS[orientation])
         shown = shown.convert("L" if grayscale else "RGB")
+    except DataError:
+        raise
     except Exception as error:  # as in `probe`
         raise DataError(f"cannot read {path}: {_words(error)}. {AGAIN}") from error
     if resized(shown.height, shown.width, short) != shape:
@@ -129,24 +150,77 @@ def resized(height: int, width: int, short: int | None) -> tuple[int, int]:
     return short * height // min(height, width), short * width // min(height, width)
 
 
-def _orientation(picture: ImageFile.ImageFile) -> object:
-    """Return the EXIF number for how the camera was held, before anything is decoded; 1 is upright."""
+def lacks_a_part(path: str) -> bool:
+    """Say whether an image that was found good is a JPEG that was cut and closed; it is decoded for that."""
+    with Image.open(path, formats=FORMATS) as picture:
+        if picture.format != "JPEG":
+            return False
+        progressive = "progressive" in picture.info  # of which a cut leaves all, but blurred
+        return (progressive or _ends_grey(picture)) and is_short(path)
+
+
+def is_short(path: str) -> bool:
+    """Say whether a JPEG that ends as it should lacks a part: a decoder then reads on in what is put before its end."""
+    content = Path(path).read_bytes()
+    end = content.rindex(ENDS["JPEG"])
+    decoded = []
+    for middle in (b"", b"\x55" * 2**12):
+        with Image.open(io.BytesIO(content[:end] + middle + content[end:]), formats=FORMATS) as picture:
+            decoded.append(picture.tobytes())
+    return decoded[0] != decoded[1]
+
+
+def _orientation(picture: ImageFile.ImageFile) -> tuple[object, bool]:
+    """Return the EXIF number for how the camera was held, 1 is upright; and whether what it wrote is damaged.
+
+    Nothing is decoded yet.
+    """
     if picture.format == "TIFF":  # Pillow turns these itself
-        return 1
-    with suppress(Exception):  # damaged notes do not make an image a bad one
-        # The method of the base class: a PNG's own would decode all of it, to look for notes behind the pixels.
-        return Image.Image.getexif(picture).get(ExifTags.Base.Orientation)
+        return 1, False
+    with _warnings, warnings.catch_warnings(record=True) as said:  # filters are the process's own
+        warnings.simplefilter("always")
+        try:
+            # The method of the base class: a PNG's own would decode all of it, to look for notes behind the pixels.
+            found = Image.Image.getexif(picture).get(ExifTags.Base.Orientation, 1)
+            Image.Exif().load(picture.info.get("exif", b""))  # again: what was said when the file was opened is lost
+        except Exception:  # damaged notes do not make an image a bad one
+            return 1, True
+    return found, any("EXIF" in str(each.message) for each in said)
+
+
+def _frames(picture: ImageFile.ImageFile) -> int:
+    with suppress(Exception):  # what lies behind the first one may be damaged
+        return int(getattr(picture, "n_frames", 1))
     return 1
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
+def _on_white(picture: ImageFile.ImageFile) -> Image.Image:
+    clear = picture.info.get("transparency")
     if picture.mode.startswith("I;16"):  # Pillow itself would make white of all that is above 255
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if "transparency" not in picture.info and picture.mode not in ("LA", "PA", "RGBA", "RGBa"):
+        values_HW = _grey16(picture)
+        shown_HW = (values_HW >> 8).astype(np.uint8)
+        return Image.fromarray(shown_HW if clear is None else np.where(values_HW == clear, np.uint8(255), shown_HW))
+    if clear is None and picture.mode not in ("LA", "PA", "RGBA", "RGBa"):
         picture.load()
         return picture
     above = picture.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above)
+
+
+def _grey16(picture: ImageFile.ImageFile) -> npt.NDArray[np.uint16]:
+    """Return grey from 0, black, to 65,535: Pillow gives what the file holds, be white 0 and be it 12 bits."""
+    values_HW = np.asarray(picture).astype(np.uint16)
+    tags = getattr(picture, "tag_v2", {})
+    if tags.get(TiffImagePlugin.BITSPERSAMPLE) == (12,):
+        values_HW <<= 4
+    return ~values_HW if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0 else values_HW
+
+
+def _ends_grey(picture: ImageFile.ImageFile) -> bool:
+    """Say whether the last block has the grey that a decoder fills in where a JPEG ends too early."""
+    corner = picture.crop(((picture.width - 1) // 16 * 16, (picture.height - 1) // 16 * 16, *picture.size))
+    # Not all of it: colours are smoothed into their neighbours.
+    return picture.mode in ("L", "RGB") and bool(np.median(np.asarray(corner)) == 128)
 
 
 def _ends_as_it_should(path: str, format_name: str | None) -> bool:

@@ -89,7 +89,7 @@ class ImageFolder(Images):
         }
         _refuse_nested(self._folders)
 
-        keys, refused, listed = _list(self._folders, splits)
+        keys, refused, listed, notes = _list(self._folders, splits)
         found = scan_images(keys, [self._path(key) for key in keys], cut, size, bad_items, refused)
         names = [keys[item] for item in found.items]
         classes = ItemLabels.from_names([_class(name) for name in names])
@@ -104,6 +104,7 @@ class ImageFolder(Images):
             _refuse_strange(classes, parts_N, test)
         super().__init__(names, found.sizes, parts_N, classes, cut, found.bytes.tobytes())
         self.bad = found.bad
+        self.notes = [*notes, *found.notes]
         self._short = size
         self.reading_seconds = PER_IMAGE + PER_PIXEL * found.pixels
 
@@ -119,20 +120,23 @@ class ImageFolder(Images):
 
 def _list(
     folders: Mapping[str, Path], splits: Mapping[str, str] | None
-) -> tuple[list[str], list[BadItem], set[str] | None]:
-    """Return the keys of all files, the files that cannot have one, and the keys that are listed for testing."""
+) -> tuple[list[str], list[BadItem], set[str] | None, list[str]]:
+    """Return the keys of all files, those that cannot have one, the keys listed for testing, and what is left out."""
     keys: list[str] = []
     refused: list[BadItem] = []
+    notes: list[str] = []
     listed: set[str] | None = None
     for folder, path in folders.items():
-        names, bad = find_files(path, SUFFIXES, "image", f"data.{folder or 'root'}")
+        files = find_files(path, SUFFIXES, "image", f"data.{folder or 'root'}")
+        names, bad = files.names, files.refused
+        notes += [f"{path}: {note}" if len(folders) > 1 else note for note in files.notes()]
         if folder == "" and splits is not None:
             members = read_split_lists(splits, Names(names))
             listed = {names[item] for item in members["test"]}
             names, bad = [names[item] for item in sorted(members["train"] | members["test"])], []
         keys += [f"{folder}//{name}" if folder else name for name in names]
         refused += bad
-    return keys, refused, listed
+    return keys, refused, listed, notes
 
 
 def _class(key: str) -> str:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from stagewise.datasets.audio_folder import SUFFIXES as AUDIO
+from stagewise.datasets.audio import SUFFIXES as AUDIO
 from stagewise.datasets.base import BadItem
 from stagewise.datasets.found_files import find_files
 from stagewise.datasets.image_files import SUFFIXES as IMAGES
+from stagewise.datasets.twins import find_twins, words_of_twins
 from stagewise.errors import ConfigError, DataError
 
 Kind = Literal["audio", "images"]
@@ -18,11 +19,21 @@ SUFFIXES: dict[Kind, tuple[str, ...]] = {"audio": AUDIO, "images": IMAGES}
 
 @dataclass(frozen=True)
 class Found:
-    """The files of every kind below a folder: their paths in it, and those whose names cannot be used."""
+    """What lies below a folder.
+
+    Attributes:
+        root: the folder.
+        names: the paths in it of the files of every kind.
+        refused: those whose names cannot be used.
+        twins: recordings that are left out, and those that hold the same.
+        notes: what else is left out, in words.
+    """
 
     root: Path
     names: dict[Kind, list[str]]
     refused: dict[Kind, list[BadItem]]
+    twins: dict[str, str]
+    notes: list[str]
 
     def count(self, kind: Kind) -> int:
         """Count the files of a kind, with those that cannot be used."""
@@ -45,7 +56,7 @@ def find(root: Path) -> Found:
         what = "is a file, no folder" if root.exists() else "is not there"
         raise ConfigError(f"{root} {what}: name the folder that holds the audio files or the images.")
     try:
-        names, refused = find_files(root, AUDIO + IMAGES, "audio or image", "FOLDER")
+        files = find_files(root, AUDIO + IMAGES, "audio or image", "FOLDER")
     except DataError as error:
         if isinstance(error.__context__, OSError):  # what the system refused is said already
             raise
@@ -53,8 +64,13 @@ def find(root: Path) -> Found:
             f"no audio files ({', '.join(AUDIO)}) and no images ({', '.join(IMAGES)}) below {root}: "
             "name the folder that holds them."
         ) from None
-    return Found(
-        root,
-        {kind: [name for name in names if name.lower().endswith(suffixes)] for kind, suffixes in SUFFIXES.items()},
-        {kind: [bad for bad in refused if bad.key.lower().endswith(suffixes)] for kind, suffixes in SUFFIXES.items()},
-    )
+    names: dict[Kind, list[str]] = {
+        kind: [name for name in files.names if name.lower().endswith(suffixes)] for kind, suffixes in SUFFIXES.items()
+    }
+    twins = find_twins(root, names["audio"])
+    names["audio"] = [name for name in names["audio"] if name not in twins]
+    refused: dict[Kind, list[BadItem]] = {
+        kind: [bad for bad in files.refused if bad.key.lower().endswith(suffixes)]
+        for kind, suffixes in SUFFIXES.items()
+    }
+    return Found(root, names, refused, twins, [*files.notes(), *words_of_twins(twins)])

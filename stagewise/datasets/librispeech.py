@@ -1,4 +1,4 @@
-"""LibriSpeech and everything in its folder layout: SPEAKER/CHAPTER/SPEAKER-CHAPTER-UTTERANCE.flac [1].
+"""LibriSpeech and everything in its folder layout: SPEAKER/CHAPTER/SPEAKER-CHAPTER-UTTERANCE.flac, or .wav [1].
 
 [1] Panayotov et al. 2015, "LibriSpeech: an ASR corpus based on public domain audio books".
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stagewise.datasets.audio import SUFFIXES
 from stagewise.datasets.audio_files import MEAN, STD, AudioFiles, Labels
 from stagewise.datasets.bad_items import Policy
 from stagewise.datasets.base import Expected, Ints
@@ -18,9 +20,11 @@ from stagewise.datasets.label_sources import read_labels
 from stagewise.datasets.labels import read_alignment
 from stagewise.datasets.names import Names
 from stagewise.datasets.scan import Rules
-from stagewise.datasets.tables import SUFFIXES, read_table
+from stagewise.datasets.tables import SUFFIXES as SUFFIXES_OF_TABLES
+from stagewise.datasets.tables import read_table
 from stagewise.errors import ConfigError, DataError
 from stagewise.libraries import load
+from stagewise.show import counted
 
 SAMPLE_RATE = 16_000
 
@@ -34,7 +38,9 @@ SUBSETS = {
     "test-clean": (2_620, 5.40, 40),
     "test-other": (2_939, 5.34, 33),
 }
-UTTERANCE = re.compile(r"(?:(.*)/)?([0-9]+)/([0-9]+)/\2-\3-[0-9]+\.flac")  # a file's path, wherever the speakers lie
+ENDINGS = "|".join(map(re.escape, SUFFIXES))
+# A file's path, wherever the speakers lie.
+UTTERANCE = re.compile(rf"(?:(.*)/)?([0-9]+)/([0-9]+)/\2-\3-[0-9]+(?:{ENDINGS})")
 OWN = {"speaker": "`speaker` comes of the folders", "phones": "`phones` comes of data.phones"}
 PHONES = 41  # classes of the published label file of train-clean-100, Löwe et al. 2019, section 4.2
 
@@ -90,16 +96,20 @@ class LibriSpeech(AudioFiles):
         labels: Mapping[str, str] | None = None,
     ) -> None:
         sources = _sources(labels)
-        folder, keys = _locate(Path(root), subset, download)
+        folder, found = _locate(Path(root), subset, download)
+        keys = sorted(found.suffixes)
+        self._suffixes = {key: suffix for key, suffix in found.suffixes.items() if suffix != ".flac"}
 
         def label(names: Names, lengths: Ints) -> Labels:
-            found: Labels = {"speaker": read_labels(folder, "speaker", "folder", names)}
+            tables: Labels = {"speaker": read_labels(folder, "speaker", "folder", names)}
             if phones is not None:
-                found["phones"] = read_alignment(Path(phones), names, lengths)
-            return found | {name: read_table(folder, name, path, names) for name, path in sources.items()}
+                tables["phones"] = read_alignment(Path(phones), names, lengths)
+            return tables | {name: read_table(folder, name, path, names) for name, path in sources.items()}
 
         rules = Rules(SAMPLE_RATE, bad_items, resample, mono, mean, std)
-        super().__init__(folder, keys, Names([below(key) for key in keys]), label, rules, splits, test_fraction)
+        paths = [below(key, found.suffixes[key]) for key in keys]
+        super().__init__(folder, keys, Names(paths), label, rules, splits, test_fraction)
+        self.notes = found.notes
 
     @classmethod
     def is_there(cls, **arguments: Any) -> bool:
@@ -121,13 +131,26 @@ class LibriSpeech(AudioFiles):
         return Expected(items, samples, f"published size of LibriSpeech {subset}", classes=classes)
 
     def _path(self, key: str) -> str:
-        return f"{self.root}/{below(key)}"
+        return f"{self.root}/{below(key, self._suffixes.get(key, '.flac'))}"
 
 
-def below(key: str) -> str:
+def below(key: str, suffix: str = ".flac") -> str:
     """Return the path of an utterance below the folder of the speakers."""
     speaker, chapter, _ = key.split("-")
-    return f"{speaker}/{chapter}/{key}.flac"
+    return f"{speaker}/{chapter}/{key}{suffix}"
+
+
+@dataclass(frozen=True)
+class _Utterances:
+    """What lies below the folder of the speakers.
+
+    Attributes:
+        suffixes: of the file of every utterance, by its key.
+        notes: what is left out, in words.
+    """
+
+    suffixes: dict[str, str]
+    notes: list[str]
 
 
 def _sources(labels: Mapping[str, str] | None) -> dict[str, Path]:
@@ -136,13 +159,13 @@ def _sources(labels: Mapping[str, str] | None) -> dict[str, Path]:
     for name, source in (labels or {}).items():
         if name in OWN:
             raise ConfigError(f"data.labels.{name}: {OWN[name]}; give the label, and its column, another name.")
-        if not isinstance(source, str) or not source.lower().endswith(SUFFIXES):
+        if not isinstance(source, str) or not source.lower().endswith(SUFFIXES_OF_TABLES):
             raise ConfigError(f"data.labels.{name} is {source!r}: set it to the path of a .csv or .tsv file.")
     return {name: Path(source) for name, source in (labels or {}).items()}
 
 
-def _locate(root: Path, subset: str | None, download: bool) -> tuple[Path, list[str]]:
-    """Find the folder that holds the speakers' folders, and the keys in it; download it if asked."""
+def _locate(root: Path, subset: str | None, download: bool) -> tuple[Path, _Utterances]:
+    """Find the folder that holds the speakers' folders, and the utterances in it; download it if asked."""
     if download and not (subset in SUBSETS and isinstance(subset, str)):
         raise ConfigError(f"data.subset is {subset!r}: to download, set it to one of {', '.join(SUBSETS)}.")
     folders = [root] if subset is None else [root / subset, root / "LibriSpeech" / subset, root]
@@ -164,36 +187,56 @@ def _locate(root: Path, subset: str | None, download: bool) -> tuple[Path, list[
             "or --set data.download=true to download LibriSpeech, "
             'or set data.target = "audio-folder" for audio in other folders.'
         )
-    folder, keys = found
-    if download and subset is not None and len(keys) < SUBSETS[subset][0]:
+    folder, utterances = found
+    there = len(utterances.suffixes)
+    if download and subset is not None and there < SUBSETS[subset][0]:
         raise DataError(
-            f"{folder} holds {len(keys):,} of the {SUBSETS[subset][0]:,} utterances of {subset}: {REMEDY} What is "
+            f"{folder} holds {there:,} of the {SUBSETS[subset][0]:,} utterances of {subset}: {REMEDY} What is "
             "there can be used without a download."
         )
-    return folder, keys
+    return folder, utterances
 
 
-def _first_with_utterances(folders: Sequence[Path]) -> tuple[Path, list[str]] | None:
+def _first_with_utterances(folders: Sequence[Path]) -> tuple[Path, _Utterances] | None:
     for folder in folders:
         try:
-            keys = sorted(_utterances(folder))
+            found = _utterances(folder)
         except OSError as error:
             raise DataError(
                 f"cannot read {error.filename or folder} ({error.strerror}): check its permissions."
             ) from error
-        if keys:
-            return folder, keys
+        if found.suffixes:
+            return folder, found
     return None
 
 
-def _utterances(folder: Path) -> Iterator[str]:
+def _utterances(folder: Path) -> _Utterances:
+    suffixes: dict[str, str] = {}
+    twice: list[str] = []
+    others: list[str] = []
     for speaker in _numbered(folder):
         for chapter in _numbered(speaker):
-            utterance = re.compile(rf"({speaker.name}-{chapter.name}-[0-9]+)\.flac")
+            utterance = re.compile(rf"({speaker.name}-{chapter.name}-[0-9]+)({ENDINGS})")
             for name in os.listdir(chapter):
                 match = utterance.fullmatch(name)
-                if match:
-                    yield match[1]
+                if match is None:
+                    if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                        others.append(f"{speaker.name}/{chapter.name}/{name}")
+                    continue
+                key, suffix = match.groups()
+                if key in suffixes:
+                    twice.append(key)
+                    suffix = min(suffix, suffixes[key], key=SUFFIXES.index)
+                suffixes[key] = suffix
+    notes = []
+    if twice:
+        key = min(twice)
+        what = f"{counted(len(twice), 'file')}, such as those of {key} beside {suffixes[key]}"
+        notes.append(f"left out, since another file of the same name is taken: {what}")
+    if others:
+        what = counted(len(others), "audio file")
+        notes.append(f"left out, as no utterance is called so: {what}, such as {min(others)}")
+    return _Utterances(suffixes, notes)
 
 
 def _numbered(folder: Path) -> list[Path]:

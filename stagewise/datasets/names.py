@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,10 +32,12 @@ class Names:
 
     Args:
         paths: of the files, with slashes.
+        twins: other paths of some of them, by which they are found, too.
     """
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], twins: Mapping[str, str] | None = None) -> None:
         self.paths = paths
+        self._twins = twins or {}
         self._items: Sequence[int] = range(len(paths))
         self._places: Sequence[int] = self._items
         self._files: dict[str, int] = {}  # made when first asked: most data sets have no list and no table
@@ -65,10 +67,17 @@ class Names:
         """Return the item that a name means, AMBIGUOUS or LEFT_OUT; None if it is that of no file."""
         if not self._files:
             self._files |= _by_name(self.paths)
+            for twin, path in self._twins.items():
+                for other in (_base(tidy(twin)), tidy(twin)):
+                    self._files.setdefault(other, self._files[path])
         place = self._files.get(name)
         if place is None:
             place = self._files.get(tidy(name))
         return place if place is None or place < 0 else self._items[place]
+
+    def has_twin(self, item: int) -> bool:
+        """Say whether an item is there as several files, each of which may be named."""
+        return self.path(item) in self._twins.values()
 
     def find_in_folder(self, name: str) -> list[int] | None:
         """Return the items below a folder, LEFT_OUT for files that are none; None if there is no such folder."""

@@ -117,12 +117,13 @@ def read_table(root: Path, label: str, path: Path, names: Names) -> ItemLabels:
         there = True
         refuse_ambiguous(items[0], where)
         found = set(items) - {LEFT_OUT}
-        if twice := known & found:
+        value = unicodedata.normalize("NFC", row[column].strip())
+        if twice := {item for item in known & found if values[item] != value or not names.has_twin(item)}:
             which = f", for {names.path(min(twice))}," if what == "folder" else ""
             raise DataError(f"{where} is here a second time{which}: delete one of the two lines.")
         known |= found
         for item in found:
-            values[item] = unicodedata.normalize("NFC", row[column].strip())
+            values[item] = value
     if not there:
         meant = what == "file" and any(names.find_in_folder(row[key]) for _, row in table.rows)
         example = names.paths[0] if what == "file" else names.paths[0].rpartition("/")[0] or "FOLDER"

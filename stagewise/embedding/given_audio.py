@@ -11,9 +11,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from stagewise.datasets.audio import BLOCK, Header, Reader, probe
+from stagewise.datasets.audio import BLOCK, SUFFIXES, Header, Reader, probe
 from stagewise.datasets.audio_files import AudioFiles
-from stagewise.datasets.audio_folder import SUFFIXES
 from stagewise.datasets.bad_items import remembering
 from stagewise.datasets.base import Floats
 from stagewise.datasets.names import Names

@@ -27,11 +27,13 @@ class Given:
         keys: their paths, as they were named, with slashes.
         bad: those that cannot be used.
         kind: what they are, "audio" or "image".
+        notes: what in the folders was left out, in words.
     """
 
     keys: list[str]
     bad: list[BadItem]
     kind: str
+    notes: list[str]
 
     @classmethod
     def of(cls, paths: Sequence[str | Path], suffixes: Sequence[str], kind: str) -> Given:
@@ -49,11 +51,12 @@ class Given:
             raise ConfigError(f"name {kind} files, or folders of them, to embed.")
         keys: dict[str, None] = {}
         bad: list[BadItem] = []
+        notes: list[str] = []
         for path in (os.fspath(each) for each in paths):
             files = [path]
             if os.path.isdir(path):  # noqa: PTH112
                 try:
-                    names, refused = find_files(Path(path), suffixes, kind, "the folder", bad)
+                    found = find_files(Path(path), suffixes, kind, "the folder", bad)
                 except DataError as error:
                     unread = error.__context__
                     if isinstance(unread, OSError):
@@ -61,8 +64,9 @@ class Given:
                     else:
                         bad.append(BadItem(path, path, f"it holds no {kind} files ({', '.join(suffixes)})"))
                     continue
-                files = [f"{path.rstrip('/')}/{name}" for name in names]
-                bad += refused
+                files = [f"{path.rstrip('/')}/{name}" for name in found.names]
+                bad += found.refused
+                notes += [f"{path}: {note}" for note in found.notes()]
             for file in files:
                 problem = name_problem(file)
                 if problem is None:
@@ -70,7 +74,7 @@ class Given:
                 else:
                     shown = ascii(file)[1:-1]
                     bad.append(BadItem(shown, shown, problem))
-        return cls(list(keys), bad, kind)
+        return cls(list(keys), bad, kind, notes)
 
     def probed(
         self, probe: Callable[[str], H | str], problem: Callable[[H], str | None], report: Report, skip: bool
@@ -93,6 +97,8 @@ class Given:
         def tell(done: int) -> None:
             report("look", what=f"{self.kind} files", files=done, of=len(self.keys))
 
+        for note in self.notes:
+            report("note", text=note)
         bad, good = list(self.bad), dict[str, H]()
         for key, header in zip(self.keys, probe_all(probe, self.keys, tell), strict=True):
             reason = header if isinstance(header, str) else problem(header)

@@ -15,7 +15,6 @@ import numpy as np
 from stagewise.datasets.base import BadItem
 from stagewise.datasets.cut import Cut
 from stagewise.datasets.image_files import MAX_PIXELS, SUFFIXES, TOO_MANY, Header, Pixels, probe, read_pixels, resized
-from stagewise.datasets.image_files import without_warnings as without_pillows_warnings
 from stagewise.datasets.images import UNLABELLED, Images
 from stagewise.datasets.labels import ItemLabels
 from stagewise.embedding.given_files import Given, Report, to_the_end
@@ -77,8 +76,7 @@ class GivenImages(GivenPixels):
             height, width = resized(header.height, header.width, short)
             return TOO_MANY if height * width > MAX_PIXELS else no_patch(height, width, facts)
 
-        with without_pillows_warnings():
-            found, bad = given.probed(to_the_end(probe, _decode) if skip else probe, problem, report, skip)
+        found, bad = given.probed(to_the_end(probe, _decode) if skip else probe, problem, report, skip)
         if text := _too_large(list(found.values()), facts["reads"]):
             report("note", text=text)
         super().__init__({key: resized(each.height, each.width, short) for key, each in found.items()}, bad, facts)

@@ -77,7 +77,7 @@ def audio_recipe(content: Recordings, gpu: bool) -> Recipe:
         else [("compress", "zstd", "a quarter to six tenths of the bytes of convolutions, and fast enough for a CPU")],
         stages=stack.stages(gpu),
         labels=layout.labels,
-        notes=[*beside.notes, *(few(seconds_text(seconds)) if seconds < FEW else [])],
+        notes=[*content.notes, *layout.notes, *beside.notes, *(few(seconds_text(seconds)) if seconds < FEW else [])],
         items=len(used),
         short=short,
         images=False,

@@ -11,10 +11,10 @@ from typing import TypeVar
 import numpy as np
 
 from stagewise.datasets.label_sources import labels_of, read_labels
-from stagewise.datasets.librispeech import UTTERANCE, below
+from stagewise.datasets.librispeech import UTTERANCE
 from stagewise.datasets.names import Names
 from stagewise.starting.beside import Beside
-from stagewise.starting.look import Recordings, folders, tells_apart
+from stagewise.starting.look import Recordings, deeper, folders, tells_apart
 from stagewise.starting.recipe import Line, root_line
 
 PARTS = {"train", "test", "dev", "val", "valid", "validation", "eval"}
@@ -30,12 +30,14 @@ class Layout:
         lines: the first of the data table.
         keys: of the items, by path below the folder; bad files have one too.
         labels: how many items every class of a label has.
+        notes: what else is to be known.
     """
 
     target: str
     lines: list[Line]
     keys: Mapping[str, str]
     labels: Mapping[str, Counter[str]]
+    notes: Sequence[str] = ()
 
 
 def audio_layout(content: Recordings, beside: Beside) -> Layout:
@@ -48,17 +50,18 @@ def audio_layout(content: Recordings, beside: Beside) -> Layout:
     others = sorted({match[1] or "" for match in spoken.values()} - {prefix})
     names = [name for name, match in spoken.items() if (match[1] or "") == prefix]
     keys = [PurePosixPath(name).stem for name in names]
-    splits, listed = beside.splits(Names([below(key) for key in keys]))
+    paths = {key: name.removeprefix(f"{prefix}/") for name, key in zip(names, keys, strict=True)}
+    splits, listed = beside.splits(Names(list(paths.values())))
     used = dict(_listed(list(zip(names, keys, strict=True)), listed))
     lines: list[Line] = [
-        ("target", "librispeech", "SPEAKER/CHAPTER/SPEAKER-CHAPTER-UTTERANCE.flac"),
+        ("target", "librispeech", "SPEAKER/CHAPTER/SPEAKER-CHAPTER-UTTERANCE"),
         root_line("root", content.root / prefix, f"there are also: {', '.join(others)}" if others else ""),
         *splits,
     ]
     usable = [used[name] for name in content.names if name in used]
     speakers = Counter(key.split("-")[0] for key in usable)
     labels = {"speaker": speakers} if tells_apart(speakers) and beside.wants("speaker") else {}
-    tables = beside.tables(content.root / prefix, Names([below(key) for key in usable]), ("speaker",))
+    tables = beside.tables(content.root / prefix, Names([paths[key] for key in usable]), ("speaker",))
     if tables:
         why = f"tables found here, of {_of(tables)}"
         lines.append(("labels", {label: path for label, (path, _) in tables.items()}, why))
@@ -67,7 +70,7 @@ def audio_layout(content: Recordings, beside: Beside) -> Layout:
 
 
 def _any_folder(content: Recordings, beside: Beside, every: list[str]) -> Layout:
-    splits, listed = beside.splits(Names(every))
+    splits, listed = beside.splits(Names(every, content.twins))
     used = {name: name for name in _listed(every, listed)}
     names, bad = [name for name in content.names if name in used], {item.key for item in content.bad}
     level = 2 if {name.lower() for name in folders(names)} <= PARTS else 1
@@ -93,7 +96,8 @@ def _any_folder(content: Recordings, beside: Beside, every: list[str]) -> Layout
         sources["class"], labels["class"] = source, classes
         why.append(f"a file's class is the {which} folder that it lies in")
     usable = np.array([item for item, name in enumerate(every) if name in used and name not in bad], np.int64)
-    for label, (path, counts) in beside.tables(content.root, Names(every).only(usable), sources).items():
+    found = beside.tables(content.root, Names(every, content.twins).only(usable), sources)
+    for label, (path, counts) in found.items():
         sources[label], labels[label] = path, counts
         why.append(f"{label}: of {counts.total():,} files, in a table found here")
     if sources:
@@ -101,7 +105,8 @@ def _any_folder(content: Recordings, beside: Beside, every: list[str]) -> Layout
     elif beside.wanted is None:
         _look_into_names(names, beside)
     beside.check(sources)
-    return Layout("audio-folder", [*lines, *splits], used, labels)
+    notes = deeper(classes, folders(names, level + 1), content.root) if level == 1 else []
+    return Layout("audio-folder", [*lines, *splits], used, labels, notes)
 
 
 def _look_into_names(names: Sequence[str], beside: Beside) -> None:

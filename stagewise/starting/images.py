@@ -12,7 +12,7 @@ from stagewise.datasets.names import Names
 from stagewise.errors import DataError
 from stagewise.show import counted
 from stagewise.starting.beside import Beside
-from stagewise.starting.look import Pictures, folders, tells_apart
+from stagewise.starting.look import Pictures, deeper, folders, tells_apart
 from stagewise.starting.recipe import Line, Recipe, few, root_line, skipped, toml
 
 SMALLEST, LARGEST = 40, 96  # pixels of a short side: handwritten digits are enlarged, photographs are reduced
@@ -100,7 +100,9 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
         stages=_stages(gpu),
         labels=labels,
         notes=[
+            *content.notes,
             *beside.notes,
+            *deeper(folders(trained, len(roots)), folders(trained, len(roots) + 1), content.root),
             *(_unused(content, test) if test else []),
             *(few(counted(len(trained), "image")) if len(trained) < FEW else []),
         ],

@@ -23,7 +23,8 @@ def verdict(content: Recordings | Pictures, alone: bool) -> dict[str, Any]:
     try:
         recipe, _, _ = choose(content, this_machine(), "pipeline", Path("pipeline.toml"))
     except (ConfigError, DataError) as error:
-        return {"fit": False, "why": str(error), "to_choose": isinstance(error, ConfigError)}
+        to_choose = isinstance(error, ConfigError)
+        return {"fit": False, "why": str(error), "to_choose": to_choose, "notes": content.notes}
     typed = ["stagewise", "init", str(content.root), *([] if alone else ["--kind", content.kind])]
     return {
         "fit": True,
@@ -39,7 +40,7 @@ def verdict(content: Recordings | Pictures, alone: bool) -> dict[str, Any]:
 def verdict_words(found: dict[str, Any]) -> list[str]:
     """Say what `facts` and `verdict` found: labels, what is too short, what is not used, and last what to type."""
     if not found["fit"]:
-        return [f"not fit to train on: {found['why'].partition(chr(10))[0].rstrip(':')}"]
+        return [*found["notes"], f"not fit to train on: {found['why'].partition(chr(10))[0].rstrip(':')}"]
     lines = []
     for label, classes in found["labels"].items():
         (most, many), *_, (least, few) = classes.items()

@@ -12,9 +12,11 @@ from image_examples import picture, save
 from image_folder_examples import SMALL, chunk, encoded, fill, luma
 from PIL import Image
 
-from stagewise.datasets.image_files import MAX_PIXELS
+from stagewise.datasets.image_files import CUT, MAX_PIXELS, lacks_a_part
 from stagewise.datasets.image_folder import ImageFolder
+from stagewise.datasets.kinds import find
 from stagewise.errors import DataError
+from stagewise.starting.look import look
 
 
 def bomb(side: int) -> bytes:
@@ -110,3 +112,29 @@ def test_damage_after_the_scan_names_the_file(tmp_path):
         data.augmented(1, 0)
     with pytest.raises(DataError, match=r"cannot read .*g.png: No such file or directory"):
         data.image(6)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}], ids=str)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_that_was_cut_and_closed(tmp_path, options, mode):
+    image = Image.fromarray(picture(0, 60, 70)).convert(mode)
+    image.save(tmp_path / "whole.jpg", **options)
+    content = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(content[: int(0.7 * len(content))] + b"\xff\xd9")
+    assert not lacks_a_part(str(tmp_path / "whole.jpg"))
+    assert lacks_a_part(str(tmp_path / "cut.jpg"))
+    looked = look(find(tmp_path), "images", inside=True)
+    assert looked.names == ["whole.jpg"]
+    assert [(bad.key, bad.reason) for bad in looked.bad] == [("cut.jpg", CUT)]
+    if not options.get("progressive"):  # of which all is there, but blurred
+        data = ImageFolder(root=str(tmp_path), **SMALL)
+        with pytest.raises(DataError, match=r"cannot read .*cut.jpg: it is cut short, though it is closed: a part of"):
+            data.image(0)
+        assert data.image(1).shape == (60, 70, 1)
+
+
+def test_a_jpeg_that_is_grey_is_whole(tmp_path):
+    Image.new("RGB", (50, 50), (128, 128, 128)).save(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes() + b"more")
+    assert not lacks_a_part(str(tmp_path / "a.jpg"))
+    assert (ImageFolder(root=str(tmp_path), **SMALL).image(0) == 128).all()

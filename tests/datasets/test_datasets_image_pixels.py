@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from image_examples import picture, save
@@ -9,7 +13,9 @@ from image_folder_examples import SMALL, chunk, luma
 from PIL import ExifTags, Image
 
 from stagewise.datasets.image_folder import ImageFolder
+from stagewise.datasets.kinds import find
 from stagewise.errors import DataError
+from stagewise.starting.look import look
 
 
 def test_grayscale_is_luma(tmp_path):
@@ -118,6 +124,96 @@ def test_notes_behind_the_pixels_of_a_png_and_damaged_ones_are_ignored(tmp_path)
     data = ImageFolder(root=str(tmp_path), grayscale=False, **SMALL)
     np.testing.assert_array_equal(data.image(0), picture(0))
     assert [data.image(item).shape for item in (1, 2, 3)] == [(40, 48, 3)] * 3
+
+
+def tiff(values: np.ndarray, photometric: int = 1, bits: int = 16, order: str = "<") -> bytes:
+    """A grey TIFF in one strip, with nothing but what it needs."""
+    rows, columns = values.shape
+    if bits in (8, 16):
+        content = values.astype(f"{order}u{bits // 8}").tobytes()
+    elif bits == 1:
+        content = np.packbits(values.astype(bool), axis=1).tobytes()
+    else:  # twelve bits, two values in three bytes
+        pairs = values.astype(np.uint32).reshape(-1, 2)
+        packed = pairs[:, 0] << 12 | pairs[:, 1]
+        content = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], 1).astype(np.uint8).tobytes()
+    tags = [(256, columns), (257, rows), (258, bits), (259, 1), (262, photometric), (273, 200), (277, 1), (278, rows)]
+    tags.append((279, len(content)))
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(tags))
+    head += b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags)
+    return head.ljust(200, b"\0") + content
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_grey_tiffs_of_16_and_12_bits_and_those_where_white_is_zero(tmp_path, order):
+    ramp = np.tile(np.arange(0, 65_536, 1024), (40, 1))
+    (tmp_path / "black.tif").write_bytes(tiff(ramp, 1, order=order))
+    Image.fromarray((ramp >> 8).astype(np.uint8)).save(tmp_path / "eight.png")
+    (tmp_path / "twelve.tif").write_bytes(tiff(ramp >> 4, 1, 12, order))
+    (tmp_path / "white.tif").write_bytes(tiff(ramp, 0, order=order))
+    if order == ">":  # which Pillow does not know
+        with pytest.raises(
+            DataError, match=r"(?s)2 of 4 .*twelve.tif: it is not an image of a known.*white.tif: it is"
+        ):
+            ImageFolder(root=str(tmp_path), **SMALL)
+        for name in ("twelve", "white"):
+            (tmp_path / f"{name}.tif").unlink()
+    data = ImageFolder(root=str(tmp_path), **SMALL)
+    assert data.notes == []
+    expected = (ramp >> 8)[:, :, None]
+    for item, right in enumerate((expected, expected, expected, (65_535 - ramp >> 8)[:, :, None])[: len(data)]):
+        np.testing.assert_array_equal(data.image(item), right)
+
+
+@pytest.mark.parametrize("bits", [1, 8])
+def test_white_is_zero_of_fewer_bits(tmp_path, bits):
+    values = picture(0, channels=1)[:, :, 0] >> (8 - bits)
+    (tmp_path / "a.tif").write_bytes(tiff(values, 0, bits))
+    shown = 255 - values if bits == 8 else np.where(values, 0, 255)
+    np.testing.assert_array_equal(ImageFolder(root=str(tmp_path), **SMALL).image(0)[:, :, 0], shown)
+
+
+def test_what_is_to_be_known_of_images_is_noted(tmp_path):
+    dark = Image.fromarray(np.tile(np.arange(64, dtype=np.uint16) * 65, (40, 1)))
+    for name in ("12 in 16.png", "12 in 16.tif"):
+        dark.save(tmp_path / name)
+    first, second = (Image.fromarray(picture(seed)) for seed in (0, 1))
+    first.save(tmp_path / "pages.tif", save_all=True, append_images=[second])
+    first.save(tmp_path / "moving.webp", save_all=True, append_images=[second], lossless=True)
+    save(tmp_path / "notes.jpg", picture(0), exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\3\0\1\0\0\0")
+    save(tmp_path / "plain.jpg", picture(0))
+    data = ImageFolder(root=str(tmp_path), **SMALL)
+    assert data.notes == [
+        "2 images with 16 bits of which the upper four are unused, nearly black so: multiply by 16: "
+        "12 in 16.png, 12 in 16.tif",
+        "2 images with several frames, of which the first is taken: moving.webp, pages.tif",
+        "1 image with damaged EXIF, which may be turned: notes.jpg",
+    ]
+    np.testing.assert_array_equal(data.image(4), luma_of(picture(0)))
+    assert look(find(tmp_path), "images").notes == data.notes
+
+
+def luma_of(pixels):
+    return np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None]
+
+
+def test_what_is_transparent_in_16_bits_is_white(tmp_path):
+    values = sixteen(picture(1))
+    Image.fromarray(values).save(tmp_path / "a.png", transparency=int(values[3, 4]))
+    with Image.open(tmp_path / "a.png") as written:
+        assert written.info["transparency"] == values[3, 4]
+    expected = np.where(values == values[3, 4], 255, values >> 8)
+    np.testing.assert_array_equal(ImageFolder(root=str(tmp_path), **SMALL).image(0)[:, :, 0], expected)
+
+
+def test_pillows_warnings_reach_nobody(tmp_path):
+    save(tmp_path / "a.jpg", picture(0), exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\3\0\1\0\0\0")
+    code = (
+        "import sys, warnings; from stagewise.datasets.image_files import probe, read_pixels\n"
+        f"path = {str(tmp_path / 'a.jpg')!r}; print(probe(path).notes); read_pixels(path, True, None, (40, 48))"
+    )
+    done = subprocess.run([sys.executable, "-W", "default", "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("('with damaged EXIF, which may be turned',)\n", "")
 
 
 def test_resized_to_their_short_side(tmp_path):

@@ -1,6 +1,7 @@
 """Mutate pipeline files and runs at random: every command ends in words, and nothing else is harmed.
 
     python tests/faults/fuzz.py --files 10000 --runs 2000 --seed 0
+    python tests/faults/fuzz.py --sounds 3000 --pictures 1500 --tables 500
     python tests/faults/fuzz.py --runs 1 --first 17            # one case again; its folder is kept and named
 
 What must hold of a pipeline file: `plan` ends with exit code 0, 1, 2 or 3, with no traceback and nothing "unforeseen",
@@ -10,6 +11,10 @@ What must hold of a run one of whose files is damaged: all that for every comman
 `run` ends with 0 and the bytes of an undisturbed run, or with 1 or 3 and the place of the damage. A store that it does
 not read, since all is done, stays as it is if it kept its size; `verify` must have named it. Where the damage is a lie
 (every hash over it is made right again) other results may come out, but no other end.
+
+What must hold of a recording or an image: it is refused with a reason, or read whole: no shorter than an independent
+count says, and with the pixels that Pillow gives; a decoder prints nothing. Of a table: the labels of the undamaged one
+where only its encoding or its writing is another, and else a message or labels.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +39,9 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import tiny  # noqa: E402
+from file_mutations import PICTURES, SOUNDS, least_samples, mutate, picture, pillow, sound  # noqa: E402
 from mutations import damage_run  # noqa: E402
+from table_mutations import KEYS, rewrite, try_to_read  # noqa: E402
 from text_mutations import mutate_text  # noqa: E402
 from watched_child import Ended, carry_out  # noqa: E402
 
@@ -54,6 +61,95 @@ def try_file(folder: Path, rng: random.Random) -> tuple[str, Ended, list[str]]:
     if ended.codes and ended.codes[0] and not ended.words.strip():
         problems.append("failed without a word")
     return f"{source.name}: {what}", ended, problems
+
+
+def try_sound(folder: Path, rng: random.Random) -> tuple[str, Ended, list[str]]:
+    """Look at a damaged recording and read it; the exit code stands for: taken or refused."""
+    from stagewise.datasets import audio
+    from stagewise.errors import DataError
+
+    kind = rng.choice(list(SOUNDS))
+    content, what = mutate(kind, sound, rng)
+    path = folder / f"x.{kind if rng.random() < 0.8 else rng.choice(list(SOUNDS))}"
+    path.write_bytes(content)
+    problems = []
+    with printed() as said:
+        header = audio.probe(str(path))
+        if isinstance(header, audio.Header):
+            least = least_samples(content)
+            if header.rate == 16_000 and header.samples < least - 2400:  # what an encoder adds at both ends
+                problems.append(f"{header.samples} samples are taken of {least}")
+            try:
+                if len(audio.read_samples(str(path), 0, header.samples)) != header.samples:
+                    problems.append("it is shorter when it is read")
+            except DataError as error:
+                if str(path) not in str(error):
+                    problems.append(f"the file is not named: {error}")
+    problems += [f"printed: {said[0]}"] if said[0] else []
+    return f"{kind}: {what}", Ended([int(isinstance(header, str))], str(header)), problems
+
+
+def try_picture(folder: Path, rng: random.Random) -> tuple[str, Ended, list[str]]:
+    """Look at a damaged image and read it, and compare it with what Pillow makes of it."""
+    import numpy as np
+
+    from stagewise.datasets import image_files
+    from stagewise.errors import DataError
+
+    kind = rng.choice(list(PICTURES))
+    content, what = mutate(kind, picture, rng)
+    path = folder / f"x.{kind if rng.random() < 0.8 else rng.choice(list(PICTURES))}"
+    path.write_bytes(content)
+    problems, pixels = [], None
+    with printed() as said:
+        header = image_files.probe(str(path))
+        if isinstance(header, image_files.Header):
+            try:
+                pixels = image_files.read_pixels(str(path), False, None, (header.height, header.width))
+            except DataError as error:
+                if str(path) not in str(error):
+                    problems.append(f"the file is not named: {error}")
+    with printed():
+        expected = pillow(content)
+    if pixels is not None and expected is None:
+        problems.append("Pillow refuses it")
+    turned = b"Exif" in content
+    if pixels is not None and expected is not None and expected.mode in ("L", "RGB") and not turned:
+        problems += [] if np.array_equal(pixels, expected.convert("RGB")) else ["it has other pixels"]
+    problems += [f"printed: {said[0]}"] if said[0] else []
+    return f"{kind}: {what}", Ended([int(isinstance(header, str))], str(header)), problems
+
+
+def try_table(folder: Path, rng: random.Random) -> tuple[str, Ended, list[str]]:
+    """Read a table, a list or phone labels that another program would have written, or that are damaged."""
+    content, what, expected = rewrite(rng)
+    path = folder / "x.csv"
+    path.write_bytes(content)
+    words, labels = try_to_read(path)
+    problems = []
+    if expected is not None and labels is not None and labels != expected:
+        problems.append(f"other labels: {labels}")
+    if labels is None and str(path) not in words:
+        problems.append(f"the file is not named: {words}")
+    if labels is not None and len(labels) != len(KEYS):
+        problems.append("labels are missing")
+    return what, Ended([int(labels is None)], words), problems
+
+
+@contextlib.contextmanager
+def printed() -> Iterator[list[str]]:
+    """Say what is printed to the standard error stream while the body runs."""
+    said = [""]
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield said
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            file.seek(0)
+            said[0] = file.read().decode(errors="replace")
 
 
 READING = ("inspect run", "inspect run --json", "verify run", "plan tiny.toml --run run", "report run", "compare run")
@@ -178,16 +274,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=0)
     parser.add_argument("--runs", type=int, default=0)
+    parser.add_argument("--sounds", type=int, default=0)
+    parser.add_argument("--pictures", type=int, default=0)
+    parser.add_argument("--tables", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fuzz-bases-") as bases:
-        make_bases(Path(bases))
-        warm(Path(bases))
+        if arguments.files or arguments.runs:
+            make_bases(Path(bases))
+            warm(Path(bases))
         wrong = []
         for name, count, trial in (
             ("file", arguments.files, try_file),
             ("run", arguments.runs, lambda folder, rng: try_run(folder, rng, Path(bases))),
+            ("sound", arguments.sounds, try_sound),
+            ("picture", arguments.pictures, try_picture),
+            ("table", arguments.tables, try_table),
         ):
             codes, found = fuzz(count, arguments.seed, arguments.first, trial, name)
             wrong += found

@@ -1,0 +1,167 @@
+"""What of a folder is no item is said: other suffixes, hidden files, other programs' folders, twins."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+from audio_examples import RATE
+from image_examples import picture, save
+from image_folder_examples import SMALL
+
+from stagewise.datasets.audio_folder import AudioFolder
+from stagewise.datasets.found_files import find_files
+from stagewise.datasets.image_folder import ImageFolder
+from stagewise.datasets.kinds import find
+from stagewise.datasets.librispeech import LibriSpeech
+from stagewise.datasets.twins import find_twins
+from stagewise.embedding.given_files import Given
+from stagewise.errors import DataError
+
+
+def noise(seed, samples):
+    return (0.1 * np.random.default_rng(seed).standard_normal((samples, 1))).astype(np.float32)
+
+
+def sound(path, seed=0, samples=8000, rate=RATE, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, noise(seed, samples), rate, **options)
+    return path
+
+
+def test_every_suffix_that_is_decoded_is_taken(tmp_path):
+    kinds = {"flac": "FLAC", "wav": "WAV", "wave": "WAV", "w64": "W64", "rf64": "RF64", "aif": "AIFF", "aiff": "AIFF"}
+    kinds |= {"caf": "CAF", "au": "AU", "ogg": "OGG", "oga": "OGG", "mp3": "MP3", "AIFC": "AIFF"}
+    for number, (suffix, container) in enumerate(kinds.items()):
+        sound(tmp_path / f"{number}.{suffix}", number, format=container)
+    sound(tmp_path / "o.opus", 99, format="OGG", subtype="OPUS")
+    data = AudioFolder(root=str(tmp_path))
+    assert len(data) == len(kinds) + 1
+    assert set(data.lengths.tolist()) == {8000}
+    assert data.notes == []
+    for suffix in ("jpg", "jpeg", "jpe", "jfif"):
+        save(tmp_path / f"a.{suffix}", picture(0), format="JPEG")
+    assert len(ImageFolder(root=str(tmp_path), **SMALL)) == 4
+
+
+def test_what_is_left_out_is_counted(tmp_path):
+    sound(tmp_path / "a.wav")
+    for name in ("b.m4a", "c.M4A", "d.webm", "e", "f.csv", "g.txt", "Thumbs.db", ".DS_Store", "._a.wav", ".b.flac"):
+        (tmp_path / name).touch()
+    for folder in ("@eaDir", "__MACOSX", "sub/@eaDir", ".thumbnails"):
+        sound(tmp_path / folder / "x.wav")
+    data = AudioFolder(root=str(tmp_path), labels={"class": "folder"})
+    assert list(data.keys) == ["a.wav"]
+    assert data.label_classes("class") == []
+    notes = [
+        "left out by their suffix: 2 .m4a, 1 without one, 1 .webm",
+        "left out: 2 files whose names begin with a dot",
+        "folders of other programs, which were not looked into: 2 @eaDir, 1 __MACOSX",
+    ]
+    assert data.notes == notes
+    assert find(tmp_path).notes == notes
+    given = Given.of([tmp_path], (".wav",), "audio")
+    assert (given.keys, given.bad) == ([f"{tmp_path}/a.wav"], [])
+    assert given.notes[0] == f"{tmp_path}: left out by their suffix: 2 .m4a, 1 without one, 1 .webm"
+    other = find_files(tmp_path, (".wav", ".webm"), "audio", "data.root")
+    assert other.notes([".m4a"])[0] == "left out by their suffix: 1 without one"
+
+
+def test_many_other_suffixes(tmp_path):
+    sound(tmp_path / "a.wav")
+    for number in range(9):
+        (tmp_path / f"a.x{number}").touch()
+    assert AudioFolder(root=str(tmp_path)).notes[0].endswith("1 .x5, and 3 others")
+
+
+def test_a_folder_without_a_file_of_the_kind_names_what_is_there(tmp_path):
+    (tmp_path / "a.m4a").touch()
+    with pytest.raises(DataError, match=r"no audio files .* below .*; left out by their suffix: 1 .m4a: type --set"):
+        AudioFolder(root=str(tmp_path))
+
+
+def test_images_tell_what_is_left_out_of_each_folder(tmp_path):
+    save(tmp_path / "train" / "a" / "a.png", picture(0))
+    save(tmp_path / "test" / "a" / "a.png", picture(1))
+    save(tmp_path / "test" / "a" / "a.gif", picture(1))
+    data = ImageFolder(root=str(tmp_path / "train"), test=str(tmp_path / "test"), **SMALL)
+    assert data.notes == [f"{tmp_path}/test: left out by their suffix: 1 .gif"]
+
+
+def test_twins_are_one_item(tmp_path):
+    for name in ("a", "b"):
+        sound(tmp_path / f"{name}.wav", ord(name))
+        sound(tmp_path / "flac" / f"{name}.flac", ord(name))
+    sound(tmp_path / "a.mp3", ord("a"))
+    sound(tmp_path / "b.ogg", ord("b"))
+    sound(tmp_path / "c.wav", 3)
+    sound(tmp_path / "c.flac", 4)  # of the same length, and another recording
+    sound(tmp_path / "d.wav", 5)
+    sound(tmp_path / "d.flac", 5, 9900)  # longer
+    sound(tmp_path / "e.wav", 6)
+    sound(tmp_path / "sub" / "e.wav", 6)  # one suffix: files are called alike in other folders
+    data = AudioFolder(root=str(tmp_path))
+    keys = ["c.flac", "c.wav", "d.flac", "d.wav", "e.wav", "flac/a.flac", "flac/b.flac", "sub/e.wav"]
+    assert list(data.keys) == keys
+    assert data.notes == [
+        "left out, since another file of the same name holds the same: 4 files, such as a.mp3 beside flac/a.flac"
+    ]
+    found = find(tmp_path)
+    assert found.names["audio"] == keys
+    assert found.notes == data.notes
+    assert found.twins == {
+        "a.wav": "flac/a.flac",
+        "a.mp3": "flac/a.flac",
+        "b.wav": "flac/b.flac",
+        "b.ogg": "flac/b.flac",
+    }
+
+
+def test_a_twin_at_another_rate(tmp_path):
+    slow = noise(1, 16_000)
+    fast = np.interp(np.arange(48_000) / 3, np.arange(16_000), slow[:, 0]).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", fast, 48_000)
+    soundfile.write(tmp_path / "a.flac", slow, 16_000)
+    assert find_twins(tmp_path, ["a.flac", "a.wav"]) == {"a.wav": "a.flac"}
+    (tmp_path / "a.wav").write_text("no sound")
+    assert find_twins(tmp_path, ["a.flac", "a.wav"]) == {}  # it is named as a bad file
+
+
+def test_lists_and_tables_may_name_either_twin(tmp_path):
+    for number, name in enumerate("abcdef"):
+        sound(tmp_path / "x" / f"{name}.flac", number)
+        sound(tmp_path / "x" / f"{name}.wav", number)
+    (tmp_path / "train.txt").write_text("x/a.wav\nx/b.flac\nx/c\n")
+    (tmp_path / "test.txt").write_text("d.wav\ne\n")
+    (tmp_path / "kind.csv").write_text("file,kind\nx/a.wav,p\nx/a.flac,p\nb.wav,p\nx/d.flac,q\ne.wav,q\n")
+    data = AudioFolder(
+        root=str(tmp_path),
+        splits={"train": str(tmp_path / "train.txt"), "test": str(tmp_path / "test.txt")},
+        labels={"kind": str(tmp_path / "kind.csv")},
+    )
+    assert list(data.keys) == [f"x/{name}.flac" for name in "abcde"]
+    assert data.split("test").tolist() == [3, 4]
+    assert data.item_labels("kind").tolist() == [0, 0, -1, 1, 1]
+    (tmp_path / "kind.csv").write_text("file,kind\nx/a.wav,p\nx/a.flac,q\n")
+    with pytest.raises(DataError, match=r"kind.csv:3: x/a.flac is here a second time: delete one"):
+        AudioFolder(root=str(tmp_path), labels={"kind": str(tmp_path / "kind.csv")})
+
+
+def test_librispeech_with_wavs_beside_or_alone(tmp_path):
+    for speaker in ("11", "12"):
+        for number in range(3):
+            name = f"{speaker}/7/{speaker}-7-000{number}"
+            sound(tmp_path / f"{name}.wav", number)
+            if speaker == "11":
+                sound(tmp_path / f"{name}.flac", number)
+    shutil.copy(tmp_path / "11/7/11-7-0000.wav", tmp_path / "11/7/take two.wav")
+    data = LibriSpeech(root=str(tmp_path), subset=None)
+    assert list(data.keys) == [f"{speaker}-7-000{number}" for speaker in ("11", "12") for number in range(3)]
+    assert data.read(4, 0, 100).shape == (1, 100)
+    assert data.notes == [
+        "left out, since another file of the same name is taken: 3 files, such as those of 11-7-0000 beside .flac",
+        "left out, as no utterance is called so: 1 audio file, such as 11/7/take two.wav",
+    ]
+    assert data.label_classes("speaker") == ["11", "12"]
