@@ -209,7 +209,7 @@ def build_encoder(networks: Sequence[Network], facts: dict[str, Any], name: str)
     shape, stages, kept = tuple(facts.get("row_shape") or [facts["channels"]]), list[StageModule](), list[Network]()
     with torch.random.fork_rng(devices=[]):
         for given in networks:
-            network = _without_files(given)
+            network = _without_files(given, name)
             kept.append(network)
             precision = getattr(torch, network.precision)
             parts = network.encoder, network.context
@@ -220,13 +220,14 @@ def build_encoder(networks: Sequence[Network], facts: dict[str, Any], name: str)
     return encoder
 
 
-def _without_files(network: Network) -> Network:
+def _without_files(network: Network, name: str) -> Network:
     """Leave out files of weights: those that a run or an export holds are put in afterwards."""
 
-    def left(spec: Spec | None) -> Spec | None:
-        return spec and without_files(resolve(spec.target, nn.Module, SHORT_NAMES, network.name), spec)
+    def left(spec: Spec | None, part: str) -> Spec | None:
+        where = f"{name}: stage.{network.name}.{part}"
+        return spec and without_files(resolve(spec.target, nn.Module, SHORT_NAMES, where), spec)
 
-    return replace(network, encoder=left(network.encoder), context=left(network.context))
+    return replace(network, encoder=left(network.encoder, "encoder"), context=left(network.context, "context"))
 
 
 def load_encoder(locked: Mapping[str, Any], folders: Mapping[Path, str], name: str) -> FrozenEncoder:

@@ -167,6 +167,10 @@ def test_arrays_that_cannot_be_used_are_refused_in_words(run):
     encoder = stagewise.open(run).encoder()
     with pytest.raises(InputError, match="given cannot be embedded: its 3 samples give no row of stage context"):
         encoder.embed(np.ones(3, np.float32))
+    encoder.facts["reads"] = {**encoder.facts["reads"], "target": "nowhere:Saved"}
+    with pytest.raises(ConfigError, match='"nowhere:Saved": there is no such module; install it, or put its folder on'):
+        encoder.embed("x.npy")
+    encoder = stagewise.open(run).encoder()
     with pytest.raises(InputError, match="test_embedding_own:Saved asks for no sample_rate: leave it out"):
         encoder.embed(np.ones(4000, np.float32), sample_rate=8000)
 
