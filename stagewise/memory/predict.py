@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import _disable_current_modes
 
 from stagewise.memory.tracker import Bytes, MemoryTracker, category
 from stagewise.modules.stage_module import Crop, StageModule, represent
@@ -51,11 +52,7 @@ def predict_together(
                 parameter.register_post_accumulate_grad_hook(
                     lambda p: tracker.count([p.grad], "gradients") if p.grad is not None else None
                 )
-            # The optimizer makes its state in its first step: a gradient of nothing gets that out of the way.
-            for parameter in trained:
-                parameter.grad = torch.empty_like(parameter)
-            update(fake)
-            states = fake.optimizer.state.values() if fake.optimizer is not None else ()
+            states = _first_update(fake, trained)
             tracker.count((v for s in states for v in s.values() if isinstance(v, Tensor)), "optimizer")
         classes = [_classes(fake, place) for fake, place in zip(fakes, where, strict=True)]
         with tracker:
@@ -65,6 +62,45 @@ def predict_together(
             train_together(fakes, x_BCT, where, generators, classes, [True] * len(fakes), _step)
             del x_BCT
     return tracker.bytes()
+
+
+def _first_update(fake: Trainee, trained: Sequence[nn.Parameter]) -> Iterable[dict[str, Any]]:
+    """Let the optimizer make its state, which it does in its first step, and return it."""
+    if fake.optimizer is None:
+        return ()
+    if not fake.optimizer.defaults.get("fused"):  # it may ask for numbers, which are nowhere, as Adafactor's step does
+        fake.optimizer = _Remembered(fake.optimizer, trained)
+    for parameter in trained:
+        parameter.grad = torch.empty_like(parameter)  # a gradient of nothing
+    update(fake)
+    return fake.optimizer.state.values()
+
+
+class _Remembered(torch.optim.Optimizer):
+    """An optimizer that takes as much memory, in its state and while it steps, as another did with real tensors."""
+
+    def __init__(self, of: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> None:
+        super().__init__(parameters, {})
+        with _disable_current_modes():
+            reals = {id(p): nn.Parameter(torch.empty_strided(p.shape, p.stride(), dtype=p.dtype)) for p in parameters}
+            memo: dict[int, object] = {**reals, id(of.state): defaultdict(dict)}
+            real, tracker = copy.deepcopy(of, memo), MemoryTracker()
+            for _ in range(2):  # the second has what the first has made
+                for parameter in reals.values():
+                    parameter.data.fill_(1)
+                    parameter.grad = torch.ones_like(parameter)
+                tracker.peak = tracker.total
+                with tracker:
+                    real.step()
+        for parameter in parameters:
+            for key, value in real.state[reals[id(parameter)]].items():
+                if isinstance(value, Tensor):
+                    self.state[parameter][key] = torch.empty_like(value, device=parameter.device)
+        self.inside = tracker.peak - tracker.total
+
+    def step(self) -> None:  # type: ignore[override]
+        """Take what a step takes beyond the state, and give it back."""
+        torch.empty(self.inside, dtype=torch.uint8)
 
 
 def _input(shape: tuple[int, ...]) -> Tensor:

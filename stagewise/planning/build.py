@@ -135,8 +135,8 @@ def build_stages(pipeline: Pipeline, data: Input, device: torch.device) -> list[
             module = build_module(pipeline, config, shape, device)
             start = _start(pipeline, config, shape, device, module)
             objective = _objective(pipeline, config, module, data)
-        optimizer = config.train.optimizer
-        resolve(optimizer.target, torch.optim.Optimizer, {}, pipeline.where(f"stage.{config.name}.train.optimizer"))
+        dimensions = {p.ndim for part in (module, objective) for p in part.parameters()} or {2}
+        check_optimizer(pipeline, config.train.optimizer, f"stage.{config.name}.train.optimizer", dimensions)
         geometry, shape = geometry + module.geometry, module.out_shape
         rows = config.objective.window if data.crop is None else data.crop[0] * data.crop[1]
         # What no stage reads is kept for the probes, which read the mean of a patch.
@@ -216,6 +216,26 @@ def make_optimizer(
     return lambda parameters: build(
         spec, torch.optim.Optimizer, {}, pipeline.where(where), params=list(parameters), **extra
     )
+
+
+def check_optimizer(pipeline: Pipeline, spec: Spec, where: str, dimensions: Iterable[int]) -> None:
+    """Take two steps of an optimizer on small parameters of so many dimensions, as it would be asked to.
+
+    Raises:
+        ConfigError: it is not usable, as one whose step needs a closure or sparse gradients.
+    """
+    parameters = [nn.Parameter(torch.ones((2,) * number)) for number in sorted(dimensions)]
+    optimizer = make_optimizer(pipeline, spec, where)(parameters)
+    try:
+        for _ in range(2):
+            for parameter in parameters:
+                parameter.grad = torch.ones_like(parameter)
+            optimizer.step()
+    except Exception as error:  # whatever a class of somebody's own raises
+        raise ConfigError(
+            f"{pipeline.where(where)}: {spec.target} cannot be used: {error}. Its step is given dense gradients and no "
+            "closure: choose another, such as torch.optim:Adam."
+        ) from error
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

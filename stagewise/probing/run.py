@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from stagewise import atomic
 from stagewise.config import Probe
@@ -22,7 +21,7 @@ from stagewise.datasets.base import Dataset
 from stagewise.datasets.images import Images
 from stagewise.datasets.labelled import label_facts
 from stagewise.errors import ConfigError, DataError
-from stagewise.planning.build import BuiltStage, build_dataset, make_optimizer
+from stagewise.planning.build import BuiltStage, build_dataset, check_optimizer, make_optimizer
 from stagewise.planning.check import check_labelled, some_classes
 from stagewise.planning.facts import read_labels
 from stagewise.planning.identity import means_identity, probe_identity, start_identity
@@ -125,7 +124,7 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
                 + ('item: set pool = "mean".' if probe.pool is None else "frame: leave out `pool`.")
             )
         check_labelled(probe, dataset)
-        make_optimizer(plan.pipeline, probe.optimizer, f"{where}.optimizer")([torch.nn.Parameter(torch.zeros(1))])
+        check_optimizer(plan.pipeline, probe.optimizer, f"{where}.optimizer", (1, 2))  # of a linear layer
         data, labels = dataset.fingerprint(), dataset.label_fingerprint(probe.labels)
         for position, stage in enumerate(plan.stages):
             if probe.stages != "all" and stage.name not in probe.stages:

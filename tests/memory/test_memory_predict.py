@@ -1,5 +1,6 @@
 """The predicted peak of a training step against the measured one, and what the prediction must keep to."""
 
+import optimizers
 import pytest
 import torch
 from random_stacks import PAPER
@@ -64,6 +65,16 @@ def measure(trainee, shape, crop, below=()):
 )
 def test_predicted_and_measured_peak_agree(name, pieces):
     assert predict(name, pieces).peak == pytest.approx(measure(*problem(name, pieces)), rel=0.15)
+
+
+@pytest.mark.parametrize("optimizer", optimizers.USABLE)
+def test_every_optimizer_has_a_forecast(optimizer):
+    """Of a stage that hardly has activations: the peak is in the optimizer's step."""
+    torch.manual_seed(0)
+    trainee = Trainee(StageModule(None, GRU(C, 128), C), InfoNCE(C, 128, steps=1, negatives=2), None)
+    trainee.optimizer = optimizer(trainee.parameters(), lr=1e-4)
+    predicted = predict_step(trainee, [], (1, C, 8), Crop((0,), 8))
+    assert predicted.peak == pytest.approx(measure(trainee, (1, C, 8), Crop((0,), 8)), rel=0.02)
 
 
 @pytest.mark.parametrize("name", STAGES)

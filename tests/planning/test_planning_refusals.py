@@ -1,5 +1,6 @@
 """What `run` would refuse once it trains, `plan` refuses before: with the same words."""
 
+import optimizers
 import pytest
 from small_files import png, wav
 
@@ -114,6 +115,16 @@ def test_an_optimizer_of_a_probe_that_refuses_its_arguments(tmp_path):
     words = refusals(tmp_path, AUDIO + PROBE, **{"probe.p.optimizer.lr": -1.0})
     assert "probe.p.optimizer.lr" in words
     assert "Invalid learning rate: -1.0" in words
+
+
+@pytest.mark.parametrize("kind", sorted(optimizers.REFUSED))
+def test_optimizers_that_nothing_can_be_trained_with(tmp_path, kind):
+    for number in range(10):
+        wav(tmp_path / "ab"[number % 2] / f"{number}.wav", 0.2)
+    for part in ("stage.one.train", "probe.p"):
+        words = refusals(tmp_path, AUDIO + PROBE, **{f"{part}.optimizer": {"target": f"torch.optim:{kind}"}})
+        assert f"{part}.optimizer" in words
+        assert optimizers.REFUSED[kind] in words
 
 
 def test_looking_at_many_files_is_told(tmp_path):

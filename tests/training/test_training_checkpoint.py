@@ -2,6 +2,7 @@
 
 import json
 
+import optimizers
 import pytest
 import torch
 from torch import nn
@@ -133,7 +134,7 @@ def train(module, optimizer, steps):
         optimizer.step()
 
 
-@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.NAdam])
+@pytest.mark.parametrize("kind", optimizers.USABLE)
 @pytest.mark.parametrize("steps", [0, 3])
 def test_going_on_is_as_if_never_stopped(tmp_path, kind, steps):
     def made():
