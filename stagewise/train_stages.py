@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,10 @@ from stagewise.planning.build import make_trainee
 from stagewise.planning.check import too_short, too_small
 from stagewise.planning.plan import Plan
 from stagewise.planning.stage_plan import StagePlan
-from stagewise.planning.trained_on import held_out, trainable
+from stagewise.planning.trained_on import few_items, held_out, trainable
 from stagewise.planning.weights import weights_below
 from stagewise.runs.record import mark_trained
+from stagewise.runs.verdict import unmoved
 from stagewise.show import counted
 from stagewise.stopping import Stop
 from stagewise.training.job import VALIDATION_WINDOWS, Job, Member, Progress
@@ -56,17 +58,18 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
         stage.built.objective.to(plan.device)
         geometry += stage.built.module.geometry
         members.append(_member(plan, stage, geometry, top.forecast.pieces))
-    items = trainable(plan.size, [stage.built for stage in stages])
-    unlabelled = len(plan.size.pool()) - len(items)
+    built = [stage.built for stage in stages]
+    unlabelled = len(plan.size.pool()) - len(trainable(plan.size, built))
     if unlabelled > 0:
         without = counted(unlabelled, "item is", "items are")
         report("note", text=f"stage {top.name}: {without} left out, without the label that is needed.")
-    train, validation = held_out(items, plan.pipeline.data.validation, seed)
+    train, held = held_out(plan.size, built, plan.pipeline.data.validation, seed)
     train = (train[:, None] + np.arange(plan.size.views)).ravel()  # a mirror image is no new image to be tested on
     windows = _windows(plan.size, source, top, geometry, train, config.windows_per_item)
     epochs = max(stage.built.epochs for stage in stages)
     if not epochs and config.epochs:
         report("note", text=f"stage {top.name}: nothing in it can be trained: it is frozen as it is.")
+    windows, validation = _validation(plan, source, top, geometry, windows, held, report)
     short = _too_short(plan.size, windows, top, geometry, epochs, report)
     job = Job(
         members=members,
@@ -74,7 +77,7 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
         source=source,
         below=below,
         windows=windows,
-        validation=_windows(plan.size, source, top, geometry, validation, None),
+        validation=validation,
         batch_size=config.batch_size,
         epochs=epochs,
         patience=config.patience,
@@ -86,16 +89,20 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
     )
     training = Training(job, stop, report)
     progress = training.run()
+    few = few_items(plan.size, built) if epochs else ""
     for stage in stages:
-        for text in progress.health[stage.name]["warnings"]:
+        warnings = progress.health[stage.name]["warnings"]
+        if stage.built.epochs:
+            warnings += filter(None, [few, unmoved(progress.history[stage.name], progress.best_epoch)])
+        for text in warnings:
             report("note", text=f"stage {stage.name}: {text}.")
         if stage.record is not None:
             continue  # a kill came between two commits, and what was trained is there
         assert stage.folder is not None
         assert stage.fingerprint is not None
         assert stage.identity is not None
-        facts = _facts(stage, progress, training.converged, short, len(stages)) | {"below": job.weights_below}
-        mark_trained(stage.folder, stage.fingerprint, stage.identity, facts)
+        facts = _facts(stage, progress, training.converged, len(windows.items), short, len(stages))
+        mark_trained(stage.folder, stage.fingerprint, stage.identity, facts | {"below": job.weights_below})
 
 
 def _member(plan: Plan, stage: StagePlan, geometry: Geometry, pieces: int) -> Member:
@@ -121,6 +128,29 @@ def _windows(
     return Crops(items, dataset.grids, top.built.grid, per_item or 1, pixels)
 
 
+def _validation(
+    plan: Plan,
+    source: Source,
+    top: StagePlan,
+    geometry: Geometry,
+    windows: Windows | Crops,
+    held: Ints,
+    report: Report,
+) -> tuple[Windows | Crops, Windows | Crops]:
+    """Return the windows of training and of validation: of the items held out, or of the end of the only recording."""
+    assert isinstance(plan.size, Dataset)
+    fraction, epochs = plan.pipeline.data.validation, top.built.config.train.epochs
+    if len(held) or not fraction or not epochs:
+        return windows, _windows(plan.size, source, top, geometry, held, None)
+    if isinstance(windows, Windows):
+        only = replace(windows, items=windows.items[windows.starts > 0])
+        if (parts := only.split_end(fraction, VALIDATION_WINDOWS)) is not None:
+            report("note", text=f"stage {top.name}: the end of the only recording is held out, to tell when to stop.")
+            return replace(parts[0], items=windows.items), parts[1]
+    report("note", text=f"stage {top.name}: nothing can be held out: the training loss tells when to stop.")
+    return windows, _windows(plan.size, source, top, geometry, held, None)
+
+
 def _too_short(
     dataset: Dataset, windows: Windows | Crops, top: StagePlan, geometry: Geometry, epochs: int, report: Report
 ) -> int:
@@ -144,10 +174,14 @@ def _too_short(
     return short
 
 
-def _facts(stage: StagePlan, progress: Progress, converged: bool, short: int, together: int) -> dict[str, Any]:
+def _facts(
+    stage: StagePlan, progress: Progress, converged: bool, items: int, short: int, together: int
+) -> dict[str, Any]:
     """Return what a stage's record says of its training; what several shared is divided equally."""
     history = progress.history[stage.name]
     first, last, best = history[0], history[-1], history[progress.best_epoch]
+    chosen = best.get("validation_loss", best.get("loss"))
+    again = progress.scored_again.get(stage.name, {})
     return {
         "train": {
             "start": stage.built.start,
@@ -156,11 +190,13 @@ def _facts(stage: StagePlan, progress: Progress, converged: bool, short: int, to
             "seconds": progress.seconds / together,
             "initial_loss": first.get("validation_loss"),
             "loss": last.get("loss", first.get("validation_loss")),
-            "validation_loss": best.get("validation_loss", best.get("loss")),
-            "information": best.get("validation_information"),
+            "validation_loss": again.get("loss", chosen),
+            "chosen_loss": chosen,
+            "information": again.get("information", best.get("validation_information")),
             "best_epoch": progress.best_epoch,
             "converged": converged,
             "data_wait_seconds": progress.waited / together,
+            "items": items,
             "skipped_items": short,
         },
         "memory": {

@@ -237,14 +237,15 @@ def finished_line(kind: str, facts: dict[str, Any]) -> str | None:
         words = f"{facts['stage']} › epoch {facts['epoch']}: validation loss {facts['validation_loss']:.3f}"
         if "validation_picked" in facts:
             words += f", true row picked among negatives {facts['validation_picked']:.1%}"
-        if facts.get("validation_information", 0.0) >= NOTICEABLE:  # a lower bound: below zero it says nothing
-            words += f", mutual information at least {facts['validation_information']:.2f} nats"
+        if facts.get("validation_information", 0.0) >= NOTICEABLE:
+            words += f", {facts['validation_information']:.2f} nats below guessing"
         return f"{words} ({seconds_text(facts['seconds'])})"
     if kind == "done":
         train, store = facts["record"]["train"], facts["record"]["store"]
         kept = f"{bytes_text(store['bytes'])} of {store['dtype']}" if store["state"] == "written" else "recomputed"
         why = "converged" if train["converged"] else "last epoch" if train["epochs"] else "nothing was trained"
-        loss = "" if train["validation_loss"] is None else f", validation loss {train['validation_loss']:.3f}"
+        which = "training" if train["initial_loss"] is None else "validation"
+        loss = "" if train["validation_loss"] is None else f", {which} loss {train['validation_loss']:.3f}"
         if (chance := guessing(train)) is not None:
             loss += f" (of guessing: {chance:.3f})"
         return f"{facts['stage']} › done after {counted(train['epochs'], 'epoch')} ({why}){loss}; store: {kept}"

@@ -40,8 +40,8 @@ def print_run(facts: dict[str, Any]) -> None:
     busy = f", {in_use(facts['in_use'])}" if facts["in_use"] else ""
     _print_table(console, f"{facts['run']}: {STATES[facts['state']]}{busy}", table)
     console.print(
-        f"loss: validation, before → after training{of_guessing(facts['stages'])}. epochs: trained/allowed; a stage "
-        "that took all of them may not have converged. memory: peak of a training step. of end to end: of the "
+        f"loss: validation, before → after training{of_guessing(facts['stages'])}{_judged(facts)}. "
+        "epochs: trained/allowed; a stage that took all of them may not have converged. memory: peak of a training step. of end to end: of the "
         f"{bytes_text(whole)} that the same network trained end to end would take (predicted).{_unfinished(facts)}",
         style="dim",
     )
@@ -65,6 +65,13 @@ def print_run(facts: dict[str, Any]) -> None:
 def _print_labels(console: Console, labels: list[dict[str, Any]]) -> None:
     for words, warns in map(label_words, labels):
         console.print(f"{'warning: ' if warns else ''}label {words}.", style="yellow" if warns else "")
+
+
+def _judged(facts: dict[str, Any]) -> str:
+    """Say whose losses are those of training, as nothing was held out."""
+    trains = {stage["name"]: stage["train"] for stage in facts["stages"] if stage["state"] == "complete"}
+    names = [n for n, train in trains.items() if train["initial_loss"] is None and train["validation_loss"] is not None]
+    return f"; of {', '.join(names)}: of training, as nothing was held out" if names else ""
 
 
 def _unfinished(facts: dict[str, Any]) -> str:
@@ -153,6 +160,9 @@ def print_plan(facts: dict[str, Any]) -> None:
         reasons.setdefault(why, []).append(stage["name"])
     for why, names in reasons.items():
         console.print(f"{', '.join(names)}: {why}", style="dim")
+    for stage in facts["stages"]:
+        for warning in stage["warnings"]:
+            console.print(f"warning: {stage['name']}: {warning}", style="yellow")
     wanted = sum(s["store"]["predicted_bytes"] for s in facts["stages"] if s["store"]["state"] == "written")
     console.print(
         f"data: {counted(data['items'], 'item')}, {data['samples']:,} {data['unit']} ({data['source']}). "

@@ -51,7 +51,11 @@ class InfoNCE(Objective):
         self.W_KCD = linear_maps(steps, z_channels, c_channels)
 
     def forward(self, z_BCT: Tensor, c_BDT: Tensor, generator: torch.Generator | None = None) -> Score:
-        """Return the loss with the share of positives picked and the bound ln(1 + N) − loss (nats).
+        """Return the loss with the share of positives picked and `information`: how far it lies below guessing.
+
+        ln(1 + N) − loss, in nats. It bounds mutual information from below only where negatives are drawn independently
+        of the context (van den Oord et al. 2018); rows of the same recording, as "sequence" draws them and "batch" in
+        part, are not.
 
         Raises:
             ValueError: these are images, or the window has no row that lies `steps` rows ahead of another.
@@ -69,5 +73,4 @@ class InfoNCE(Objective):
         # An autograd Function does not see no_grad: it would find W's gradient although nobody can ask for it.
         W_KCD = self.W_KCD if torch.is_grad_enabled() else self.W_KCD.detach()
         loss, picked = Contrast.apply(z_BCT, c_BDT, W_KCD, negatives_BTN)
-        bound = math.log(1 + count) - loss.detach()
-        return Score(loss, {"picked": picked, "information": bound})
+        return Score(loss, {"picked": picked, "information": math.log(1 + count) - loss.detach()})

@@ -49,7 +49,9 @@ class GridInfoNCE(Objective):
         self.W_KDC = linear_maps(steps, c_channels, z_channels)
 
     def forward(self, z_BCHW: Tensor, c_BDHW: Tensor, generator: torch.Generator | None = None) -> Score:
-        """Return the loss with the share of positives picked and the bound ln(1 + negatives) − loss (nats).
+        """Return the loss with the share of positives picked and `information`: how far it lies below guessing.
+
+        ln(1 + negatives) − loss, in nats; no bound on mutual information, as negatives are patches of the same images.
 
         Raises:
             ValueError: these are recordings, or the grid has no row that lies `skip + steps` rows below another.
@@ -70,8 +72,7 @@ class GridInfoNCE(Objective):
         # An autograd Function does not see no_grad: it would find W's gradient although nobody can ask for it.
         W_KDC = self.W_KDC if torch.is_grad_enabled() else self.W_KDC.detach()
         loss, picked = _GridContrast.apply(z_PC, c_PD, W_KDC, drawn)
-        bound = math.log(1 + self.negatives) - loss.detach()
-        return Score(loss, {"picked": picked, "information": bound})
+        return Score(loss, {"picked": picked, "information": math.log(1 + self.negatives) - loss.detach()})
 
 
 class _GridContrast(torch.autograd.Function):

@@ -15,7 +15,7 @@ from stagewise.errors import ConfigError, DataError
 from stagewise.modules.geometry import Geometry
 from stagewise.objectives.base import Supervised
 from stagewise.planning.stage_plan import StagePlan
-from stagewise.planning.trained_on import held_out, trainable
+from stagewise.planning.trained_on import held_out
 
 SHARED = ("epochs", "batch_size", "patience", "windows_per_item", "checkpoint")  # by stages in sync
 
@@ -139,7 +139,7 @@ def _check_fit(pipeline: Pipeline, stages: Sequence[StagePlan], stage: StagePlan
     built = [stages[position].built for position in stage.together]
     if stage is not top or stage.record is not None or not max(part.epochs for part in built):
         return
-    items, _ = held_out(trainable(size, built), pipeline.data.validation, pipeline.pipeline.seed)
+    items, _ = held_out(size, built, pipeline.data.validation, pipeline.pipeline.seed)
     if isinstance(size, Images):
         if not (size.grids[items] >= size.crop).all(1).any():
             raise too_small(stage, size, items)

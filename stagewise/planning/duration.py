@@ -16,7 +16,7 @@ from stagewise.datasets.base import Dataset, Expected
 from stagewise.planning.plan import Plan
 from stagewise.planning.policy import forward_flops, nearest_store, recomputing
 from stagewise.planning.stage_plan import StagePlan
-from stagewise.planning.trained_on import held_out, trainable
+from stagewise.planning.trained_on import held_out
 from stagewise.runs.record import epochs_done
 from stagewise.windows.crops import Crops
 from stagewise.windows.draw import Windows
@@ -115,7 +115,7 @@ def _steps(plan: Plan, top: StagePlan) -> int:
             return max(1, size.items * int(config.windows_per_item) // config.batch_size)
     else:
         company = [plan.stages[position].built for position in top.together]
-        items, _ = held_out(trainable(size, company), plan.pipeline.data.validation, plan.pipeline.pipeline.seed)
+        items, _ = held_out(size, company, plan.pipeline.data.validation, plan.pipeline.pipeline.seed)
         lengths = size.lengths
         if built.grid is not None:
             assert size.grids is not None

@@ -13,6 +13,7 @@ from stagewise.planning.duration import Duration, durations
 from stagewise.planning.plan import Plan
 from stagewise.planning.replaced import replaced
 from stagewise.planning.stage_plan import StagePlan
+from stagewise.planning.trained_on import few_items
 
 
 def plan_facts(plan: Plan) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
             "predicted_peak_bytes": plan.end_to_end.peak,
             "by_category": plan.end_to_end.by_category,
         },
-        "stages": [_stage(stage, time) for stage, time in zip(plan.stages, reckoned, strict=True)],
+        "stages": [_stage(plan, stage, time) for stage, time in zip(plan.stages, reckoned, strict=True)],
         "probes": [
             {"name": probe.name, "stages": probe.stages, "labels": probe.labels, "random": probe.random}
             for probe in plan.pipeline.probe
@@ -60,12 +61,16 @@ def read_labels(plan: Plan) -> set[str]:
     return probed | {objective.labels for objective in objectives if isinstance(objective, Supervised)}
 
 
-def _stage(stage: StagePlan, time: Duration) -> dict[str, Any]:
+def _stage(plan: Plan, stage: StagePlan, time: Duration) -> dict[str, Any]:
+    few = ""
+    if isinstance(plan.size, Dataset) and stage.action in ("train", "resume") and stage.built.epochs:
+        few = few_items(plan.size, [plan.stages[position].built for position in stage.together])
     return {
         "index": stage.index,
         "name": stage.name,
         "action": stage.action,
         "reason": stage.reason,
+        "warnings": [few] if few else [],
         "fingerprint": stage.fingerprint,
         "parameters": sum(p.numel() for p in stage.built.module.parameters()),
         "geometry": {

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 NOTICEABLE = 0.005  # nats: less is not seen in a loss of three digits
+MOVED = 0.01  # of the loss before training: less is nothing to speak of
 BETTER = "better than before training"
 # What is said of a probe that is not better, and what helps.
 REMEDIES = {
@@ -42,6 +43,28 @@ def above_guessing(train: Mapping[str, Any]) -> str:
         return ""
     loss = train["validation_loss"]
     return f"its loss, {loss:.3f}, is above that of guessing, {chance:.3f}: train it for more epochs"
+
+
+def unmoved(history: Sequence[Mapping[str, Any]], best: int) -> str:
+    """Say that training has hardly lowered a stage's loss, or not much below that of guessing; "" if it has.
+
+    Args:
+        history: losses of the untrained stage, and after every epoch.
+        best: number of the epoch whose weights were kept.
+    """
+    losses = [loss for record in history if (loss := record.get("validation_loss", record.get("loss"))) is not None]
+    if len(losses) < 2:
+        return ""
+    before, after = losses[0], losses[best - len(history)]  # without validation, the untrained stage has none
+    information = history[best].get("validation_information")
+    chance = None if information is None else after + information
+    if min(before, before if chance is None else chance) - after >= MOVED * abs(before):
+        return ""
+    guess = "" if chance is None else f", and guessing gives {chance:.3f}"
+    return (
+        f"its loss hardly moved, {before:.3f} → {after:.3f}{guess}: it knows little more than random weights; train it "
+        "for more epochs, on more items, or with a higher learning rate"
+    )
 
 
 def verdict(probe: Mapping[str, Any]) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from stagewise.datasets.base import Dataset
 from stagewise.planning.duration import durations
 from stagewise.planning.plan import Plan
-from stagewise.planning.trained_on import held_out
+from stagewise.planning.trained_on import hold_out
 from stagewise.windows.draw import Windows
 
 BUDGET = 2 * 3600.0  # seconds of training, all stages together
@@ -44,7 +44,7 @@ def pace(plan: Plan) -> Pace:
     """
     pipeline, dataset, top = plan.pipeline, plan.size, plan.stages[-1].built
     assert isinstance(dataset, Dataset)
-    train, _ = held_out(dataset.pool(), pipeline.data.validation, pipeline.pipeline.seed)
+    train, _ = hold_out(dataset.pool(), pipeline.data.validation, pipeline.pipeline.seed)
     reckoned, batch_size = durations(plan), top.config.train.batch_size
     window = sum(stage.step for stage in reckoned) / batch_size
     per_item, items = 1, max(1, len(train))

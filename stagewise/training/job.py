@@ -110,3 +110,4 @@ class Progress:
     machine: str | None = None  # that trained last
     weights_below: str | None = None  # that it is trained on
     health: dict[str, dict[str, Any]] = field(default_factory=dict)  # by member
+    scored_again: dict[str, dict[str, float]] = field(default_factory=dict)  # the chosen weights, by member

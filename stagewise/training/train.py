@@ -39,6 +39,7 @@ from stagewise.training.validate import as_input, drawn, named, validate
 from stagewise.windows.draw import Batch
 from stagewise.windows.feed import Feed
 
+AGAIN = "validation again"  # seeds the windows and draws that the chosen weights are scored on
 MEASURED_STEPS = (1, 2)  # the second step is the first with the optimizer's state
 
 
@@ -209,7 +210,7 @@ class Training:
         return {
             f"{member.name}/{name}": tensor
             for member in self.job.members
-            for name, tensor in member.trainee.stage.state_dict().items()
+            for name, tensor in state_of(_parts(member), None).items()
         }
 
     def _save(self) -> None:
@@ -264,18 +265,23 @@ class Training:
             raise IntegrityError(
                 f"{best} is not what was written. Type the same command again: {self.job.says('starts', 'start')} anew."
             )
-        tensors = read_tensors(best)
+        tensors, older = read_tensors(best), False
         for member in self.job.members:
             own = _of(member, tensors)
+            if not all(name.startswith(("stage.", "objective.")) for name in own):
+                own, older = {f"stage.{name}": tensor for name, tensor in own.items()}, True  # of version 0.1
             if not all(bool(torch.isfinite(t).all()) for t in own.values() if t.is_floating_point()):
                 raise NumberError(
                     f"stage {member.name}: weights are NaN or infinite after training; nothing is frozen. Lower the "
                     f"learning rate with `--set stage.{member.name}.train.optimizer.lr=1e-4`."
                 )
-            restore({f"stage.{name}": tensor for name, tensor in own.items()}, {"stage": member.trainee.stage}, None)
+            restore(own, {"stage": member.trainee.stage} if older else _parts(member), None)
             write_tensors(member.folder / WEIGHTS, member.trainee.stage.state_dict())
             lines = (json.dumps(record).encode() + b"\n" for record in self.progress.history[member.name])
             atomic.write_bytes(member.folder / "metrics.jsonl", lines)
+        if self.progress.best_epoch and not older and self.job.validation.starts.any():
+            # The best of many noisy losses is a lucky one: what is reported is measured on windows that chose nothing.
+            self.progress.scored_again = validate(self.job, AGAIN)[0]
 
 
 def _parts(member: Member) -> dict[str, nn.Module]:

@@ -48,8 +48,12 @@ def named(job: Job, batch: Batch) -> str:
 
 
 @torch.no_grad()
-def validate(job: Job) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Any]]]:
+def validate(job: Job, draw: str = "validation") -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Any]]]:
     """Return every member's loss and metrics over the held-out items, and the health of its rows.
+
+    Args:
+        job: what is trained.
+        draw: seeds which windows, and which negatives, it is measured on.
 
     Raises:
         NumberError: a loss is NaN or infinite; the message has still to say after which epoch.
@@ -60,13 +64,13 @@ def validate(job: Job) -> tuple[dict[str, dict[str, float]], dict[str, dict[str,
     health = {member.name: Health(member.trainee.stage.c_channels) for member in job.members}
     sums: dict[str, dict[str, float]] = {member.name: {} for member in job.members}
     count = 0
-    batches = job.validation.batches(job.batch_size, job.seed, job.name, "validation")
+    batches = job.validation.batches(job.batch_size, job.seed, job.name, draw)
     for number, (batch, stored) in enumerate(Feed(job.source)(batches)):
-        torch.manual_seed(derive_seed(job.seed, job.name, "validation", number))  # for whatever draws from it even so
+        torch.manual_seed(derive_seed(job.seed, job.name, draw, number))  # for whatever draws from it even so
         x_BCT = as_input(job, stored)
-        where = places(job.members, batch, job.seed, "validation", number)
+        where = places(job.members, batch, job.seed, draw, number)
         for member, place, generator, y in zip(
-            job.members, where, *drawn(job, batch, where, "validation", number), strict=True
+            job.members, where, *drawn(job, batch, where, draw, number), strict=True
         ):
             stage = member.trainee.stage
             z_BCT, c_BDT = stage.window(x_BCT if place.whole else x_BCT[:, :, place.begin : place.end], place.crop)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from stagewise.modules.stage_module import Crop
 from stagewise.seeds import derive_seed
 
 Ints = npt.NDArray[np.int64]
+MOST_AT_END = 64  # windows of a single recording's end
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Windows:
         geometry: from those rows to the rows of a window.
         rows: rows of a window.
         per_item: windows of an item in an epoch, or "cover" for as many as lie side by side in it.
+        first: place in an item before which no window begins.
+        last: place from which on none begins.
     """
 
     items: Ints
@@ -63,12 +66,36 @@ class Windows:
     geometry: Geometry
     rows: int
     per_item: int | Literal["cover"]
+    first: int = 0
+    last: int | None = None
 
     @property
     def starts(self) -> Ints:
-        """Places for a window in each item; 0 for an item that is too short."""
+        """Places where a window may begin in each item; 0 for an item that is too short."""
         fits = {n: self.geometry.window_starts(n, self.rows) for n in set(self.lengths[self.items].tolist())}
-        return np.array([fits[n] for n in self.lengths[self.items].tolist()], np.int64)
+        places = np.array([fits[n] for n in self.lengths[self.items].tolist()], np.int64)
+        last = places if self.last is None else np.minimum(places, self.last)
+        return np.asarray(np.maximum(0, last - self.first), np.int64)
+
+    def split_end(self, fraction: float, per_item: int) -> tuple[Windows, Windows] | None:
+        """Keep the end of the only item for other windows, which share no input with those that are left.
+
+        Args:
+            fraction: of the item's places that the end has.
+            per_item: windows to draw from the end, or as many as lie there side by side, if they are more.
+
+        Returns:
+            Windows of the beginning and of the end; None where there are several items, or too few places.
+        """
+        if len(self.items) != 1:
+            return None
+        (places,) = self.starts.tolist()
+        end = max(1, round(fraction * places))
+        beginning = places - end - self.rows - -(-self.geometry.receptive_field // self.geometry.hop)
+        if beginning < end:
+            return None
+        many = max(per_item, min(MOST_AT_END, end // self.rows))
+        return replace(self, last=beginning), replace(self, first=places - end, per_item=many)
 
     @property
     def counts(self) -> Ints:
@@ -88,7 +115,7 @@ class Windows:
         rng = np.random.Generator(np.random.Philox(derive_seed(*seed)))
         starts, counts = self.starts, self.counts
         items = np.repeat(self.items, counts)
-        first = rng.integers(0, np.repeat(starts, counts))
+        first = self.first + rng.integers(0, np.repeat(starts, counts))
         order = rng.permutation(len(items))
         return items[order], first[order]
 

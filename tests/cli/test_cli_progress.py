@@ -107,7 +107,7 @@ def test_no_time_is_left_at_the_end(clock):
 
 
 @pytest.mark.parametrize(
-    ("information", "words"), [(-0.004, " (0.2 s)"), (0.148, ", mutual information at least 0.15 nats (0.2 s)")]
+    ("information", "words"), [(-0.004, " (0.2 s)"), (0.148, ", 0.15 nats below guessing (0.2 s)")]
 )
 def test_a_bound_that_says_nothing_is_not_told(information, words):
     facts = {"stage": "one", "epoch": 0, "seconds": 0.2, "validation_loss": 2.5, "validation_information": information}

@@ -48,7 +48,7 @@ def test_a_run_with_curves_is_the_run_without(finished, tmp_path, monkeypatch):
         a_epoch = train["steps"] // 2
         assert [step for step, _ in found["validation_loss"]] == [0, a_epoch, 2 * a_epoch]
         assert found["validation_loss"][0][1] == pytest.approx(train["initial_loss"])
-        assert min(value for _, value in found["validation_loss"]) == pytest.approx(train["validation_loss"])
+        assert min(value for _, value in found["validation_loss"]) == pytest.approx(train["chosen_loss"])
         assert [step for step, _ in found["loss"]] == list(range(1, train["steps"] + 1))
         assert found["loss"][-1][1] == pytest.approx(train["loss"])
         assert max(value for _, value in found["peak_bytes"]) == stage["memory"]["measured_peak_bytes"]

@@ -65,7 +65,7 @@ def test_weights_of_two_trainings_are_not_mixed(finished, tmp_path, monkeypatch)
     run, held_out = RunFolder(tmp_path / "run"), train_stages.held_out
     shutil.copytree(finished / "run", run.path)
     shutil.rmtree(next(run.path.glob("stages/2-two-*")))
-    monkeypatch.setattr(train_stages, "held_out", lambda items, fraction, seed: held_out(items, fraction, seed + 1))
+    monkeypatch.setattr(train_stages, "held_out", lambda *given: held_out(*given[:3], given[3] + 1))
     stagewise.run(finished / "tiny.toml", run=run.path, set=SYNC)
     stagewise.run(finished / "tiny.toml", run=tmp_path / "whole", set=SYNC)
     made, whole, old = (stage_files(path) for path in (run.path, tmp_path / "whole", finished / "run"))

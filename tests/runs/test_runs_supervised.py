@@ -106,6 +106,7 @@ def test_the_classes_are_those_of_the_windows_items(tmp_path, jobs, given):
             job.validation.batches(4, 0, "one", "validation"),
             job.windows.batches(4, 0, "one", "epoch", 1),
             job.validation.batches(4, 0, "one", "validation"),
+            job.validation.batches(4, 0, "one", "validation again"),  # of the weights that were chosen
         )
         for batch in batches
     ]
