@@ -41,7 +41,8 @@ def print_run(facts: dict[str, Any]) -> None:
     _print_table(console, f"{facts['run']}: {STATES[facts['state']]}{busy}", table)
     console.print(
         f"loss: validation, before → after training{of_guessing(facts['stages'])}{_judged(facts)}. "
-        "epochs: trained/allowed; a stage that took all of them may not have converged. memory: peak of a training step. of end to end: of the "
+        "epochs: trained/allowed; a stage that took all of them may not have converged. memory: peak of a training "
+        "step. of end to end: of the "
         f"{bytes_text(whole)} that the same network trained end to end would take (predicted).{_unfinished(facts)}",
         style="dim",
     )
