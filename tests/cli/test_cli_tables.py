@@ -78,6 +78,7 @@ def test_what_a_probe_is_worth(facts, capsys, monkeypatch):
 def test_names_are_printed_as_they_are(run, facts, capsys, monkeypatch):
     changed = copy.deepcopy(facts) | {"run": f"runs/{HOSTILE}"}
     changed["stages"][0] |= {"name": HOSTILE, "health": {"warnings": [f"{HOSTILE} is dead"]}}
+    changed["stages"][0]["train"]["information"] = 0.5
     changed["probes"][0]["name"] = HOSTILE
     changed["data"] = {"skipped": [{"key": f"{HOSTILE}.wav", "reason": "empty"}]}
     text = printed(capsys, monkeypatch, 200, print_run, changed)
