@@ -1,6 +1,11 @@
 """`python -m stagewise` is the command `stagewise`."""
 
-from stagewise.cli.main import main
+import sys
+
+try:
+    from stagewise.cli.main import main
+except KeyboardInterrupt:  # nothing was begun yet
+    sys.exit(130)
 
 if __name__ == "__main__":
     main()

@@ -7,7 +7,6 @@ import io
 import os
 import shlex
 import sys
-import traceback
 from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any
@@ -19,6 +18,7 @@ from stagewise.cli.compare import compare
 from stagewise.cli.completion import completion
 from stagewise.cli.data import data
 from stagewise.cli.echo import echo
+from stagewise.cli.failed import in_words
 from stagewise.cli.make import plan, probe, run, stage
 from stagewise.cli.read import clean, doctor, inspect, schema, verify
 from stagewise.cli.report import report
@@ -81,7 +81,7 @@ class Commands(click.Group):
             if os.environ.get("STAGEWISE_DEBUG"):
                 raise
             many = "Too many open files" in str(error)
-            code = _say(TOO_MANY_FILES if many else _not_loaded(error) or _unforeseen(error), 1)
+            code = _say(TOO_MANY_FILES if many else _not_loaded(error) or in_words(error), 1)
         _finish_streams()
         sys.exit(code if isinstance(code, int) else 0)
 
@@ -164,15 +164,6 @@ def _not_loaded(error: Exception) -> str | None:
 
     module = failed_import(error)
     return broken(module, error) if module else None
-
-
-def _unforeseen(error: Exception) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return (
-        f"unforeseen {type(error).__name__} at {last.filename}:{last.lineno}: {error}\n"
-        "Everything committed before is intact. Type the command again with STAGEWISE_DEBUG=1 in front of it to "
-        "see where this comes from, and please report it."
-    )
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from stagewise.config.keys import KeyPath
 from stagewise.config.schema import PATTERNS, PipelineFile, Spec
 from stagewise.config.source import Source
-from stagewise.config.wording import did_you_mean, listed, shown
+from stagewise.config.wording import as_number, did_you_mean, listed, shown
 from stagewise.errors import ConfigError
 
 MOST = 100  # lines of a message: more help nobody
@@ -110,7 +110,11 @@ def _in_words(path: KeyPath, details: ErrorDetails) -> str:
         return f"needs {'{ target = …, arguments }' if plugged else 'a table'}, not {shown(value)}"
     if kind == "string_too_short":
         return f"is empty: {_description(path)}"
-    return f"{_NEEDS[kind]}, not {shown(value)}" if kind in _NEEDS else details["msg"]
+    number = as_number(value) if isinstance(value, str) else None
+    if kind != "float_type" and not (kind == "int_type" and number and number.isdecimal()):
+        number = None
+    meant = f"; a number has no quotes, and a digit before its point: {path[-1]} = {number}" if number else ""
+    return f"{_NEEDS[kind]}, not {shown(value)}{meant}" if kind in _NEEDS else details["msg"]
 
 
 def _elsewhere(name: str, value: object) -> str:

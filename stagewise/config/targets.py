@@ -6,8 +6,8 @@ import errno
 import inspect
 import os
 import pkgutil
-import re
 import sys
+import types
 import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from stagewise.config.schema import Spec
-from stagewise.config.wording import did_you_mean, listed, shown
+from stagewise.config.wording import as_number, did_you_mean, listed, shown
 from stagewise.errors import ConfigError, StagewiseError
 from stagewise.libraries import LibraryError, broken, failed_import
 from stagewise.short_names import ShortNames, without_current_folder
 
 T = TypeVar("T")
-_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?(e[-+]?[0-9]+)?")
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _UNUSABLE_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)  # it is what is written that is wrong
 # What constructors raise when they do not like their arguments; a disk or network failure is not among them.
@@ -150,8 +149,8 @@ def refusals(spec: Spec, where: str) -> Iterator[None]:
             raise
         words = str(error) or type(error).__name__
         for name, value in spec.arguments.items():
-            if isinstance(value, str) and _NUMBER.fullmatch(value):
-                words += f"; {name} is text: a number has no quotes, {name} = {value}"
+            if isinstance(value, str) and (number := as_number(value)):
+                words += f"; {name} is text: a number has no quotes, {name} = {number}"
         raise ConfigError(f"{where}: {shown(spec.target)} refuses its arguments: {words}") from error
 
 
@@ -188,10 +187,58 @@ def _argument_problems(made: type, spec: Spec, extra: Mapping[str, object]) -> I
             yield f"{shown(spec.target)}: stagewise gives {shown(name)} itself; remove it"
         elif name not in free and not takes_any:
             yield f"{shown(spec.target)} takes no argument {shown(name)}{did_you_mean(name, free)}"
+    hints = _hints(made)
+    for parameter in parameters:
+        value = spec.arguments.get(parameter.name)
+        if value is not None and (needs := _wrong_kind(hints.get(parameter.name), parameter.default, value)):
+            number = as_number(value) if isinstance(value, str) else None
+            remedy = (
+                f"; a number has no quotes, and a digit before its point: {parameter.name} = {number}" if number else ""
+            )
+            yield f"{shown(spec.target)}: {parameter.name} needs {needs}, not {shown(value)}{remedy}"
     for parameter in parameters:
         needed = parameter.default is inspect.Parameter.empty and parameter.kind in _BY_NAME
         if needed and parameter.name not in spec.arguments and parameter.name not in extra:
             yield f"{shown(spec.target)} needs {shown(parameter.name)}"
+
+
+def _hints(made: type) -> dict[str, set[object]]:
+    """Return what a constructor says that its arguments may be."""
+    try:
+        hints = typing.get_type_hints(made.__init__)  # type: ignore[misc]
+    except Exception:  # whatever a class's annotations do when they are looked at
+        return {}
+    unions = (typing.Union, types.UnionType)
+    return {
+        name: set(typing.get_args(hint)) if typing.get_origin(hint) in unions else {hint}
+        for name, hint in hints.items()
+    }
+
+
+def _wrong_kind(hint: set[object] | None, default: object, value: object) -> str | None:
+    """Say what an argument needs that a value is not; true is no number, though Python counts with it.
+
+    Args:
+        hint: the types that the argument may have, None if it does not say.
+        default: of the argument.
+        value: as the file has it.
+    """
+    if hint is None:
+        numeric, simple = type(default) in (int, float), False
+    else:
+        plain = {int, float, bool, str, type(None)}
+        simple = all(kind in plain or getattr(kind, "__name__", "") == "Tensor" for kind in hint)
+        numeric = simple and bool(hint & {int, float}) and bool not in hint
+        if hint <= {bool, type(None)} and type(value) is not bool:
+            return "true or false"
+    if numeric and type(value) is bool:
+        return "a number"
+    listed_numbers = isinstance(default, list | tuple) and all(type(each) in (int, float) for each in default)
+    if listed_numbers and default and isinstance(value, list) and any(type(each) is bool for each in value):
+        return "numbers"
+    if simple and numeric and hint is not None and str not in hint and not isinstance(value, int | float):
+        return "a number"
+    return None
 
 
 def _accepted(made: type, extra: Mapping[str, object]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 LONGEST = 60  # characters of a user's value that a message repeats
@@ -37,3 +38,10 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
 def listed(words: Iterable[str]) -> str:
     """Join words for a message; `none` when there are none."""
     return ", ".join(words) or "none"
+
+
+def as_number(text: str) -> str | None:
+    """Write a text that was meant as a number as TOML wants it; None if it is no number."""
+    if not re.fullmatch(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", text):
+        return None
+    return text if re.fullmatch(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?", text) else repr(float(text))

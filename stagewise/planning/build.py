@@ -17,6 +17,7 @@ from stagewise import datasets, modules, objectives
 from stagewise.config import Pipeline, Spec, Stage, build, files_of, resolve
 from stagewise.datasets.bad_items import telling
 from stagewise.datasets.base import Dataset, Expected
+from stagewise.datasets.promises import check_promises
 from stagewise.errors import ConfigError, DataError
 from stagewise.modules.geometry import Geometry
 from stagewise.modules.stage_module import StageModule
@@ -112,7 +113,10 @@ def build_dataset(
 ) -> Dataset:
     """Construct the pipeline's data set, or the one of a probe, and tell how many of its files were looked at."""
     with nullcontext() if report is None else telling(report):
-        return build(spec or pipeline.data, Dataset, datasets.SHORT_NAMES, pipeline.where(where))
+        dataset = build(spec or pipeline.data, Dataset, datasets.SHORT_NAMES, pipeline.where(where))
+    if not type(dataset).__module__.startswith("stagewise."):
+        check_promises(dataset, pipeline.where(where))
+    return dataset
 
 
 def dataset_kind(pipeline: Pipeline) -> type[Dataset]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from stagewise.errors import ConfigError
 from stagewise.memory.tracker import category
 from stagewise.modules.stage_module import Crop, StageModule, autocast
 from stagewise.objectives import Objective, Score
@@ -139,7 +140,12 @@ def score_of(
     """Score a window in the stage's precision; what that allocates is counted as the objective's."""
     labels = () if y is None else (y,)
     with category("objective"), autocast(z_BCT.device.type, trainee.stage.precision):
-        score: Score = trainee.objective(z_BCT, c_BDT, generator, *labels)
+        score = trainee.objective(z_BCT, c_BDT, generator, *labels)
+    if not isinstance(score, Score):
+        raise ConfigError(
+            f"{type(trainee.objective).__qualname__}.forward gives {type(score).__name__}: it must give a "
+            "stagewise.objectives.Score of the loss."
+        )
     return score
 
 
