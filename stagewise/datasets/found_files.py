@@ -71,7 +71,7 @@ def find_files(root: Path, suffixes: Sequence[str], kind: str, key: str, unread:
 
     Args:
         root: the folder.
-        suffixes: of the files, in small letters.
+        suffixes: of the files, in small letters; all files when there are none.
         kind: what the files are, "audio" or "image".
         key: of the pipeline file, which names the folder.
         unread: takes the folders below it that cannot be read, instead of an error.
@@ -105,7 +105,7 @@ def find_files(root: Path, suffixes: Sequence[str], kind: str, key: str, unread:
         within = Path(os.path.relpath(folder, root)).as_posix()  # once a folder: it asks the system where we are
         for file in files:
             suffix = os.path.splitext(file)[1].lower()  # noqa: PTH122
-            if suffix not in suffixes:
+            if file.lower() in SYSTEM or (suffixes and suffix not in suffixes):
                 if not file.startswith(".") and suffix not in TEXTS and file.lower() not in SYSTEM:
                     others[printable(suffix)] += 1
                 continue
@@ -121,10 +121,9 @@ def find_files(root: Path, suffixes: Sequence[str], kind: str, key: str, unread:
                 refused.append(BadItem(shown, f"{root}/{shown}", problem))
     found = Files(sorted(names), refused, others, hidden, foreign)
     if not names and not refused:
-        there = "".join(f"; {note}" for note in found.notes())
+        there, listed = "".join(f"; {note}" for note in found.notes()), f" ({', '.join(suffixes)})" if suffixes else ""
         raise DataError(
-            f"no {kind} files ({', '.join(suffixes)}) below {root}{there}: "
-            f"type --set {key}=FOLDER to name the folder that holds them."
+            f"no {kind} files{listed} below {root}{there}: type --set {key}=FOLDER to name the folder that holds them."
         )
     return found
 

@@ -41,7 +41,7 @@ class Given:
 
         Args:
             paths: files, whatever they are called, and folders, in which files of some kinds count.
-            suffixes: of those, in small letters.
+            suffixes: of those, in small letters; all files count when there are none.
             kind: what they are, "audio" or "image".
 
         Raises:
@@ -62,7 +62,8 @@ class Given:
                     if isinstance(unread, OSError):
                         bad.append(BadItem(path, unread.filename, unread.strerror or str(unread)))
                     else:
-                        bad.append(BadItem(path, path, f"it holds no {kind} files ({', '.join(suffixes)})"))
+                        listed = f" ({', '.join(suffixes)})" if suffixes else ""
+                        bad.append(BadItem(path, path, f"it holds no {kind} files{listed}"))
                     continue
                 files = [f"{path.rstrip('/')}/{name}" for name in found.names]
                 bad += found.refused

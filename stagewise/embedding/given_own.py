@@ -160,7 +160,7 @@ def own_files(
     def problem(shape: tuple[int, ...]) -> str | None:
         return _problem(shape, facts, short)
 
-    found, bad = Given.of(paths, ("",), "input").probed(look, problem, report, skip)
+    found, bad = Given.of(paths, (), "input").probed(look, problem, report, skip)
     return _items(found, bad, load, facts)
 
 

@@ -102,6 +102,9 @@ def test_files_give_the_rows_of_the_store(run):
     opened = stagewise.open(run)
     found = opened.embed([run.parent / "data"], "two")
     store = opened.stages["two"].store
+    (run.parent / "empty" / "@eaDir").mkdir(parents=True)
+    with pytest.raises(DataError, match="empty: it holds no input files\n"):
+        opened.embed([run.parent / "empty"])
     assert list(found) == [str(run.parent / "data" / f"{number}.npy") for number in range(8)]
     for item, rows in enumerate(found.values()):
         np.testing.assert_allclose(rows, store[item], atol=1e-6)
