@@ -115,7 +115,7 @@ def fit(
     with torch.inference_mode():
         for x_NC, y_N, segments in _batches(features, test_S, TEST_ROWS, mean_C, deviation_C, device):
             part = slice(begin, begin := begin + len(y_N))
-            probability_N[part], predicted_N[part] = (found.cpu() for found in probe(x_NC).softmax(1).max(1))
+            probability_N[part], predicted_N[part] = (found.cpu().numpy() for found in probe(x_NC).softmax(1).max(1))
             label_N[part] = y_N.cpu()
             row_N[part] = np.concatenate([features.rows(segment) for segment in segments.tolist()])
     return Fitted(
