@@ -70,6 +70,7 @@ class BuiltStage:
         row_shape: of what its store holds, channels last.
         start: what its weights are before training: "random", or "loaded" by its classes.
         trains: whether anything in it can be trained.
+        flops: multiply-adds of a window, forward, once they were counted.
     """
 
     config: Stage
@@ -82,6 +83,7 @@ class BuiltStage:
     row_shape: tuple[int, ...]
     start: Literal["random", "loaded"]
     trains: bool
+    flops: float | None = None
 
     @property
     def epochs(self) -> int:
@@ -197,7 +199,7 @@ def end_to_end(built: list[BuiltStage]) -> BuiltStage:
     parts = [p for stage in [*kept, [top.module.encoder]] for p in stage if p is not None]
     encoder = nn.Sequential(*parts) if parts else None
     module = join(encoder, top.module.context, built[0].module.in_shape, "end to end", top.module.precision)
-    return replace(top, module=module)
+    return replace(top, module=module, flops=None)
 
 
 def make_trainee(pipeline: Pipeline, stage: BuiltStage, pieces: int = 1) -> Trainee:

@@ -15,11 +15,14 @@ from stagewise.memory.tracker import Bytes
 from stagewise.modules.geometry import Geometry
 from stagewise.modules.stage_module import StageModule
 from stagewise.planning.build import BuiltStage, make_trainee
+from stagewise.planning.policy import forward_flops
 from stagewise.show import bytes_text
 from stagewise.training.job import Member
 from stagewise.training.step import batch_dependent
 from stagewise.training.together import places
 from stagewise.windows.draw import Batch
+
+SMALL = 2e10  # multiply-adds of a step that is computed to see its memory: some tenths of a second
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,16 @@ def forecast(pipeline: Pipeline, stages: Sequence[BuiltStage], below: Sequence[S
     row = (below[0] if below else stages[0].module).in_shape
     shape = (batch, row[0], drawn.span, *row[1:])
     try:
-        return predict_together([m.trainee for m in members], below, shape, places(members, drawn, 0))
+        small = 3 * batch * sum(map(_work, stages)) < SMALL
+        return predict_together([m.trainee for m in members], below, shape, places(members, drawn, 0), small)
     except ValueError as error:  # an objective that cannot score such windows
         where = pipeline.where(f"stage.{top.config.name}.objective")
         raise ConfigError(f"{where}: {error}. Change it, or the window, crop or batch that it is given.") from error
+
+
+def _work(stage: BuiltStage) -> float:
+    """Count multiply-adds of a window: the network's, and an objective's that takes each row by each of its weights."""
+    return forward_flops(stage) + stage.rows * sum(p.numel() for p in stage.objective.parameters())
 
 
 def within_limit(pipeline: Pipeline, stages: Sequence[BuiltStage], below: Sequence[StageModule]) -> Forecast:

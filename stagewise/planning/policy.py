@@ -9,12 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from stagewise.config import Pipeline
 from stagewise.errors import ConfigError
-from stagewise.memory.predict import fake_copy
 from stagewise.modules.stage_module import StageModule
 from stagewise.planning.build import BuiltStage
 from stagewise.show import bytes_text
@@ -95,14 +93,21 @@ def decide(
 
 
 def forward_flops(stage: BuiltStage) -> float:
-    """Count the multiply-adds of one training window of a stage, forward."""
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        module: StageModule = fake_copy(stage.module, mode)
+    """Count the multiply-adds of one training window of a stage, forward; it is computed, once."""
+    if stage.flops is None:
+        module: StageModule = stage.module
         span = stage.rows if stage.grid else module.geometry.window_span(stage.rows)
-        shape = (1, module.in_shape[0], span, *module.in_shape[1:])
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            module(torch.empty(shape))
-    return float(counter.get_total_flops()) / 2
+        x_1CT = torch.zeros(1, module.in_shape[0], span, *module.in_shape[1:])
+        modes = [(part, part.training) for part in module.modules()]
+        try:
+            module.eval()  # a batch norm would count zeros
+            with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.random.fork_rng(devices=[]):
+                module(x_1CT)
+        finally:
+            for part, training in modes:
+                part.training = training
+        stage.flops = float(counter.get_total_flops()) / 2
+    return stage.flops
 
 
 def _shares(built: Sequence[BuiltStage], flops: Sequence[float]) -> list[float]:

@@ -10,7 +10,7 @@ from torch import nn
 from stagewise.memory.measure import measured
 from stagewise.memory.predict import predict_together
 from stagewise.memory.tracker import CATEGORIES
-from stagewise.modules import Conv1d, Geometry, ResNet
+from stagewise.modules import GRU, Conv1d, Geometry, ResNet
 from stagewise.modules.patch_stage import PatchStage
 from stagewise.modules.stage_module import StageModule
 from stagewise.objectives import CrossEntropy, GridInfoNCE, InfoNCE
@@ -64,8 +64,8 @@ class Problem:
             self.shape = (B, 1, batch.span)
         self.where = places(members, batch, 0)
 
-    def predicted(self):
-        return predict_together(self.trainees, [], self.shape, self.where)
+    def predicted(self, small=False):
+        return predict_together(self.trainees, [], self.shape, self.where, small)
 
     def classes(self):
         if not isinstance(self.trainees[0].objective, CrossEntropy):
@@ -144,3 +144,21 @@ def test_only_one_stage_s_graph_exists_at_a_time(stages):
     else:  # a deeper stack reads longer pieces
         longer = deep.shape[2] / shallow.shape[2]
         assert many["activations"] < 1.1 * longer * few["activations"]
+
+
+@pytest.mark.parametrize(
+    ("make", "sets"),
+    [
+        (lambda: audio_stages(2), {}),
+        (lambda: [StageModule(Conv1d(1, 16, 6, 2, 2), GRU(16, 12), 1)], {}),
+        (lambda: [StageModule(Conv1d(1, 16, 6, 2, 2), GRU(16, 12), 1)], {"pieces": 3}),
+        (lambda: audio_stages(1), {"supervised": True}),
+        (lambda: image_stages(2), {}),
+    ],
+)
+def test_a_small_step_that_is_computed_holds_what_one_without_data_does(make, sets):
+    problem = Problem(make(), **sets)
+    state = torch.get_rng_state()
+    assert problem.predicted(small=True) == problem.predicted(small=False)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(p.grad is None for trainee in problem.trainees for p in trainee.parameters())
