@@ -48,6 +48,7 @@ def label_words(fact: Mapping[str, Any]) -> tuple[str, bool]:
     lost, untrained, untested = fact["lines_of_no_item"], fact["not_trained_on"], fact["not_tested"]
     if lost:
         parts.append(f"{counted(lost, 'line names', 'lines name')} no {fact['what']}: {few_of(fact['examples'], lost)}")
+    parts.append(counted(fact["classes"], "class", "classes"))
     if untrained:
         parts.append(
             f"no training item of {counted(len(untrained), 'class', 'classes')}, of which all test items are told "

@@ -40,14 +40,14 @@ def test_items_lines_and_classes_are_counted():
     }  # fmt: skip
     assert (second["items"], second["not_trained_on"], second["not_tested"]) == (3, ["4"], ["0", "1"])
     assert label_words(first) == (
-        "kind: 5 of 6 items have a label; 4 lines name no file: x, y, z, …; no training item of 2 classes, of which "
-        "all test items are told wrong: c, d; no test item of 2 classes: a, b",
+        "kind: 5 of 6 items have a label; 4 lines name no file: x, y, z, …; 4 classes; no training item of 2 classes, "
+        "of which all test items are told wrong: c, d; no test item of 2 classes: a, b",
         True,
     )
     unread, _ = label_facts(dataset(kind=kind, phones=phones), set())
     assert unread["not_trained_on"] == unread["not_tested"] == []
     whole = label_facts(dataset(kind=ItemLabels(np.arange(6) % 2, ["a", "b"])), {"kind"})
-    assert [label_words(fact) for fact in whole] == [("kind: all 6 items have a label", False)]
+    assert [label_words(fact) for fact in whole] == [("kind: all 6 items have a label; 2 classes", False)]
 
 
 def pipeline(folder, root, data, probe="kind"):
@@ -75,7 +75,7 @@ def recordings(tmp_path, monkeypatch):
 
 def test_single_items_are_trained_on_and_plan_run_and_inspect_say_so(recordings):
     file = pipeline(recordings, recordings / "in", 'labels = { kind = "folder" }')
-    words = "kind: all 12 items have a label; no test item of 2 classes: rare, scarce"
+    words = "kind: all 12 items have a label; 4 classes; no test item of 2 classes: rare, scarce"
     assert f"label {words}." in call("plan", file).stdout
     assert words in call("run", file).stderr
     assert f"label {words}." in call("inspect").stdout
@@ -86,7 +86,8 @@ def test_mistyped_names_are_told_by_plan_run_and_inspect(recordings):
     names = [f"{'x' * (number % 2)}{kind}/{number}.wav,{kind}" for kind in ("common", "usual") for number in range(5)]
     (recordings / "t.csv").write_text("\n".join(["file,kind", *names]))
     file = pipeline(recordings, recordings / "in", 'labels = { kind = "t.csv" }')
-    words = "kind: 6 of 12 items have a label; 4 lines name no file: xcommon/1.wav, xcommon/3.wav, xusual/1.wav, …"
+    told = "kind: 6 of 12 items have a label; 4 lines name no file:"
+    words = f"{told} xcommon/1.wav, xcommon/3.wav, xusual/1.wav, …; 2 classes"
     assert f"warning: label {words}." in call("plan", file).stdout
     (fact,) = json.loads(call("plan", file, "--json").stdout)["data"]["labels"]
     assert (fact["items"], fact["of"], fact["lines_of_no_item"]) == (6, 12, 4)
@@ -101,5 +102,5 @@ def test_labels_of_a_probes_own_data_are_told_too(recordings):
     own = 'data = { target = "audio-folder", root = "own", labels = { kind = "folder" } }\n'
     file = pipeline(recordings, recordings / "in", "")
     Path(file).write_text(Path(file).read_text() + own)
-    words = "label kind (of the probe kind): all 5 items have a label; no test item of 1 class: c."
+    words = "label kind (of the probe kind): all 5 items have a label; 3 classes; no test item of 1 class: c."
     assert words in call("plan", file).stdout

@@ -6,7 +6,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stagewise.datasets.labels import read_alignment
@@ -199,3 +199,59 @@ def test_lines_of_phones_that_name_no_file(tmp_path):
         phones(tmp_path, "take 3 1 2 3\ntake 3.wav 1 2 3\n")
     with pytest.raises(DataError, match="p.txt:1: 2 is the name of several files"):
         phones(tmp_path, "2 1 2 3\n")
+
+
+CELL = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp", "Zs"]), min_size=1, max_size=6)
+WRITTEN = st.fixed_dictionaries(
+    {
+        "rows": st.lists(st.tuples(st.sampled_from([0, 1, 2, 3, 4, 5, 6, 7, None]), CELL), min_size=1, max_size=8),
+        "delimiter": st.sampled_from(",;\t"),
+        "encoding": st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+        "end": st.sampled_from(["\n", "\r\n", "\r"]),
+        "form": st.sampled_from(["NFC", "NFD"]),
+        "before": st.sampled_from(["", "./", ".\\", " "]),
+        "quoted": st.booleans(),
+        "header": st.sampled_from(["file", "File", " FILE", "filename", "Path"]),
+    }
+)
+
+
+@given(WRITTEN)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+def test_whatever_a_table_is_written_with_every_line_is_read_or_counted(tmp_path, written):
+    quote = (lambda cell: '"' + cell.replace('"', '""') + '"') if written["quoted"] else str
+    plain = [(item, label) for item, label in written["rows"] if written["quoted"] or not set(label) & set('",;\t')]
+    rows = {item: label for item, label in plain if item is not None}  # a file is not named twice
+    strays = [label for item, label in plain if item is None]
+    lines = [(PATHS[item], label) for item, label in rows.items()] + [("nowhere.wav", label) for label in strays]
+    cells = [(written["header"], "kind"), *((written["before"] + name, label) for name, label in lines)]
+    text = written["end"].join(written["delimiter"].join(map(quote, row)) for row in cells)
+    content = unicodedata.normalize(written["form"], text).encode(written["encoding"])
+    (tmp_path / "t.csv").write_bytes(content)
+    if not rows:
+        with pytest.raises(DataError, match=r"t\.csv"):
+            read_table(tmp_path, "kind", tmp_path / "t.csv", NAMES)
+        return
+    found = read_table(tmp_path, "kind", tmp_path / "t.csv", NAMES)
+    expected = {item: unicodedata.normalize("NFC", label) for item, label in rows.items()}
+    assert {item: found.names[number] for item, number in enumerate(found.classes) if number >= 0} == expected
+    assert (found.strays.lines if found.strays else 0) == len(strays)
+
+
+TABLE = 'file,kind\r\na/1.wav,owl\r\n./a/2.wav, wren\r\n"take 3.wav","owl, barn"\r\nb\\2.wav,Möwe\r\n'
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=3), st.integers(0, 3)), max_size=3), st.booleans())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=500)
+def test_tables_with_other_bytes_in_them_are_read_or_refused_by_name(tmp_path, changes, wide):
+    content = TABLE.encode("utf-16" if wide else "utf-8")
+    for where, new, lost in changes:
+        at = int(where * len(content))
+        content = content[:at] + new + content[at + lost :]
+    (tmp_path / "t.csv").write_bytes(content)
+    try:
+        found = read_table(tmp_path, "kind", tmp_path / "t.csv", NAMES)
+    except DataError as error:
+        assert "t.csv" in str(error)
+    else:
+        assert len(found.classes) == len(NAMES)
