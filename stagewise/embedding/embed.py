@@ -18,7 +18,7 @@ from stagewise.embedding.given_arrays import Held
 from stagewise.embedding.given_audio import GivenAudio
 from stagewise.embedding.given_files import Report
 from stagewise.embedding.given_images import GivenImages, trained_at
-from stagewise.embedding.given_own import own_array, own_files
+from stagewise.embedding.given_own import kind_of, own_array, own_files
 from stagewise.encoding.encode import Chain
 from stagewise.errors import ConfigError, NumberError
 from stagewise.runs.frozen import FrozenEncoder
@@ -154,9 +154,10 @@ def _short(encoder: FrozenEncoder) -> Callable[[int], str | None]:
 def _files(encoder: FrozenEncoder, paths: Sequence[str | Path], report: Report, skip: bool) -> Dataset:
     facts, short = encoder.facts, _short(encoder)
     reads = facts["reads"]
-    if reads["kind"] == "audio":
+    kind = kind_of(reads)
+    if kind == "audio":
         return GivenAudio(paths, facts, short, report, skip)
-    if reads["kind"] == "image":
+    if kind == "image":
         return GivenImages(paths, facts, report, skip)
     if not reads["target"]:
         raise ConfigError("this export is older than this way of reading files: export it again, or give it tensors.")

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from stagewise.config import resolve
 from stagewise.datasets import SHORT_NAMES
+from stagewise.datasets.audio_files import AudioFiles
 from stagewise.datasets.base import BadItem, Dataset, Floats, Ints
 from stagewise.datasets.image_files import Pixels
 from stagewise.embedding.given_files import Given, Report
@@ -22,6 +23,7 @@ from stagewise.embedding.given_images import GivenPixels, no_patch
 from stagewise.errors import ConfigError, DataError, InputError
 
 Method = Literal["read_file", "read_array"]
+METHODS: tuple[Method, ...] = ("read_file", "read_array")
 READS = ("read", "_pixels")  # what a data set reads its items with, of samples and of images
 Short = Callable[[int], str | None]
 
@@ -178,27 +180,34 @@ def own_array(given: object, facts: Mapping[str, Any], short: Short, sample_rate
     return _items({"array": found.shape}, [], lambda _: found, facts)
 
 
+def kind_of(reads: Mapping[str, Any]) -> str | None:
+    """Return "audio" or "image" where files are read as our own data sets read them, else None.
+
+    A class below one of ours that changes neither what is read nor how, such as labels alone, is read as that.
+    """
+    kind = None if reads["kind"] is not None else _class(reads)
+    if kind is None or not issubclass(kind, AudioFiles) or any(has_own(kind, method) for method in METHODS):
+        return None if reads["kind"] is None else str(reads["kind"])
+    return "audio" if _owner(kind, "read") is _owner(kind, "_samples") is AudioFiles else None
+
+
 def takes(reads: Mapping[str, Any], method: Method = "read_file") -> bool:
     """Whether files, or arrays, can be embedded: those that a run was trained on can be read by themselves."""
-    if reads["kind"] is not None:
+    if kind_of(reads) is not None:
         return True
-    try:
-        return has_own(resolve(reads["target"], Dataset, SHORT_NAMES, "data"), method)
-    except ConfigError:
-        return False
+    kind = _class(reads)
+    return kind is not None and has_own(kind, method)
 
 
 def exported(reads: Mapping[str, Any]) -> dict[str, Any]:
     """Return how files are read, with those arguments of the data set alone that reading them takes."""
-    if reads["kind"] is not None or not reads["arguments"]:
-        return dict(reads)
-    try:
-        kind = resolve(reads["target"], Dataset, SHORT_NAMES, "data")
-    except ConfigError:  # without its class nothing can be read so
-        return {**reads, "arguments": {}}
-    methods: tuple[Method, ...] = ("read_file", "read_array")
-    names = {name for method in methods if has_own(kind, method) for name in asked_for(kind, method)}
-    return {**reads, "arguments": {name: value for name, value in reads["arguments"].items() if name in names}}
+    if (known := kind_of(reads)) is not None:
+        return {**reads, "kind": known, "arguments": {}}
+    kind = _class(reads)  # without it nothing can be read so
+    methods = [] if kind is None else [method for method in METHODS if has_own(kind, method)]
+    names = {name for method in methods if kind is not None for name in asked_for(kind, method)}
+    given = reads.get("arguments", {})
+    return {**reads, "arguments": {name: value for name, value in given.items() if name in names}}
 
 
 def has_own(kind: type[Dataset], method: Method) -> bool:
@@ -212,6 +221,13 @@ def has_own(kind: type[Dataset], method: Method) -> bool:
 def asked_for(kind: type[Dataset], method: Method) -> list[str]:
     """Return the arguments that a class's method names, beside the first."""
     return list(inspect.signature(getattr(kind, method)).parameters)[1:]
+
+
+def _class(reads: Mapping[str, Any]) -> type[Dataset] | None:
+    try:
+        return resolve(reads["target"], Dataset, SHORT_NAMES, "data")
+    except ConfigError:
+        return None
 
 
 def _owner(kind: type[Dataset], name: str) -> type:

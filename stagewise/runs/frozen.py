@@ -113,9 +113,11 @@ class FrozenEncoder(nn.Module):
         """
         from stagewise.embedding.embed import embed_array, embedding
         from stagewise.embedding.given_arrays import as_file
+        from stagewise.embedding.given_own import kind_of
 
         reads, training = self.facts["reads"], self.training
-        kind, own = reads["kind"], reads["kind"] is None and reads["target"]
+        kind = kind_of(reads)
+        own = kind is None and reads["target"]
         file: AbstractContextManager[Path]
         if is_held(given) and own:
             try:

@@ -19,6 +19,7 @@ from stagewise.embedding.write import write
 from stagewise.encoding import stream as streaming
 from stagewise.errors import ConfigError, DataError, NumberError
 from stagewise.exporting import write as writing
+from stagewise.exporting.settings import settings_of
 from stagewise.exporting.write import write_export
 
 pytestmark = pytest.mark.usefixtures("no_peaks")
@@ -159,6 +160,18 @@ def test_a_data_set_of_ones_own_is_refused(audio):
         run.embed([run.path.parent / "audio"])
     run.locked["pipeline"]["data"]["target"] = "nowhere:Louder"  # an encoder needs no data set's class
     assert run.encoder("two").channels == 8
+
+
+def test_a_data_set_of_ones_own_that_reads_as_ours_is_taken(audio):
+    run, path = stagewise.open(audio.path), audio.path.parent / "audio" / "a" / "0.wav"
+    pipeline = run.locked["pipeline"]
+    data = pipeline["data"] | {"target": "embedding_examples:Relabelled"}
+    run.locked = {**run.locked, "pipeline": pipeline | {"data": data}}
+    np.testing.assert_array_equal(run.embed([path])[str(path)], audio.embed([path])[str(path)])
+    samples, rate = soundfile.read(path, dtype="float32")
+    np.testing.assert_array_equal(run.encoder().embed(samples, sample_rate=rate), audio.embed([path])[str(path)])
+    reads = settings_of(run.encoder())["input"]["reads"]
+    assert (reads["kind"], reads["arguments"]) == ("audio", {})  # its export needs no class, and says no path
 
 
 def test_threads_are_left_as_they_are(audio):
