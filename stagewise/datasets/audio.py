@@ -29,6 +29,7 @@ Floats = npt.NDArray[np.float32]
 SEEKS_EXACTLY = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
 BLOCK = 65536
 UNKNOWN_LENGTH = 2**62
+DROPPED = 4 * 1152  # samples at both ends of an MP3 that are its encoder's, more than any says
 # What is read, by how its file's name ends; what a file is, its bytes say.
 SUFFIXES = (
     *(".flac", ".wav", ".wave", ".w64", ".rf64", ".aif", ".aiff", ".aifc", ".caf", ".au"),
@@ -114,13 +115,15 @@ def probe(path: str) -> Header | str:
             return "it is not a regular file"  # opening a pipe would wait for ever
         if status.st_size == 0:
             return "the file is empty"
-        examine(path)
+        counted = mending.samples if (mending := examine(path)) else None
         with _opened(path, forwards=False) as file:
             header = Header(file.frames, file.samplerate, file.channels, status.st_size)
             if header.samples <= 0:
                 return "the file holds no samples"
             if header.samples >= UNKNOWN_LENGTH:
                 return "its header does not say how long it is: encode it anew"
+            if counted is not None and header.samples < counted - DROPPED:
+                return f"a decoder drops {counted - header.samples:,} of its {counted:,} samples: its header is damaged"
             if file.seekable() and not _ends_where_it_says(file):
                 return _cut_short(header.samples)
             return header
@@ -139,7 +142,7 @@ def _opened(path: str, forwards: bool) -> _Stream:
         mending = None
         with suppress(Flaw, OSError):  # of what was found good when it was probed
             mending = examine(path)
-        if mending is not None and mending.samples != file.frames:
+        if mending is not None and mending.head and mending.samples != file.frames:
             file.close()
             return _Stream(path, mending, forwards)
     return file

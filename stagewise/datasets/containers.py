@@ -35,7 +35,7 @@ class Mending:
 
     Attributes:
         head: these bytes …
-        skip: … in the place of so many.
+        skip: … in the place of so many; none in the place of none where nothing is to be mended.
         samples: per channel that there are then, if that is known.
     """
 
@@ -315,43 +315,43 @@ def _mp3(data: mmap, start: int) -> Mending | None:
     assert first is not None
     end, place = _before_tags(data), start + first.info
     told = data[place : place + 4] in (b"Xing", b"Info")
-    flags, frames, size = struct.unpack(">III", data[place + 4 : place + 16]) if told else (0, 0, 0)
-    if flags & 3 == 3 and abs(start + size - end) <= first.size + SLACK:
-        return None
+    flags, frames = struct.unpack(">II", data[place + 4 : place + 12]) if told else (0, 0)
     own = told or data[start + 36 : start + 40] == b"VBRI"
     begin = start + first.size if own else start
-    counted = _count(data, begin, end)
-    if flags & 1:
-        if counted < frames:
+    counted, lost, whole = _count(data, begin, end)
+    if flags & 1:  # some count the first frame, too
+        if counted < frames - 1:
             raise Flaw(CUT)
-        if counted > frames:
+        if counted > frames + 1:
             raise Flaw(f"its header counts {frames:,} of {counted:,} frames: {JOINED}")
-        return None
+        if lost > max(TAIL // 4, len(data) // 10):
+            raise Flaw(f"{lost:,} bytes behind its frames are none: the file is damaged")
+        return Mending(b"", 0, counted * first.samples)
+    if not whole:
+        raise Flaw("its last frame is not whole: the file is cut short")
+    if lost > SLACK:
+        raise Flaw(f"{lost:,} bytes between its frames are none: the file is damaged")
     if first.layer != 3:
-        return None
+        return Mending(b"", 0, counted * first.samples)
     return Mending(_info_frames(data[begin : begin + 4], counted, end - begin), begin, counted * first.samples)
 
 
-def _count(data: mmap, at: int, end: int) -> int:
-    """Count frames up to the end, tags between them left out."""
+def _count(data: mmap, at: int, end: int) -> tuple[int, int, bool]:
+    """Count frames up to the end, and bytes between them that are none; say whether the last one is whole."""
     count, kind, lost = 0, None, 0
     while at + 4 <= end:
         frame = _frame(data[at : at + 4])
         if frame is None or (kind and (frame.rate, frame.layer) != kind):
-            if data[at : at + 3] == b"ID3":
-                raise Flaw(JOINED)
             after = _next_frame(data, at + 1, end)
+            if data[at : at + 3] == b"ID3" and after < end:
+                raise Flaw(JOINED)
             lost += 0 if _zeros(data[at:after]) else after - at
             at = after
             continue
         kind = frame.rate, frame.layer
         at += frame.size
-        count += 1
-    if at > end:
-        raise Flaw("its last frame is not whole: the file is cut short")
-    if lost > SLACK:
-        raise Flaw(f"{lost:,} bytes between its frames are none: the file is damaged")
-    return count
+        count += at <= end
+    return count, lost, at <= end
 
 
 def _next_frame(data: mmap, at: int, end: int) -> int:

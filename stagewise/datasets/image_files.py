@@ -6,6 +6,7 @@ Shape suffixes: H × W pixels, C channels.
 from __future__ import annotations
 
 import io
+import logging
 import stat
 import warnings
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ Pixels = npt.NDArray[np.uint8]
 
 # Pillow's warnings name no file: what they are about is refused, or noted of its file.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")  # no other decoder is tried, whatever a file calls itself

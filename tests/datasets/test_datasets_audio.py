@@ -115,7 +115,7 @@ def test_bad_files_say_why(tmp_path, signal):
         "text.flac": "it is no FLAC, WAV, OGG, MP3, AIFF, CAF or AU file: convert it to one",
         "half.flac": "its last frame is not the one that its header says: the file is cut short, damaged, or joined",
         "almost.flac": "its last frame is not the one that its header says: the file is cut short, damaged, or joined",
-        "half.mp3": "its last frame is not whole: the file is cut short",
+        "half.mp3": "it ends before its header says: the file is cut short or damaged",
         "none.wav": "the file holds no samples",
         "unknown.flac": "does not say how long it is: encode it anew",
         "folder.flac": "it is not a regular file",

@@ -79,7 +79,7 @@ def test_what_is_whole_is_taken_and_what_is_cut_or_joined_is_not(both, said, kin
 def test_the_words(both, said, kind):
     whole, other = both[kind]
     assert said(whole + other).endswith(JOINED)
-    if kind not in ("flac", "mp3"):  # of whose frames the last one is missing, or not whole
+    if kind != "flac":  # of whose frames the last one is missing
         assert said(whole[: len(whole) // 2]) == CUT
 
 
@@ -184,9 +184,13 @@ def test_mp3s_that_are_damaged_inside_or_joined(both, said):
         == "2,000 bytes between its frames are none: the file is damaged"
     )
     assert said(bare + bare) == 2 * each * count  # no header is there to say otherwise
+    assert said(content + bare[: frames[3][0]]) == f"its header counts {count} of {count + 3} frames: {JOINED}"
     assert said(content + bare) == f"its header counts {count} of {2 * count} frames: {JOINED}"
     assert said(bare + b"ID3\4\0\0\0\0\1\0" + bytes(128) + bare) == JOINED
     assert isinstance(said(bare + encoded("mp3", noise(0, SAMPLES), 44_100)), str)
+    dropped = content.find(b"LAME", frames[0][0])
+    harmed = content[: dropped + 21] + b"\xff\xff\xff" + content[dropped + 24 :]
+    assert said(harmed) == "a decoder drops 8,190 of its 21,312 samples: its header is damaged"
 
 
 def test_damage_to_any_page_of_an_ogg_is_found(said):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -138,3 +140,13 @@ def test_a_jpeg_that_is_grey_is_whole(tmp_path):
     (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes() + b"more")
     assert not lacks_a_part(str(tmp_path / "a.jpg"))
     assert (ImageFolder(root=str(tmp_path), **SMALL).image(0) == 128).all()
+
+
+def test_what_pillow_logs_reaches_nobody(tmp_path):
+    Image.fromarray(picture(0)).save(tmp_path / "a.tif")
+    content = (tmp_path / "a.tif").read_bytes()
+    tag = content.index(struct.pack("<HHII", 277, 3, 1, 3))
+    (tmp_path / "a.tif").write_bytes(content[: tag + 8] + struct.pack("<I", 2048) + content[tag + 12 :])
+    code = f"from stagewise.datasets.image_files import probe; print(probe({str(tmp_path / 'a.tif')!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("it is not an image of a known kind, or its header is damaged\n", "")
