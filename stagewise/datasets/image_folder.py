@@ -6,6 +6,7 @@ Shape suffixes: N images.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from stagewise.datasets.found_files import find_files
 from stagewise.datasets.image_files import SUFFIXES, Pixels, read_pixels
 from stagewise.datasets.image_scan import scan_images
 from stagewise.datasets.images import TEST, TRAIN, UNLABELLED, Images
+from stagewise.datasets.label_sources import read_labels
 from stagewise.datasets.labels import ItemLabels
 from stagewise.datasets.names import Names
 from stagewise.datasets.splits import hash_split, read_split_lists
@@ -50,13 +52,17 @@ class ImageFolder(Images):
         std: divides them, likewise.
         flip: mirror half of the training crops.
         views: 2 adds every image's mirror image as an item.
+        labels: further ones by name: "folder:2" (the second folder below the root), a pattern of the files' names,
+            "{plate}_{well}_*.png", or a table, .csv or .tsv, with the columns `file`, or `folder`, and the name.
 
     Raises:
         ConfigError: an argument is out of range, or two do not fit each other.
         DataError: there are no images, files are bad, or a split list does not fit.
     """
 
-    label_sources = "the first folder of a file below data.root gives `class`"
+    label_sources = (
+        'the first folder of a file below data.root gives `class`, data.labels = { NAME = "TABLE.csv" } any other'
+    )
 
     def __init__(
         self,
@@ -75,6 +81,7 @@ class ImageFolder(Images):
         std: Numbers | None = None,
         flip: bool = True,
         views: int = 1,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         cut = Cut(patch, stride, crop, grayscale, mean, std, flip, views)
         check_policy(bad_items)
@@ -84,6 +91,10 @@ class ImageFolder(Images):
             raise ConfigError(f"data.test_fraction is {test_fraction}: set it to 0 or more and less than 1.")
         if test is not None and splits is not None:
             raise ConfigError("data.test and data.splits both say what is for testing: take one of them away.")
+        if labels is not None and (not isinstance(labels, Mapping) or "class" in labels):
+            raise ConfigError(
+                'data.labels must be a table, as labels = { plate = "plates.csv" }; `class` comes of the folders.'
+            )
         self._folders = {"": Path(root)} | {
             name: Path(folder) for name, folder in (("test", test), ("unlabelled", unlabelled)) if folder is not None
         }
@@ -93,16 +104,21 @@ class ImageFolder(Images):
         found = scan_images(keys, [self._path(key) for key in keys], cut, size, bad_items, refused)
         names = [keys[item] for item in found.items]
         classes = ItemLabels.from_names([_class(name) for name in names])
+        below = Names([key.replace("//", "/") for key in keys]).only(found.items)
+        tables = {name: read_labels(Path(root), name, source, below) for name, source in (labels or {}).items()}
         parts_N = np.array([PARTS[name.rpartition("//")[0]] for name in names], np.int8)
         if listed is not None:
             parts_N[[name in listed for name in names]] = TEST
         elif test is None:
             own = np.flatnonzero(parts_N == TRAIN)
-            chosen = hash_split([names[item] for item in own], classes.classes[own].tolist(), test_fraction)
+            groups = classes if classes.names else next(iter(tables.values()), classes)
+            chosen = hash_split([names[item] for item in own], groups.classes[own].tolist(), test_fraction)
             parts_N[own[chosen]] = TEST
         else:
             _refuse_strange(classes, parts_N, test)
         super().__init__(names, found.sizes, parts_N, classes, cut, found.bytes.tobytes())
+        for name, table in tables.items():
+            self.labels[name] = replace(table, classes=np.repeat(table.classes, views))
         self.bad = found.bad
         self.notes = [*notes, *found.notes]
         self._short = size

@@ -57,7 +57,7 @@ class Images(Dataset):
         self.grids = np.repeat([cut.grid(*size) for size in sizes_N2.tolist()], cut.views, axis=0).reshape(-1, 2)
         self.lengths = self.grids.prod(axis=1)
         self.crop = cut.grid(cut.crop, cut.crop)
-        self.labels = {"class": ItemLabels(np.repeat(classes.classes, cut.views), classes.names)}
+        self.labels: dict[str, ItemLabels] = {"class": ItemLabels(np.repeat(classes.classes, cut.views), classes.names)}
         self.bad = []
         self._cut, self._sizes_N2, self._parts_N, self._content = cut, sizes_N2, parts_N, content
 

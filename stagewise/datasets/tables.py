@@ -15,13 +15,8 @@ from stagewise.errors import DataError
 from stagewise.show import counted
 
 SUFFIXES = (".csv", ".tsv")
-KEYS = {
-    "file": "file",
-    "filename": "file",
-    "file_name": "file",
-    "path": "file",
-    "folder": "folder",
-}  # what a line is of
+FILE = ("file", "filename", "file_name", "path", "image")
+KEYS = dict.fromkeys(FILE, "file") | {"folder": "folder"}  # what a line is of, by the name of its column
 DELIMITERS = ",;\t"
 
 

@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from stagewise.datasets.label_sources import labels_of, read_labels
 from stagewise.datasets.librispeech import UTTERANCE
 from stagewise.datasets.names import Names
 from stagewise.starting.beside import Beside
@@ -83,23 +82,16 @@ def _any_folder(content: Recordings, beside: Beside, every: list[str]) -> Layout
     labels: dict[str, Counter[str]] = {}
     why = []
     classes = folders(names, level)
-    if beside.pattern is not None:
-        for label in labels_of(beside.pattern):
-            told = read_labels(content.root, label, beside.pattern, Names(names))
-            sources[label], labels[label] = (
-                beside.pattern,
-                Counter(told.names[n] for n in told.classes.tolist() if n >= 0),
-            )
-        why.append("labels stand in the names of the files")
-    elif tells_apart(classes) and beside.wants("class"):
+    if tells_apart(classes) and beside.wants("class"):
         source, which = ("folder", "first") if level == 1 else ("folder:2", "second")
         sources["class"], labels["class"] = source, classes
         why.append(f"a file's class is the {which} folder that it lies in")
     usable = np.array([item for item, name in enumerate(every) if name in used and name not in bad], np.int64)
-    found = beside.tables(content.root, Names(every, content.twins).only(usable), sources)
-    for label, (path, counts) in found.items():
-        sources[label], labels[label] = path, counts
-        why.append(f"{label}: of {counts.total():,} files, in a table found here")
+    found = beside.labels(content.root, Names(every, content.twins).only(usable), sources)
+    for label, (source, counts) in found.items():
+        sources[label], labels[label] = source, counts
+        where = "their names" if source == beside.pattern else "a table found here"
+        why.append(f"{label}: of {counts.total():,} files, in {where}")
     if sources:
         lines.append(("labels", sources, "; ".join(why)))
     elif beside.wanted is None:

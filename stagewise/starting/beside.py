@@ -14,7 +14,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from stagewise.datasets.labels import read_alignment
+from stagewise.datasets.label_sources import labels_of, read_labels
+from stagewise.datasets.labels import ItemLabels, read_alignment
 from stagewise.datasets.names import Names
 from stagewise.datasets.splits import read_split_lists
 from stagewise.datasets.tables import SUFFIXES as TABLES
@@ -117,6 +118,13 @@ class Beside:
         labelled = int((np.diff(table.offsets) > 0).sum())
         return [("phones", str(path), f"phone labels of {labelled:,} of {counted(len(names), 'file')}, found here")]
 
+    def labels(self, root: Path, names: Names, taken: Collection[str]) -> dict[str, tuple[str, Counter[str]]]:
+        """Return the labels in the names of files, if there is a pattern of them, or in tables: sources and counts."""
+        if self.pattern is None:
+            return self.tables(root, names, taken)
+        read = {label: read_labels(root, label, self.pattern, names) for label in labels_of(self.pattern)}
+        return {label: (self.pattern, _counts(classes)) for label, classes in read.items()}
+
     def tables(self, root: Path, names: Names, taken: Collection[str]) -> dict[str, tuple[str, Counter[str]]]:
         """Return the tables of one class a file: by label, their paths and how many items a class has.
 
@@ -164,7 +172,7 @@ class Beside:
             except DataError as error:
                 self.problem(str(error))
                 break
-            counts = Counter(classes.names[number] for number in classes.classes.tolist() if number >= 0)
+            counts = _counts(classes)
             if classes.strays or not tells_apart(counts):
                 some = f"{label}: {counts.total():,} of {counted(len(names), 'item')} have a label"
                 self.note("; ".join(filter(None, [some, str(classes.strays or "")])))
@@ -194,6 +202,10 @@ class Beside:
         self._refused.append(why)
         for name in names:
             del self._left[name]
+
+
+def _counts(classes: ItemLabels) -> Counter[str]:
+    return Counter(classes.names[number] for number in classes.classes.tolist() if number >= 0)
 
 
 def _keyless(table: Table, names: Names) -> str | None:

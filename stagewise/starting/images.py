@@ -5,6 +5,8 @@ Löwe et al. 2019, section 4.1.
 
 from __future__ import annotations
 
+import numpy as np
+
 from stagewise.datasets.bad_items import judge
 from stagewise.datasets.base import BadItem
 from stagewise.datasets.image_files import MAX_PIXELS, resized
@@ -64,12 +66,20 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
         raise DataError(f"{content.root}/{TRAIN} holds no image that can be used: put some there.")
 
     classes = folders(trained, len(roots))
-    labels = {"class": classes} if tells_apart(classes) else {}
+    labels = {"class": classes} if tells_apart(classes) and beside.wants("class") else {}
     data: list[Line] = [
         ("target", "image-folder", "an image's class is its folder" if labels else ""),
         root_line("root", content.root / (TRAIN if test else "")),
         *splits,
     ]
+    if not test:
+        usable = np.array([item for item, name in enumerate(every) if name in sizes and name not in huge], np.int64)
+        found = beside.labels(content.root, Names(every).only(usable), ("class",))
+        if found:
+            why = "labels that are found here, in tables or names of files"
+            data.append(("labels", {label: source for label, (source, _) in found.items()}, why))
+        labels |= {label: counts for label, (_, counts) in found.items()}
+        beside.check(labels)
     if test and any(name.startswith(roots[1]) for name in used):
         data.append(root_line("test", content.root / test, "images to test the probes on"))
     if not same:

@@ -153,3 +153,24 @@ def test_the_real_photographs(shared):
     crops = np.stack([data.augmented(item, 0) for item in data.pool()[::100].tolist()])
     assert crops.shape == (35, 1, 49, 16, 16)
     assert 0.5 < crops.std() < 2
+
+
+def test_further_labels_from_tables_and_names(tmp_path):
+    root = fill(tmp_path / "train", ["cat/p1_a.png", "cat/p2_b.png", "dog/p1_c.png", "p2_d.png"])
+    test = fill(tmp_path / "eval", ["dog/p9_e.png"])
+    (tmp_path / "t.csv").write_text("file;Sex\ncat\\p1_a.png;m\np2_b; w\ntest/dog/p9_e.png;m\ngone.png;w\n")
+    labels = {"sex": str(tmp_path / "t.csv"), "plate": "{plate}_*.png"}
+    data = ImageFolder(root=str(root), test=str(test), labels=labels, views=2, **SMALL)
+    assert list(data.labels) == ["class", "sex", "plate"]
+    sexes, plates = ([data.label_classes(name)[n] if n >= 0 else "" for n in data.item_labels(name)] for name in labels)
+    assert sexes == ["m", "m", "w", "w", "", "", "", "", "m", "m"]
+    assert plates[::2] == ["p1", "p2", "p1", "p2", "p9"]
+    assert data.labels["sex"].strays.examples == ("gone.png",)
+    with pytest.raises(ConfigError, match="data.labels must be a table, .*; `class` comes of the folders"):
+        ImageFolder(root=str(root), labels={"class": "t.csv"}, **SMALL)
+
+
+def test_without_folders_the_first_label_is_split_by(tmp_path):
+    root = fill(tmp_path, [f"{name}_{number}.png" for name in ("cat", "dog") for number in range(10)])
+    data = ImageFolder(root=str(root), labels={"kind": "{kind}_*"}, test_fraction=0.3, **SMALL)
+    assert [data.item_labels("kind")[data.split("test")].tolist().count(number) for number in (0, 1)] == [3, 3]

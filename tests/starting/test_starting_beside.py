@@ -386,3 +386,18 @@ def test_labels_that_are_refused_leave_no_line(tmp_path, no_peaks_here):
     assert "labels" not in content["data"]
     words = "all training items have the same label 'species', 'E. coli': there is nothing to tell apart"
     assert f"no probe for species: {words}" in notes.splitlines()
+
+
+def test_tables_and_names_of_images(tmp_path, no_peaks_here):
+    for number in range(8):
+        png(tmp_path / "in" / f"{'ab'[number % 2]}_{number}.png", 48, 48)
+    lines = [f"{'ab'[number % 2]}_{number}.png\t{'m' if number < 4 else 'w'}\t{number}" for number in range(8)]
+    (tmp_path / "in" / "t.tsv").write_text("\n".join(["image\tSex\tnumber", *lines]))
+    content, _, _ = told(tmp_path / "in", "images")
+    assert content["data"]["labels"] == {"Sex": str(tmp_path / "in/t.tsv")}
+    assert [probe["labels"] for probe in content["probe"]] == ["Sex"]
+    made = images_recipe(replace(look(find(tmp_path / "in"), "images"), labels="{kind}_*"), gpu=False)
+    assert dict(made.labels["kind"]) == {"a": 4, "b": 4}
+    (tmp_path / "in" / "t.tsv").write_text("image\tSex\nx.png\tm\n")
+    with pytest.raises(ConfigError, match="t.tsv: none of its files is in the data set"):
+        images_recipe(look(find(tmp_path / "in"), "images"), gpu=False)
