@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sysconfig
 import traceback
-from importlib.metadata import entry_points
 from pathlib import Path
 
 MEMORY = ("DefaultCPUAllocator: can't allocate memory", "out of memory", "cannot allocate memory")
@@ -42,6 +41,8 @@ def _is_foreign(filename: str) -> bool:
     path = Path(filename)
     if not path.is_absolute() or not path.is_file() or path.is_relative_to(Path(__file__).parents[1]):
         return False
+    from importlib.metadata import entry_points  # takes longer than all the rest of --help
+
     folders = {Path(folder) for name, folder in sysconfig.get_paths().items() if "lib" in name}
     within = [folder for folder in folders if path.is_relative_to(folder)]
     if not within:

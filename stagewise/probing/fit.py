@@ -116,7 +116,7 @@ def fit(
         for x_NC, y_N, segments in _batches(features, test_S, TEST_ROWS, mean_C, deviation_C, device):
             part = slice(begin, begin := begin + len(y_N))
             probability_N[part], predicted_N[part] = (found.cpu().numpy() for found in probe(x_NC).softmax(1).max(1))
-            label_N[part] = y_N.cpu()
+            label_N[part] = y_N.cpu().numpy()
             row_N[part] = np.concatenate([features.rows(segment) for segment in segments.tolist()])
     return Fitted(
         items_I,
