@@ -23,12 +23,12 @@ from stagewise.cli.make import plan, probe, run, stage
 from stagewise.cli.read import clean, doctor, inspect, schema, verify
 from stagewise.cli.report import report
 from stagewise.cli.start import init
-from stagewise.cli.use import embed, export
+from stagewise.cli.use import embed, export, predict
 from stagewise.datasets.hush import own_stream
 from stagewise.errors import Interrupted, StagewiseError
 
 MEANT = {
-    "train": "run", "fit": "run", "resume": "run", "predict": "embed", "encode": "embed", "features": "embed",
+    "train": "run", "fit": "run", "resume": "run", "classify": "predict", "encode": "embed", "features": "embed",
     "validate": "plan", "check": "data check", "fetch": "data fetch", "download": "data fetch", "align": "data align",
     "show": "inspect", "status": "inspect", "ls": "inspect", "eval": "probe", "new": "init", "convert": "export",
     "list": "data list",
@@ -187,6 +187,7 @@ VERBS = (
     compare,
     report,
     embed,
+    predict,
     export,
     verify,
     clean,

@@ -12,7 +12,8 @@ import click
 
 from stagewise.cli import completion
 from stagewise.cli.echo import echo
-from stagewise.cli.options import JSON, PLACE
+from stagewise.cli.options import FORCE, JSON, PLACE
+from stagewise.show import counted
 
 if TYPE_CHECKING:
     from stagewise.config import Pipeline
@@ -165,8 +166,15 @@ def stage(stage: str, run_folder: Path | None, resume: bool, tensorboard: Path |
 @click.command()
 @click.argument("name", required=False, shell_complete=completion.probes)
 @LAST_RUN
+@click.option(
+    "--predictions",
+    metavar="FILE",
+    type=PLACE,
+    help="Fit nothing; write what NAME said of every test item to FILE.csv or FILE.json.",
+)
+@FORCE
 @JSON
-def probe(name: str | None, run_folder: Path | None, as_json: bool) -> None:
+def probe(name: str | None, run_folder: Path | None, predictions: Path | None, force: bool, as_json: bool) -> None:
     """Fit the probes of a finished run again.
 
     NAME is one of them; all are fitted when it is left out.
@@ -174,17 +182,31 @@ def probe(name: str | None, run_folder: Path | None, as_json: bool) -> None:
     \b
     stagewise probe
     stagewise probe phones --run runs/full
+    stagewise probe speaker --predictions speaker.csv
     """
     from stagewise.errors import ConfigError
 
     if name is not None and run_folder is None:
         _refuse_run(name, "probe")
+    if predictions is not None:
+        _write_predictions(name, run_folder, predictions, force)
+        return
     pipeline, folder = _of_run(run_folder)
     if not pipeline.probe:
         raise ConfigError(
             f"{folder.path} has no probes: write a [[probe]] into its pipeline file, then `stagewise run`."
         )
     _make(pipeline, folder, as_json, probe=name or "")
+
+
+def _write_predictions(name: str | None, run_folder: Path | None, out: Path, force: bool) -> None:
+    from stagewise.runs.fitted import all_predictions, check_table, write_lines
+    from stagewise.runs.folder import find_run
+    from stagewise.runs.open import open_run
+
+    check_table(out, force)
+    count = write_lines(out, all_predictions(open_run(find_run(run_folder).path), name))
+    echo(f"{out}: {counted(count, 'line')}")
 
 
 def _folder(pipeline: Pipeline, run_folder: Path | None) -> RunFolder:

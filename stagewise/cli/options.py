@@ -40,6 +40,7 @@ def run_argument(command: Callable[..., None]) -> Callable[..., None]:
     return either
 
 
+FORCE = click.option("--force", is_flag=True, help="Replace what is there, once the new one is whole.")
 LABELS = click.option(
     "--labels",
     metavar="WHAT",

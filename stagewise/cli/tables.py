@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -126,6 +128,23 @@ def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:
 def _value(score: dict[str, Any]) -> str:
     low, high = score["interval"]
     return f"{score['value']:.3f} ({low:.3f}–{high:.3f})"
+
+
+def print_predictions(said: Mapping[str, Counter[str]], shares: Mapping[str, float] | None) -> None:
+    """Print which class each file has.
+
+    Args:
+        said: how often which class is said, by file.
+        shares: probability of it, where it is said once; None where every row of a file has one.
+    """
+    console, table = _console(), Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("file", "predicted", "share of rows" if shares is None else "probability"):
+        table.add_column(name, justify="right" if name not in ("file", "predicted") else "left", overflow="fold")
+    for key, counts in said.items():
+        ((name, count),) = counts.most_common(1)
+        share = count / counts.total() if shares is None else shares[key]
+        table.add_row(printable(key), printable(name), f"{share:.3f}")
+    console.print(table)
 
 
 def print_plan(facts: dict[str, Any]) -> None:

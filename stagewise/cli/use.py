@@ -1,4 +1,4 @@
-"""The verbs that use what was trained: embed, export."""
+"""The verbs that use what was trained: embed, predict, export."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 
 from stagewise.cli import completion
 from stagewise.cli.echo import echo
-from stagewise.cli.options import PLACE, run_argument
+from stagewise.cli.options import FORCE, JSON, PLACE, run_argument
 from stagewise.errors import ConfigError, DataError
 from stagewise.runs.verdict import GUESSING, REMEDIES, WORSE
 from stagewise.show import counted
@@ -29,7 +29,6 @@ STAGE = click.option(
     help="Whose representation; the topmost stage's when left out.",
     shell_complete=completion.stages,
 )
-FORCE = click.option("--force", is_flag=True, help="Replace what is there, once the new one is whole.")
 READ = {
     ".npz": 'numpy.load({})["z"]',
     ".zarr": 'zarr.open_group({})["z"][:]',
@@ -37,8 +36,7 @@ READ = {
 }
 
 
-@click.command()
-@click.argument(
+INPUTS = click.argument(
     "inputs",
     metavar="[RUN] INPUT...",
     nargs=-1,
@@ -46,6 +44,11 @@ READ = {
     type=PLACE,
     shell_complete=completion.inputs,
 )
+SKIP = click.option("--skip", is_flag=True, help="Read every file first, and leave out those that cannot be used.")
+
+
+@click.command()
+@INPUTS
 @click.option(
     "--out",
     metavar="FILE",
@@ -55,7 +58,7 @@ READ = {
 )
 @STAGE
 @click.option("--pool", type=click.Choice(["mean"]), help="One row an item, the mean of its rows.")
-@click.option("--skip", is_flag=True, help="Read every file first, and leave out those that cannot be used.")
+@SKIP
 @FORCE
 def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | None, skip: bool, force: bool) -> None:
     """Write the representation of any audio or image files.
@@ -69,37 +72,21 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
     stagewise embed talk.flac --out talk.npz
     stagewise embed runs/quickstart talks --stage conv3 --pool mean --out z.npz
     """
-    import torch
-
     from stagewise.cli.progress import terminal_report
-    from stagewise.config.wording import did_you_mean
     from stagewise.embedding.embed import embedding
     from stagewise.embedding.write import check_out, write
-    from stagewise.runs.folder import LAST, LOCK_FILE, is_export, runs_here
+    from stagewise.runs.folder import LOCK_FILE
     from stagewise.waiting import considerate
 
     check_out(out, force)
-    if missing := [path for path in inputs if not os.path.lexists(path)]:
-        beside = [str(path) for path in missing[0].parent.glob("*")] if missing[0].parent.is_dir() else []
-        raise ConfigError(f"{missing[0]} is not there{did_you_mean(str(missing[0]), [*runs_here(), *beside])}.")
-    if pipelines := [path for path in inputs[:1] if path.suffix == ".toml" and path.is_file()]:
-        made_of = LAST.with_name(pipelines[0].stem)
-        raise ConfigError(f"{pipelines[0]} is a pipeline file: name the run that was made of it, such as {made_of}.")
-    encodes = [(path / LOCK_FILE).is_file() or is_export(path) for path in inputs]
-    if any(encodes[1:]):
-        late = inputs[encodes.index(True, 1)]
-        typed = f"stagewise embed {shlex.quote(str(late))} FILES --out {shlex.quote(str(out))}"
-        raise ConfigError(f"{late} is a run, or an export: one alone is named, and first, as in `{typed}`.")
-    named = inputs[0] if encodes[0] else None
-    paths = inputs if named is None else inputs[1:]
+    named, paths = _run_and_files(inputs, f"embed {{}} FILES --out {shlex.quote(str(out))}")
     with terminal_report() as report:
         if named is not None and not (named / LOCK_FILE).exists():
             encoder = _exported(named, stage)
             report("note", text=f"stage {encoder.name} of {named}")
         else:
             run = _run(named)
-            if threads := run.locked["pipeline"]["pipeline"].get("threads"):
-                torch.set_num_threads(threads)
+            _with_its_threads(run)
             encoder = run.encoder(_say_which(run, stage, report, "embed", named)).to(run.device())
         try:
             with considerate():
@@ -115,6 +102,79 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
     echo(f"{out}: {rows}, {counted(len(made.keys), 'item')}{left}{size}")
     parts = "; `offsets` say where the rows of each file begin, `keys` which it is" * (out.suffix != ".parquet")
     echo(f"Read it with {READ[out.suffix].format(_quoted(out))}{parts}.", err=True)
+
+
+@click.command()
+@INPUTS
+@click.option(
+    "--probe", metavar="NAME", help="Which probe; may be left out where there is one.", shell_complete=completion.probes
+)
+@click.option(
+    "--stage", metavar="NAME", help="On which stage; its topmost when left out.", shell_complete=completion.stages
+)
+@click.option("--out", metavar="FILE", type=PLACE, help="Write all lines to FILE.csv or FILE.json.")
+@SKIP
+@FORCE
+@JSON
+def predict(
+    inputs: tuple[Path, ...],
+    probe: str | None,
+    stage: str | None,
+    out: Path | None,
+    skip: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Say which class audio or image files have, by a fitted probe.
+
+    INPUT is a file of any length, or a folder of files; RUN has the probe, the last run made here when left out. A
+    probe of rows, such as phones, says a class of every row: the table shows the most frequent one of each file, --out
+    and --json give all of them, with the seconds at which they lie.
+
+    \b
+    stagewise predict talk.flac
+    stagewise predict runs/quickstart talks --probe speaker --out speakers.csv
+    """
+    from collections import Counter
+
+    from stagewise.cli.progress import terminal_report
+    from stagewise.cli.tables import print_predictions
+    from stagewise.runs.fitted import check_table, write_lines
+    from stagewise.runs.folder import is_export
+    from stagewise.waiting import considerate
+
+    if out is not None:
+        check_table(out, force)
+    named, paths = _run_and_files(inputs, "predict {} FILES")
+    if named is not None and is_export(named):
+        raise ConfigError(f"{named} is an export, and probes stay with their run: name the run.")
+    with terminal_report() as report, considerate():
+        fitted = _run(named).probe(probe, stage)
+        _with_its_threads(fitted.run)
+        report("note", text=f"probe {fitted.name} on stage {fitted.stage} of {fitted.run.path}")
+        try:
+            lines = fitted.predict(paths, report, skip)
+            if out is not None:
+                count = write_lines(out, lines)
+            elif as_json:
+                rows = list(lines)
+            else:
+                said: dict[str, Counter[str]] = {}
+                shares: dict[str, float] = {}
+                for line in lines:
+                    said.setdefault(line["key"], Counter())[line["predicted"]] += 1
+                    shares[line["key"]] = line["probability"]
+        except DataError as error:
+            if skip:
+                raise
+            raise DataError(f"{error} Type --skip to leave out what cannot be used.") from None
+    if out is not None:
+        echo(f"{out}: {counted(count, 'line')}")
+    elif as_json:
+        facts = {"format": 1, "run": str(fitted.run.path), "probe": fitted.name, "stage": fitted.stage}
+        click.echo(json.dumps({**facts, "classes": fitted.result["class_names"], "predictions": rows}, indent=1))
+    else:
+        print_predictions(said, None if not fitted.of_items else shares)
 
 
 @click.command()
@@ -150,6 +210,26 @@ def export(run: Path | None, stage: str | None, out: Path, onnx: bool, force: bo
     echo(f"Load it with stagewise.load({_quoted(out)})", err=True)
 
 
+def _run_and_files(inputs: tuple[Path, ...], usage: str) -> tuple[Path | None, tuple[Path, ...]]:
+    """Tell a run, or an export, that is named first from the files; `usage` is what is typed, with its place."""
+    from stagewise.config.wording import did_you_mean
+    from stagewise.runs.folder import LAST, LOCK_FILE, is_export, runs_here
+
+    if missing := [path for path in inputs if not os.path.lexists(path)]:
+        beside = [str(path) for path in missing[0].parent.glob("*")] if missing[0].parent.is_dir() else []
+        raise ConfigError(f"{missing[0]} is not there{did_you_mean(str(missing[0]), [*runs_here(), *beside])}.")
+    if pipelines := [path for path in inputs[:1] if path.suffix == ".toml" and path.is_file()]:
+        made_of = LAST.with_name(pipelines[0].stem)
+        raise ConfigError(f"{pipelines[0]} is a pipeline file: name the run that was made of it, such as {made_of}.")
+    encodes = [(path / LOCK_FILE).is_file() or is_export(path) for path in inputs]
+    if any(encodes[1:]):
+        late = inputs[encodes.index(True, 1)]
+        typed = f"stagewise {usage.format(shlex.quote(str(late)))}"
+        raise ConfigError(f"{late} is a run, or an export: one alone is named, and first, as in `{typed}`.")
+    named = inputs[0] if encodes[0] else None
+    return named, inputs if named is None else inputs[1:]
+
+
 def _quoted(path: Path) -> str:
     return json.dumps(str(path), ensure_ascii=False)
 
@@ -159,6 +239,13 @@ def _run(path: Path | None) -> Run:
     from stagewise.runs.open import open_run
 
     return open_run(find_run(path).path)
+
+
+def _with_its_threads(run: Run) -> None:
+    import torch
+
+    if threads := run.locked["pipeline"]["pipeline"].get("threads"):
+        torch.set_num_threads(threads)
 
 
 def _exported(path: Path, stage: str | None) -> FrozenEncoder:

@@ -32,7 +32,8 @@ class GivenPixels(Images):
 
     def __init__(self, sizes: Mapping[str, tuple[int, int]], bad: list[BadItem], facts: Mapping[str, Any]) -> None:
         channels, side, _ = facts["row_shape"]
-        cut = Cut(facts["patch"], facts["stride"], side, channels == 1, facts["mean"], facts["std"], flip=False)
+        crop = facts["reads"].get("crop") if facts["patch"] else side
+        cut = Cut(facts["patch"], facts["stride"], crop or side, channels == 1, facts["mean"], facts["std"], flip=False)
         sizes_N2 = np.array(list(sizes.values()), np.int64).reshape(-1, 2)
         unlabelled_N = np.full(len(sizes), UNLABELLED, np.int8)
         classes = ItemLabels(np.full(len(sizes), -1), [])

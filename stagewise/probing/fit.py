@@ -88,10 +88,7 @@ def fit(
     mean_C, deviation_C, counts = _moments(features, train_S, classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "probe"))
-        layers: list[nn.Module] = [nn.Linear(features.channels, hidden or classes)]
-        if hidden:
-            layers += [nn.ReLU(), nn.Linear(hidden, classes)]
-        probe = nn.Sequential(*layers).to(device)
+        probe = network(features.channels, classes, hidden).to(device)
     optim = optimizer(probe)
     for epoch in range(epochs):
         order = np.random.Generator(np.random.Philox(derive_seed(seed, epoch))).permutation(train_S)
@@ -130,6 +127,14 @@ def fit(
         int(counts.sum()),
         {"mean": mean_C, "deviation": deviation_C, **probe.state_dict()},
     )
+
+
+def network(channels: int, classes: int, hidden: int | None) -> nn.Sequential:
+    """Return a linear classifier, or one with a hidden layer, of standardised vectors (N, C) → logits (N, classes)."""
+    layers: list[nn.Module] = [nn.Linear(channels, hidden or classes)]
+    if hidden:
+        layers += [nn.ReLU(), nn.Linear(hidden, classes)]
+    return nn.Sequential(*layers)
 
 
 def _moments(features: Features, segments: Ints, classes: int) -> tuple[Tensor, Tensor, Ints]:

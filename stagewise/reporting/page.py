@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from stagewise.reporting.words import escape
 
@@ -29,6 +29,7 @@ th:first-child { padding-left: 0 }
 thead th { white-space: normal; vertical-align: bottom }
 .long { white-space: normal; overflow-wrap: anywhere; min-width: 10rem }
 .number { text-align: right }
+.matrix td { background: color-mix(in srgb, #2f7bd6 calc(var(--share) * 50%), transparent) }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.2rem 2rem }
 figure { margin: 0; max-width: 42rem }
 figure, .whole { break-inside: avoid }
@@ -81,6 +82,29 @@ def _row(row: Sequence[str], kinds: Sequence[str]) -> str:
 def _long(cell: str) -> str:
     """Let a sentence or a long name take several lines."""
     return ' class="long"' if len(cell) > 24 else ""
+
+
+def matrix(caption: str, names: Sequence[str], counts: Mapping[tuple[int, int], int]) -> str:
+    """Return how often each class (lines) is taken for each (columns), darker the larger its share of a line.
+
+    Args:
+        caption: what it is about.
+        names: of the classes.
+        counts: by line and column, where there are any.
+    """
+    head = "".join(f'<th scope="col" class="number">{escape(name)}</th>' for name in ("", *names))
+    lines = []
+    for line, name in enumerate(names):
+        total = sum(counts.get((line, column), 0) for column in range(len(names)))
+        cells = (counts.get((line, column), 0) for column in range(len(names)))
+        body = "".join(f'<td class="number" style="--share: {n / max(1, total):.3f}">{n:,}</td>' for n in cells)
+        lines.append(f'<tr><th scope="row"{_long(name)}>{escape(name)}</th>{body}</tr>')
+    return (
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table class="matrix">'
+        f"<caption><span>{escape(caption)}</span></caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n"
+        + "\n".join(lines)
+        + "\n</tbody></table></div>"
+    )
 
 
 def picture(svg: str, caption: str) -> str:

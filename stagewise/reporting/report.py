@@ -8,6 +8,7 @@ from pathlib import Path
 from stagewise import atomic
 from stagewise.errors import ConfigError
 from stagewise.reporting import page, tables
+from stagewise.reporting.confusion import confusions
 from stagewise.reporting.error_per_depth import error_per_depth
 from stagewise.reporting.loss_curves import loss_curves
 from stagewise.reporting.memory_bars import memory_bars
@@ -62,6 +63,8 @@ def _parts(views: Sequence[View], report: Callable[..., None], exciting: bool) -
     yield page.heading(2, "Probes")
     yield page.pictures(error_per_depth(views))
     yield from map(tables.probes, views)
+    for view in views:
+        yield from confusions(view)
     yield page.heading(2, "Memory")
     yield page.pictures(memory_bars(views))
     if exciting:

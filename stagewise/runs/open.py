@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from stagewise.embedding.embed import Embedding, Pool
+    from stagewise.runs.fitted import FittedProbe
     from stagewise.runs.frozen import FrozenEncoder
 
 
@@ -120,6 +121,21 @@ class Run:
         views = [self.stages[name] for name in needed]
         folders = {view.folder: str(view.record["files"][WEIGHTS]) for view in views}
         return load_encoder(self.locked, folders, str(self.path / LOCK_FILE))
+
+    def probe(self, name: str | None = None, stage: str | None = None) -> FittedProbe:
+        """Return a fitted probe: its `result`, its `predictions()` of the test items, and `predict(files)`.
+
+        Args:
+            name: of the probe; may be left out where there is only one.
+            stage: whose rows it reads; the topmost of those that it was fitted on when left out.
+
+        Raises:
+            ConfigError: there is no such probe, or it is not fitted.
+            IntegrityError: its record is damaged.
+        """
+        from stagewise.runs.fitted import fitted_probe
+
+        return fitted_probe(self, name, stage)
 
     def _others(self, missing: str, needed: Sequence[str]) -> str:
         """Say what could be used instead of a stage that is not finished."""

@@ -33,7 +33,7 @@ def test_help_fits_and_documents_every_option(context):
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"), [("train", "run"), ("predict", "embed"), ("ls", "inspect"), ("inspct", "inspect")]
+    ("typed", "meant"), [("train", "run"), ("classify", "predict"), ("ls", "inspect"), ("inspct", "inspect")]
 )
 def test_a_word_that_is_no_command_names_the_one_that_is(typed, meant):
     done = CliRunner().invoke(main, [typed, "x.toml"])

@@ -1,0 +1,238 @@
+"""A fitted probe of a run: what it found, what it said of every test example, and what it says of other files.
+
+Shape suffixes: C channels, K classes, n rows of a piece.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stagewise import atomic
+from stagewise.errors import ConfigError, IntegrityError
+from stagewise.runs.probe_record import TENSORS, read_predictions, read_probe
+from stagewise.runs.record import WEIGHTS, same_weights
+
+if TYPE_CHECKING:
+    from stagewise.runs.frozen import FrozenEncoder
+    from stagewise.runs.open import Run
+
+Floats = npt.NDArray[np.float32]
+Line = dict[str, Any]  # of a table: what each of its columns says
+SUFFIXES = (".csv", ".json")
+
+
+@dataclass(frozen=True)
+class FittedProbe:
+    """A probe on one stage of a run.
+
+    Attributes:
+        run: whose it is.
+        name, stage: of the probe, and of the stage whose rows it reads.
+        folder: where it lives.
+        result: its `probe.json`: accuracy, interval, names of the classes.
+    """
+
+    run: Run
+    name: str
+    stage: str
+    folder: Path
+    result: dict[str, Any]
+
+    @property
+    def of_items(self) -> bool:
+        """Whether it says one class an item, else one a row."""
+        return bool(self.result["pool"])
+
+    def predictions(self) -> Iterator[Line]:
+        """Yield what it said of every test example: key, row (of a probe of rows), label, predicted, probability.
+
+        Raises:
+            ConfigError: an older version fitted it, and kept none.
+            IntegrityError: they are not what was written.
+        """
+        found = read_predictions(self.folder, self.result)
+        if found is None:
+            raise ConfigError(
+                f"probe {self.name} on {self.stage} is of an older version, which kept no predictions: type "
+                f"`stagewise probe {self.name} --run {self.run.path}`."
+            )
+        return found.lines(self.result["class_names"], not self.of_items)
+
+    def predict(
+        self,
+        paths: Sequence[str | Path],
+        report: Callable[..., None] = lambda *_, **__: None,
+        skip: bool = False,
+    ) -> Iterator[Line]:
+        """Yield what it says of audio or image files: key, predicted, probability; of a probe of rows one line a row.
+
+        Files are read as `embed` reads them, piece by piece; a row is named by its number and by the seconds at which
+        what it says is centred. Of images, the centred crop is read, as for the test.
+
+        Args:
+            paths: files, and folders of them.
+            report: told of progress, of conversions, and of what is left out.
+            skip: leave out files that cannot be used.
+
+        Raises:
+            ConfigError: there are no paths, or a stage is not there.
+            DataError: files cannot be used.
+            IntegrityError: weights or the probe are damaged.
+            NumberError: a row is NaN or infinite.
+        """
+        from stagewise.datasets.images import Images
+        from stagewise.embedding.embed import embedding
+        from stagewise.windows.centre import CentreSource
+
+        encoder = self.run.encoder(self.stage).to(self.run.device())
+        read, names = self._reader(), self.result["class_names"]
+        made = embedding(encoder, paths, "mean" if self.of_items else None, report, skip)
+        dataset = getattr(made.chain.source, "dataset", None)
+        if isinstance(dataset, Images):
+            made = replace(made, chain=replace(made.chain, source=CentreSource(made.chain.source, dataset)))
+        for item, key in enumerate(made.keys):
+            row = 0
+            for rows_nC in made.pieces(item):
+                for number, share in zip(*read(rows_nC), strict=True):
+                    place = {} if self.of_items else {"row": row, "seconds": self._seconds(encoder, row)}
+                    yield {"key": key, **place, "predicted": names[number], "probability": round(share, 6)}
+                    row += 1
+            report("probe", probe=self.name, stage=self.stage, items=item + 1, of=len(made.keys))
+
+    def _seconds(self, encoder: FrozenEncoder, row: int) -> float:
+        assert encoder.sample_rate is not None  # images have no rows with classes of their own
+        shift = (1 + self.result["label_offset"]) * encoder.hop
+        return round(float(encoder.geometry.centre + row * encoder.hop + shift) / encoder.sample_rate, 4)
+
+    def _reader(self) -> Callable[[Floats], tuple[list[int], list[float]]]:
+        """Return what gives classes and probabilities of rows, float32 (n, C)."""
+        import torch
+
+        from stagewise.probing.fit import network
+        from stagewise.training.checkpoint import read_tensors, restore
+
+        path = self.folder / TENSORS
+        try:
+            whole = atomic.sha256_of(path) == self.result["sha256"]
+        except OSError:
+            whole = False
+        if not whole:
+            raise IntegrityError(
+                f"{path} is not what was written. Delete {self.folder} and type `stagewise probe {self.name}`."
+            )
+        tensors = read_tensors(path)
+        mean_C, deviation_C = tensors.pop("mean"), tensors.pop("deviation")
+        probe = network(len(mean_C), self.result["classes"], self.result["hidden"])
+        restore({f"probe.{name}": tensor for name, tensor in tensors.items()}, {"probe": probe}, None)
+
+        def read(rows_nC: Floats) -> tuple[list[int], list[float]]:
+            with torch.inference_mode():
+                x_nC = (torch.from_numpy(np.ascontiguousarray(rows_nC)) - mean_C) / deviation_C
+                shares, numbers = probe(x_nC).softmax(1).max(1)
+            return numbers.tolist(), shares.tolist()
+
+        return read
+
+
+def fitted_probe(run: Run, name: str | None, stage: str | None, random: bool = False) -> FittedProbe:
+    """Return a probe of a run.
+
+    Args:
+        run: the run.
+        name: of the probe; the only one when left out.
+        stage: whose rows it reads; the topmost of those that it was fitted on when left out.
+        random: that on the stages before training.
+
+    Raises:
+        ConfigError: there is no such probe, or it is not fitted.
+        IntegrityError: its record is damaged.
+    """
+    locked = run.locked.get("probes", [])
+    names = list(dict.fromkeys(probe["name"] for probe in locked))
+    if name is None and len(names) > 1:
+        raise ConfigError(f"{run.path} has several probes: name one of them, {', '.join(names)}.")
+    if not names or (name is not None and name not in names):
+        asked = f"no probe {name!r}; it has {', '.join(names)}" if names else "no probe"
+        raise ConfigError(f"{run.path} has {asked}.")
+    name = name or names[0]
+    there = [probe for probe in locked if probe["name"] == name and bool(probe.get("random")) == random]
+    stages = [probe["stage"] for probe in there]
+    if stage is not None and stage not in stages:
+        before = " before training" if random else ""
+        read = f"reads {', '.join(stages)}{before}" if stages else f"reads no stage{before}"
+        raise ConfigError(f"probe {name} of {run.path} {read}, not {stage}.")
+    found = next(probe for probe in reversed(there) if stage in (None, probe["stage"]))
+    folder = run.path / "probes" / found["folder"]
+    result = read_probe(folder, name)
+    view = run.stages.get(found["stage"])
+    weights = None if random or view is None else view.record["files"][WEIGHTS]
+    if result is None or view is None or not same_weights(result.get("weights"), weights):
+        raise ConfigError(
+            f"probe {name} on {found['stage']} is not fitted yet: type `stagewise probe {name} --run {run.path}`."
+        )
+    return FittedProbe(run, name, found["stage"], folder, result)
+
+
+def all_predictions(run: Run, name: str | None) -> Iterator[Line]:
+    """Yield what a probe said of every test example on each stage that it reads, trained and before training.
+
+    Raises:
+        ConfigError: there is no such probe, or it is not fitted, or it kept none.
+        IntegrityError: they are not what was written.
+    """
+    name = fitted_probe(run, name, None).name
+    for probe in run.locked["probes"]:
+        if probe["name"] == name:
+            random = bool(probe.get("random"))
+            place = {"stage": probe["stage"], "weights": "before training" if random else "trained"}
+            for line in fitted_probe(run, name, probe["stage"], random).predictions():
+                yield place | line
+
+
+def write_lines(path: Path, lines: Iterable[Line]) -> int:
+    """Write a table as .csv or .json while its lines come, durably, and return how many there were.
+
+    Raises:
+        DiskError: the disk is full, read-only or failing; nothing is left, or what was there.
+    """
+    count = 0
+
+    def blocks() -> Iterator[bytes]:
+        nonlocal count
+        for count, line in enumerate(lines, 1):
+            if path.suffix == ".json":
+                yield f"{'[' if count == 1 else ','}\n{json.dumps(line, ensure_ascii=False)}".encode()
+                continue
+            text = io.StringIO()
+            table = csv.writer(text, lineterminator="\n")
+            if count == 1:
+                table.writerow(line)
+            table.writerow(line.values())
+            yield text.getvalue().encode()
+        if path.suffix == ".json":
+            yield b"\n]\n" if count else b"[]\n"
+
+    atomic.write_bytes(path, blocks())
+    return count
+
+
+def check_table(out: Path, force: bool) -> None:
+    """See that a table can be written, before anything is computed for it.
+
+    Raises:
+        ConfigError: its name has another ending, its folder is not there, or something is in its place.
+    """
+    from stagewise.embedding.place import check_place
+
+    if out.suffix not in SUFFIXES:
+        raise ConfigError(f"{out}: the file's name must end in {' or '.join(SUFFIXES)}.")
+    check_place(out, force)
