@@ -16,7 +16,7 @@ from stagewise.datasets.base import Dataset
 from stagewise.errors import DataError, NumberError
 from stagewise.probing.features import Features
 from stagewise.probing.fit import Fitted, fit
-from stagewise.probing.interval import of_accuracy
+from stagewise.runs.interval import of_accuracy
 from stagewise.runs.probe_record import RESULT, TENSORS, Predictions
 from stagewise.seeds import derive_seed
 from stagewise.stopping import Stop

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stagewise.probing.interval import of_difference
 from stagewise.runs.data_record import read_data
 from stagewise.runs.folder import RunFolder
+from stagewise.runs.interval import of_difference
 from stagewise.runs.probe_record import read_predictions, read_probe
 from stagewise.runs.record import WEIGHTS, epochs_done, read_record, same_weights
 from stagewise.runs.verdict import verdict

@@ -29,7 +29,10 @@ LEVELS = [
     [
         "stagewise.runs.open",
         "stagewise.runs.frozen",
+        "stagewise.runs.fitted",
         "stagewise.probing.run",
+        "stagewise.probing.rows",
+        "stagewise.probing.pooled",
         "stagewise.embedding",
         "stagewise.exporting",
     ],
@@ -50,6 +53,7 @@ LEVELS = [
         "stagewise.short_names",
         "stagewise.show",
         "stagewise.stopping",
+        "stagewise.waiting",
     ],
 ]
 # A training step is what is predicted, and its parts are counted while it runs.

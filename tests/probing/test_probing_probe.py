@@ -12,8 +12,8 @@ from stagewise.errors import DataError
 from stagewise.modules import Conv1d
 from stagewise.modules.stage_module import StageModule
 from stagewise.probing.features import PooledFeatures, RowFeatures
-from stagewise.probing.interval import of_accuracy
 from stagewise.probing.probe import ProbeJob, run_probe
+from stagewise.runs.interval import of_accuracy
 from stagewise.runs.item_means import ItemMeans
 from stagewise.runs.probe_record import probe_problems, read_predictions
 from stagewise.stopping import Stop
