@@ -22,7 +22,7 @@ def aligned(folder, number, stop=None):
     for item in range(3):
         wav(folder / f"{item}.wav", 0.5)
     dataset = AudioFolder(str(folder), mean=0.0, std=1.0)
-    items = [Item(item, name, frame_count(8000), ["so"], {}, "") for item, name in enumerate(dataset.keys)]
+    items = [Item(item, name, frame_count(8000), ["so"], {}, [], "") for item, name in enumerate(dataset.keys)]
     before, over = set(psutil.Process().children()), threading.Event()
 
     def send():
