@@ -14,7 +14,7 @@ from stagewise.datasets.labelled import label_words
 from stagewise.errors import ConfigError, DiskError, IntegrityError
 from stagewise.memory.release import release_memory
 from stagewise.planning.build import Input, build_dataset, build_stages, dataset_kind, device_of
-from stagewise.planning.duration import to_make
+from stagewise.planning.duration import estimate, to_make
 from stagewise.planning.identity import undeclared_files
 from stagewise.planning.plan import Plan, make_plan
 from stagewise.planning.replaced import replaced
@@ -154,7 +154,8 @@ def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: 
         plan.run.remember()
     release_memory(now=True)  # planning left much behind
     if probe is None and (reckoned := to_make(plan, until, only)):
-        report("reckoned", stages=reckoned)
+        to_fit = [] if until or only else [each for each in probes if not each.is_there]
+        report("reckoned", stages=reckoned, probes=estimate(plan, to_fit).probes)
     made = False
     for position, stage in enumerate(plan.stages):
         wanted = probe is None and (only in (None, stage.name) or stage.action == "encode")

@@ -273,9 +273,10 @@ def _print_plan(
         check_names(pipeline, until)
         folder.check_place()
         made = plan_pipeline(pipeline, RunFolder(folder.path / "nowhere") if fresh else folder, report)
-        facts = plan_facts(made) | {"run": str(folder.path)}
-        if isinstance(made.size, Dataset):
-            fits = planned_probes(made)
+        fits = planned_probes(made) if isinstance(made.size, Dataset) else None
+        to_fit = fits and [fit for fit in fits if not fit.is_there]
+        facts = plan_facts(made, to_fit) | {"run": str(folder.path)}
+        if fits is not None:
             facts["data"]["labels"] = plan_labels(made, fits)
             for probe in facts["probes"]:
                 there = [fit.is_there for fit in fits if fit.probe.name == probe["name"]]

@@ -19,9 +19,10 @@ class Outlook:
     def __init__(self, in_sync: bool) -> None:
         self.in_sync, self.scale = in_sync, 1.0  # of what is reckoned, to what is seen
         self.reckoned: Mapping[str, Duration] = {}
+        self.probes = 0.0  # as reckoned, in seconds
 
     def later(self, kind: str, stage: str, each: float) -> float:
-        """Return about how many seconds the other stages take that are still to be made.
+        """Return about how many seconds the other stages and the probes take that are still to be made.
 
         Args:
             kind: "step" or "encode": what is under way.
@@ -37,4 +38,4 @@ class Outlook:
             members = list(self.reckoned.values()) if self.in_sync else [self.reckoned[stage]]
             self.scale = each / sum(time.step for time in members)
             encode += sum(time.encode for time in members)
-        return self.scale * (encode + (0.0 if self.in_sync else sum(time.train for time in above)))
+        return self.scale * (encode + self.probes + (0.0 if self.in_sync else sum(time.train for time in above)))

@@ -95,7 +95,7 @@ class _Pace:
     def __call__(self, kind: str, facts: dict[str, Any]) -> tuple[str, str, int, int, str] | None:
         """Return name, facts, done, of, and how long all stages will take, for something under way."""
         if kind == "reckoned":
-            self.outlook.reckoned = facts["stages"]
+            self.outlook.reckoned, self.outlook.probes = facts["stages"], facts["probes"]
         stage = self.stages.get(facts.get("stage", ""))
         if kind == "step" and self.group:  # whose steps are told by the topmost, with its loss
             stage, facts = self.group, facts | {"loss_of": f" of {facts['stage']}"}
@@ -116,7 +116,7 @@ class _Pace:
                 left = f" · {seconds_text(still)} left"
             later = self.outlook.later(kind, facts["stage"], seconds / new) if kind in ("step", "encode") else 0.0
             if later and still + later >= 60:
-                rest = f"all stages: {about_text(still + later)} left"
+                rest = f"all{' stages' * (not self.outlook.probes)}: {about_text(still + later)} left"
         if kind == "step":
             memory = f" · {bytes_text(facts['peak_bytes'])}" if facts["peak_bytes"] else ""
         else:
@@ -228,8 +228,8 @@ def finished_line(kind: str, facts: dict[str, Any]) -> str | None:
     if kind == "note":
         return str(facts["text"])
     if kind == "reckoned":
-        seconds = sum(time.train + time.encode for time in facts["stages"].values())
-        stages = counted(len(facts["stages"]), "stage")
+        seconds = facts["probes"] + sum(time.train + time.encode for time in facts["stages"].values())
+        stages = counted(len(facts["stages"]), "stage") + " and probes" * bool(facts["probes"])
         return f"{stages} to make: {about_text(seconds)} at most, roughly" if seconds >= 60 else None
     if kind == "epoch":
         if "validation_loss" not in facts:

@@ -209,6 +209,7 @@ def print_plan(facts: dict[str, Any]) -> None:
 def _time(facts: dict[str, Any]) -> str:
     """Say about how long what is to be made takes; nothing where nothing is."""
     each = {stage["name"]: sum(stage["time"].values()) for stage in facts["stages"]}
+    each["the probes"] = facts["time"]["probe_seconds"]
     if not (whole := sum(each.values())):
         return ""
     threads = counted(facts["threads"], "thread")
@@ -217,7 +218,7 @@ def _time(facts: dict[str, Any]) -> str:
     detail = f": {parts}" if len(each) > 1 and whole >= 60 else ""
     return (
         f"time: {about_text(whole)} at most, on {where}, give or take a factor of three{detail}. "
-        "A stage that converges ends earlier; probes come on top."
+        "A stage that converges ends earlier."
     )
 
 

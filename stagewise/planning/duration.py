@@ -1,4 +1,4 @@
-"""About how long stages will take, known before anything runs: their work over the speed that was measured.
+"""About how long stages and probes will take, known before anything runs: their work over the speed that was measured.
 
 A training step takes `step` seconds for its own sake, some for its multiply-adds, and some for the bytes of its peak,
 each of which is gone over several times. On a core with AVX-512 this came to 0.77 to 1.59 times the real steps of the
@@ -7,11 +7,14 @@ shipped pipelines, from 32 channels to 1024 (`python tests/benchmarks durations`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 
+from stagewise.config import Probe
 from stagewise.datasets.base import Dataset, Expected
 from stagewise.planning.plan import Plan
 from stagewise.planning.policy import forward_flops, nearest_store, recomputing
@@ -39,6 +42,7 @@ class Speed:
 
 THREAD = Speed(4e-3, 80e9, 0.8e9)  # one of a CPU
 GPU = Speed(4e-3, 4e12, 50e9)  # a guess: none was measured
+FIT_STEP, FIT_EXAMPLE = 0.7e-3, 5e-6  # seconds: of a probe's step for its own sake, and of reading an example
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,61 @@ class Duration:
     encode: float
 
 
+class Fit(Protocol):
+    """A probe on one stage that is to be fitted."""
+
+    @property
+    def probe(self) -> Probe:
+        """As in the pipeline file."""
+
+    @property
+    def position(self) -> int:
+        """Of the stage."""
+
+    @property
+    def dataset(self) -> Dataset | Expected:
+        """Whose labels are predicted."""
+
+    @property
+    def random(self) -> bool:
+        """Whether the stage is at its random start."""
+
+
+class _Expected(NamedTuple):
+    probe: Probe
+    position: int
+    dataset: Dataset | Expected
+    random: bool
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long everything takes that is still to be made, in seconds.
+
+    Attributes:
+        stages: each one's time.
+        probes: reading rows for them, and fitting them.
+    """
+
+    stages: Sequence[Duration]
+    probes: float
+
+    @property
+    def seconds(self) -> float:
+        """Of all of it."""
+        return sum(stage.train + stage.encode for stage in self.stages) + self.probes
+
+
+def estimate(plan: Plan, fits: Sequence[Fit] | None = None) -> Estimate:
+    """Reckon all stages and probes: the one number that `init`, `plan` and `run` tell.
+
+    Args:
+        plan: of the pipeline.
+        fits: probes that are not there yet; all that the pipeline asks for when left out.
+    """
+    return Estimate(durations(plan), _probing(plan, _all_fits(plan) if fits is None else fits))
+
+
 def speed_of(device: torch.device) -> Speed:
     """Return the speed of this machine."""
     if device.type != "cpu":
@@ -67,7 +126,7 @@ def speed_of(device: torch.device) -> Speed:
 def durations(plan: Plan) -> list[Duration]:
     """Reckon what is still to be done for every stage, at most: training may converge before the last epoch.
 
-    Probes are not counted. Of data that is not there, all items count as training items.
+    Of data that is not there, all items count as training items.
     """
     stages, size, speed = plan.stages, plan.size, speed_of(plan.device)
     if all(stage.action in ("cached", "recompute") for stage in stages):
@@ -136,6 +195,51 @@ def _step(stage: StagePlan, flops: float, speed: Speed) -> float:
 def _pass(stage: StagePlan, step: float) -> float:
     """Reckon a forward pass over all rows: a third of a step for as many."""
     return stage.rows / (stage.built.rows * stage.built.config.train.batch_size) * step / 3
+
+
+def _all_fits(plan: Plan) -> list[Fit]:
+    stages = list(enumerate(stage.name for stage in plan.stages))
+    return [
+        _Expected(probe, position, plan.size, random)
+        for probe in plan.pipeline.probe
+        for position, name in stages
+        if probe.stages == "all" or name in probe.stages
+        for random in ((True, False) if probe.random else (False,))
+    ]
+
+
+def _probing(plan: Plan, fits: Sequence[Fit]) -> float:
+    """Reckon reading rows for probes (means of items are shared, and computed in one pass) and fitting them."""
+    if not fits:
+        return 0.0
+    speed = speed_of(plan.device)
+    alone = [_pass(s, _step(s, forward_flops(s.built), speed)) for s in plan.stages]
+    shared: dict[tuple[int, bool], set[int]] = {}
+    passes, seconds = [], 0.0
+    for fit in fits:
+        share = _items(fit.dataset) / max(1, _items(plan.size))
+        stage, below = plan.stages[fit.position], set(range(fit.position + 1))
+        if not fit.random and fit.dataset is plan.size:  # the nearest store is read
+            below -= set(range(nearest_store([s.policy for s in plan.stages], fit.position)))
+            below -= {fit.position} if stage.policy.write else set()
+        if fit.probe.pool:
+            shared.setdefault((id(fit.dataset), fit.random), set()).update(below)
+        else:
+            passes.append((fit.dataset, below))
+        examples = _items(fit.dataset) if fit.probe.pool else stage.rows * share
+        steps = examples / fit.probe.batch_size
+        seconds += fit.probe.epochs * (steps * FIT_STEP + examples * FIT_EXAMPLE)
+    datasets = {id(fit.dataset): fit.dataset for fit in fits}
+    for dataset, computed in [*passes, *((datasets[key], stages) for (key, _), stages in shared.items())]:
+        share = _items(dataset) / max(1, _items(plan.size))
+        seconds += share * sum(alone[position] for position in computed)
+        if 0 in computed and isinstance(dataset, Dataset):
+            seconds += dataset.reading_seconds * len(dataset)
+    return seconds
+
+
+def _items(size: Dataset | Expected) -> int:
+    return len(size) if isinstance(size, Dataset) else size.items
 
 
 def _behind(top: StagePlan) -> int:

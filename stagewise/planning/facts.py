@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,20 +10,25 @@ import torch
 from stagewise.datasets.base import Dataset
 from stagewise.datasets.labelled import label_facts
 from stagewise.objectives.base import Supervised
-from stagewise.planning.duration import Duration, durations
+from stagewise.planning.duration import Duration, Fit, estimate
 from stagewise.planning.plan import Plan
 from stagewise.planning.replaced import replaced
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.planning.trained_on import few_items
 
 
-def plan_facts(plan: Plan) -> dict[str, Any]:
-    """Return a plan as JSON-able facts; bytes and rows are integers."""
+def plan_facts(plan: Plan, fits: Sequence[Fit] | None = None) -> dict[str, Any]:
+    """Return a plan as JSON-able facts; bytes and rows are integers.
+
+    Args:
+        plan: of the pipeline.
+        fits: probes that are not there yet; all that the pipeline asks for when left out.
+    """
     size = plan.size
     there = isinstance(size, Dataset)
     samples = int(size.lengths.sum()) if isinstance(size, Dataset) else size.samples
     warning = replaced(plan)
-    reckoned = durations(plan)
+    reckoned = estimate(plan, fits)
     return {
         "format": 1,
         "run": str(plan.run.path),
@@ -45,11 +51,12 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
             "predicted_peak_bytes": plan.end_to_end.peak,
             "by_category": plan.end_to_end.by_category,
         },
-        "stages": [_stage(plan, stage, time) for stage, time in zip(plan.stages, reckoned, strict=True)],
+        "stages": [_stage(plan, stage, time) for stage, time in zip(plan.stages, reckoned.stages, strict=True)],
         "probes": [
             {"name": probe.name, "stages": probe.stages, "labels": probe.labels, "random": probe.random}
             for probe in plan.pipeline.probe
         ],
+        "time": {"seconds": round(reckoned.seconds, 1), "probe_seconds": round(reckoned.probes, 1)},
         "warnings": [warning] if warning else [],
     }
 

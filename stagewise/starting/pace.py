@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stagewise.datasets.base import Dataset
 from stagewise.planning.duration import durations
@@ -25,7 +25,7 @@ class Pace:
         windows_per_item: of an epoch.
         items: that are trained on.
         steps: of an epoch.
-        seconds: that training all stages for all epochs, and encoding, are reckoned to take at most.
+        seconds: that all of it, with encoding and probes, is reckoned to take at most; once it was planned.
     """
 
     epochs: int
@@ -33,7 +33,11 @@ class Pace:
     windows_per_item: int
     items: int
     steps: int
-    seconds: float
+    seconds: float = 0.0
+
+    def shortened(self, epochs: int) -> Pace:
+        """Return the same with fewer epochs."""
+        return replace(self, epochs=epochs, patience=_patience(epochs))
 
 
 def pace(plan: Plan) -> Pace:
@@ -57,5 +61,8 @@ def pace(plan: Plan) -> Pace:
     epoch = items * per_item
     steps = max(1, epoch // batch_size)
     epochs = max(1, min(MOST_EPOCHS, MOST_STEPS // steps, int(BUDGET / (epoch * window))))
-    seconds = epochs * epoch * window + sum(stage.encode for stage in reckoned)
-    return Pace(epochs, max(1, min(10, epochs // 3)), per_item, items, steps, seconds)
+    return Pace(epochs, _patience(epochs), per_item, items, steps)
+
+
+def _patience(epochs: int) -> int:
+    return max(1, min(10, epochs // 3))

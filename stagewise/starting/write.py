@@ -17,6 +17,7 @@ from stagewise.datasets.base import Dataset
 from stagewise.errors import ConfigError, DataError
 from stagewise.planning.build import Input, build_dataset, build_stages, device_of
 from stagewise.planning.check import LABELS_REMEDY, check_labelled
+from stagewise.planning.duration import durations, estimate
 from stagewise.planning.plan import SPARE_DISK, Plan, make_plan
 from stagewise.planning.policy import decide, forward_flops, total_rows
 from stagewise.runner import Report, quiet
@@ -27,7 +28,7 @@ from stagewise.starting.facts import facts, words
 from stagewise.starting.images import images_recipe
 from stagewise.starting.look import Pictures, Recordings
 from stagewise.starting.machine import Machine
-from stagewise.starting.pace import Pace, pace
+from stagewise.starting.pace import BUDGET, Pace, pace
 from stagewise.starting.recipe import Line, Recipe, comment, table
 
 SHARE = {False: 0.5, True: 0.8}  # of the memory that training may take, by whether it is a GPU's
@@ -64,7 +65,7 @@ NO_CLASSES = """\
 # random = true
 # epochs = 200
 # optimizer = { target = "torch.optim:Adam", lr = 0.01 }"""
-FIRST_GUESS = Pace(1, 1, 1, 1, 1, 0.0)
+FIRST_GUESS = Pace(1, 1, 1, 1, 1)
 
 
 def start(
@@ -111,7 +112,14 @@ def start(
     if max(stage.forecast.bytes.peak for stage in plan.stages) > most_memory:
         limit = most_memory
         _, plan = planned(FIRST_GUESS, limit)
-    return planned(pace(plan), limit, plan.locked())
+    chosen, locked = pace(plan), plan.locked()
+    _, plan = planned(chosen, limit, locked)
+    # A step of the top has as many windows as fit in; those below, whose windows are shorter, may take more of them.
+    training = sum(stage.train for stage in durations(plan))
+    if training > 1.1 * BUDGET and chosen.epochs > 1:
+        chosen = chosen.shortened(max(1, int(chosen.epochs * BUDGET / training)))
+        _, plan = planned(chosen, limit, locked)
+    return planned(replace(chosen, seconds=estimate(plan).seconds), limit, locked)
 
 
 def choose(content: Recordings | Pictures, machine: Machine, name: str, file: Path) -> tuple[Recipe, Pipeline, Dataset]:
@@ -247,7 +255,7 @@ def _reasons(recipe: Recipe, chosen: Pace, files: int) -> str:
         f"For training: {chosen.items:,} of {counted(files, what)}{each}; what is for testing, and a part of the rest "
         f"that tells when to stop, is left out. An epoch has {counted(chosen.steps, 'step')}. At most "
         f"{counted(chosen.epochs, 'epoch')} of each of "
-        f"the {len(recipe.stages)} stages, and the encoding, are reckoned at "
+        f"the {len(recipe.stages)} stages, the encoding and the probes are reckoned at "
         f"{about_text(chosen.seconds)} on this machine "
         "if nothing else runs on it, give or take a factor of three; a stage stops earlier, after "
         f"{counted(chosen.patience, 'epoch')} without a better validation loss. The "

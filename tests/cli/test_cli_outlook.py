@@ -39,11 +39,11 @@ def test_it_is_told_where_it_is_a_minute_or_more(monkeypatch):
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     pace = progress._Pace("birds", ["one", "two", "three", "four"])
     report = progress._Lines(Console(file=text, markup=False, emoji=False), pace)
-    report("reckoned", stages=RECKONED)
+    report("reckoned", stages=RECKONED, probes=0.0)
     for step in (1, 2, 3):
         report("step", stage="two", epoch=1, epochs=1, step=step, steps=4, rows=80, loss=2.25, peak_bytes=0)
         now[0] += 61
     first, _, last = text.getvalue().splitlines()
     assert first == "3 stages to make: 13 minutes at most, roughly"
     assert last.endswith(" · 1 min 1 s left · all stages: 9.8 hours left")
-    assert progress.finished_line("reckoned", {"stages": {"four": Duration(1.0, 59.0, 0.0)}}) is None
+    assert progress.finished_line("reckoned", {"stages": {"four": Duration(1.0, 59.0, 0.0)}, "probes": 0.5}) is None

@@ -8,8 +8,9 @@ import torch
 from stagewise.cli.tables import print_plan
 from stagewise.config import load_text
 from stagewise.planning import duration
-from stagewise.planning.duration import Speed, durations
+from stagewise.planning.duration import FIT_EXAMPLE, FIT_STEP, Speed, durations, estimate
 from stagewise.planning.facts import plan_facts
+from stagewise.probing.run import planned_probes
 from stagewise.runner import make, plan_pipeline
 from stagewise.runs.folder import RunFolder
 
@@ -92,12 +93,33 @@ def test_the_plan_says_so(tmp_path, capsys):
     facts["stages"][0]["time"] = {"train_seconds": 3000.0, "encode_seconds": 60.0}
     facts["stages"][1]["time"] = {"train_seconds": 90_000.0, "encode_seconds": 0.0}
     facts["stages"][2]["time"] = {"train_seconds": 0.0, "encode_seconds": 0.0}
-    facts["threads"] = 2
+    facts["threads"], facts["time"]["probe_seconds"] = 2, 3600.0
     print_plan(facts)
     said = " ".join(capsys.readouterr().out.split())
-    assert "time: 25.9 hours at most, on 2 threads of a machine on which nothing else runs" in said
-    assert "factor of three: one 51 minutes, two 25.0 hours. A stage that converges ends earlier" in said
+    assert "time: 26.9 hours at most, on 2 threads of a machine on which nothing else runs" in said
+    assert (
+        "factor of three: one 51 minutes, two 25.0 hours, the probes 60 minutes. A stage that converges ends earlier"
+        in said
+    )
     print_plan(facts | {"device": "cuda"})
     assert "on a GPU, a guess, give or take" in " ".join(capsys.readouterr().out.split())
-    print_plan(plan_facts(planned(tmp_path / "run")) | {"stages": facts["stages"][2:]})
+    nothing = {"seconds": 0.0, "probe_seconds": 0.0}
+    print_plan(plan_facts(planned(tmp_path / "run")) | {"stages": facts["stages"][2:], "time": nothing})
     assert "time:" not in capsys.readouterr().out
+
+
+def test_probes_are_in_the_estimate(tmp_path, finished):
+    plan = planned(tmp_path / "run")
+    whole, alone = estimate(plan, planned_probes(plan)), estimate(plan, [])
+    assert whole == estimate(plan)  # all that the pipeline asks for
+    assert (whole.stages, alone.probes, whole.probes > 0) == (alone.stages, 0.0, True)
+    assert whole.seconds == pytest.approx(alone.seconds + whole.probes)
+    few, many = (estimate(planned(tmp_path / "run", **{"probe.speaker.epochs": epochs})).probes for epochs in (10, 110))
+    steps = 12 / plan.pipeline.probe[0].batch_size
+    assert many - few == pytest.approx(3 * 100 * (steps * FIT_STEP + 12 * FIT_EXAMPLE))  # three stages of twelve items
+    speaker = [each for each in planned_probes(plan) if each.probe.name == "speaker"]
+    both = planned_probes(planned(tmp_path / "run", **{"probe.speaker.random": True}))
+    beside = [each for each in both if each.probe.name == "speaker"]
+    assert estimate(plan, beside).probes > 2 * estimate(plan, speaker).probes  # no store holds the random rows
+    there = [each for each in planned_probes(planned(finished / "run")) if not each.is_there]
+    assert estimate(planned(finished / "run"), there).seconds == 0.0

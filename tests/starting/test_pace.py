@@ -59,7 +59,6 @@ def test_time_and_steps_stay_below_what_is_sensible(monkeypatch, images, items, 
     assert epoch <= windows
     if chosen.windows_per_item > 1:
         assert chosen.epochs >= 9
-    assert chosen.seconds == pytest.approx(chosen.epochs * epoch * each + 3 * 7.0)
 
 
 def test_only_items_that_are_trained_on_make_steps(monkeypatch):

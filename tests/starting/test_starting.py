@@ -10,13 +10,18 @@ from small_files import png, wav
 from stagewise.config import load_pipeline
 from stagewise.datasets.kinds import find
 from stagewise.errors import ConfigError, DataError
+from stagewise.planning.duration import estimate
+from stagewise.planning.facts import plan_facts
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
+from stagewise.show import about_text
+from stagewise.starting import write as writing
 from stagewise.starting.audio import audio_recipe
 from stagewise.starting.facts import facts, words
 from stagewise.starting.images import images_recipe
 from stagewise.starting.look import look, tells_apart
 from stagewise.starting.machine import Machine, this_machine
+from stagewise.starting.pace import BUDGET, Pace
 from stagewise.starting.recipe import comment, toml
 from stagewise.starting.write import encoded, start
 
@@ -262,3 +267,17 @@ def test_this_machine_has_memory_and_threads():
     assert machine.memory > 0
     assert machine.threads >= 1
     assert "memory" in machine.words
+
+
+def test_a_window_that_few_items_fill_makes_no_training_of_days(tmp_path, monkeypatch, no_peaks_here):
+    """The top's window fits into one file alone; the stages below take all of them, in every epoch."""
+    for number in range(40):
+        wav(tmp_path / "in" / f"{number}.wav", 3.0 if number == 7 else 0.9, 8_000)
+    monkeypatch.setattr(writing, "pace", lambda plan: Pace(1000, 10, 5000, 1, 50))
+    text, plan = start(look(find(tmp_path / "in"), "audio"), CPU, "made", tmp_path / "made.toml")
+    told = estimate(plan)
+    assert sum(stage.train for stage in told.stages) < 1.2 * BUDGET
+    assert 0 < tomllib.loads(text)["defaults"]["train"]["epochs"] < 1000
+    comments = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
+    assert f"the encoding and the probes are reckoned at {about_text(told.seconds)} on this machine" in comments
+    assert plan_facts(plan)["time"]["seconds"] == round(told.seconds, 1)
