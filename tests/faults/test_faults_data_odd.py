@@ -29,7 +29,7 @@ def test_odd_recordings_and_names_are_trained_on_and_encoded(data):
     for number, name in enumerate(NAMES):
         wav(data / "ann" / f"{name}.wav", seed=number)
     wav(data / "bob" / "24.wav", subtype="PCM_24")
-    wav(data / "bob" / "24.flac", subtype="PCM_24")  # the same name but for the suffix
+    wav(data / "bob" / "24.flac", seed=24, subtype="PCM_24")  # the same name but for the suffix, and another recording
     wav(data / "bob" / "fast.wav", rate=44_100, channels=2)
     wav(data / "bob" / "one sample.wav", 1)
     wav(data / "bob" / "short.wav", 40)
