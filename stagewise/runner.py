@@ -15,13 +15,14 @@ from stagewise.errors import ConfigError, DiskError, IntegrityError
 from stagewise.memory.release import release_memory
 from stagewise.planning.build import Input, build_dataset, build_stages, dataset_kind, device_of
 from stagewise.planning.duration import estimate, to_make
+from stagewise.planning.facts import untested
 from stagewise.planning.identity import undeclared_files
 from stagewise.planning.plan import Plan, make_plan
 from stagewise.planning.replaced import replaced
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.planning.trained_on import splits
 from stagewise.planning.weights import OUTGROWN, outgrown
-from stagewise.probing.run import plan_labels, planned_probes, run_probes
+from stagewise.probing.run import plan_labels, planned_probes, probes_left_out, run_probes
 from stagewise.runs.clean import finished
 from stagewise.runs.data_record import write_data
 from stagewise.runs.facts import run_facts
@@ -139,6 +140,9 @@ def plan_pipeline(pipeline: Pipeline, run: RunFolder, report: Report = quiet, ne
 
 def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: str | None, probe: str | None) -> None:
     probes = planned_probes(plan)
+    left_out, bad = probes_left_out(probes)
+    for words in left_out:
+        report("note", text=words)
     if text := replaced(plan):
         report("note", text=text)
     items = write_items(plan.run, _items(plan))
@@ -146,8 +150,8 @@ def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: 
     plan.run.lock(locked)
     assert isinstance(plan.size, Dataset)
     labels = plan_labels(plan, probes)
-    if write_data(plan.run, plan.size, labels):
-        for words, _ in map(label_words, labels):
+    if write_data(plan.run, plan.size, labels, bad):
+        for words in [*(words for words, _ in map(label_words, labels)), *filter(None, [untested(plan)])]:
             report("note", text=words)
     _tidy(plan)
     with suppress(OSError, DiskError):  # a convenience: a read-only current folder must not stop a run

@@ -16,6 +16,7 @@ from stagewise.inputs import input_of, load_weights
 from stagewise.planning.actions import adoptable
 from stagewise.planning.plan import Plan
 from stagewise.planning.stage_plan import StagePlan
+from stagewise.runs.left_out import SATURATED
 from stagewise.runs.record import COVERED, RECORD, TRAINED, mark_trained, read_trained
 from stagewise.show import bytes_text
 from stagewise.stopping import Stop
@@ -24,7 +25,6 @@ from stagewise.stores.files import list_files
 from stagewise.stores.layout import STORE
 from stagewise.train_stages import train_stages
 
-SATURATED = 1e-3  # share of the values of an int8 store that may be cut without a word
 KEPT = ("train", "memory", "health", "below")  # what training leaves, whatever is encoded with the weights
 
 

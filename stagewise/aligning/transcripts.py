@@ -10,6 +10,8 @@ from pathlib import Path
 from stagewise.datasets.textfiles import read_lines
 
 NUMBER = re.compile(r"\w*\d\w*")
+SPOKEN = re.compile("[&%@+=#$€£]")  # signs that are said as words
+NOTE = re.compile(r"\[[^\]]*\]|<[^>]*>")  # what somebody wrote who heard it, such as [laughter]
 
 
 def find_transcripts(root: Path, names: Sequence[str]) -> list[str | None]:
@@ -43,6 +45,11 @@ def split_words(text: str, dictionary: Container[str]) -> list[str] | str:
     number = NUMBER.search(plain)
     if number is not None:
         return f"its transcript holds the number '{number[0]}': write it in words"
+    sign, note = SPOKEN.search(plain), NOTE.search(plain)
+    if sign is not None:
+        return f"its transcript holds '{sign[0]}': write it in words"
+    if note is not None:
+        return f"its transcript holds '{note[0]}': take away what is not said, and brackets around what is"
     foreign = next((letter for letter in plain if letter.isalpha() and not letter.isascii()), None)
     if foreign is not None:
         return f"its transcript holds '{foreign}', which is no English letter"

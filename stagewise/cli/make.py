@@ -265,7 +265,7 @@ def _print_plan(
     with terminal_report(silence=PLANNING) as report:
         from stagewise.datasets.base import Dataset  # these take seconds, too
         from stagewise.planning.facts import plan_facts
-        from stagewise.probing.run import plan_labels, planned_probes
+        from stagewise.probing.run import plan_labels, planned_probes, probes_left_out
         from stagewise.runner import check_names, plan_pipeline
         from stagewise.runs.clean import finished
         from stagewise.runs.folder import RunFolder
@@ -277,6 +277,8 @@ def _print_plan(
         to_fit = fits and [fit for fit in fits if not fit.is_there]
         facts = plan_facts(made, to_fit) | {"run": str(folder.path)}
         if fits is not None:
+            for text in probes_left_out(fits)[0]:
+                report("note", text=text)
             facts["data"]["labels"] = plan_labels(made, fits)
             for probe in facts["probes"]:
                 there = [fit.is_there for fit in fits if fit.probe.name == probe["name"]]

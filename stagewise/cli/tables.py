@@ -13,6 +13,7 @@ from rich.table import Table
 from stagewise.datasets.labelled import label_words
 from stagewise.runs.facts import STATES
 from stagewise.runs.folder import in_use
+from stagewise.runs.left_out import left_out
 from stagewise.runs.verdict import LIKE_GUESSING, REMEDIES, UNSURE, above_guessing, of_guessing
 from stagewise.show import about_text, bytes_text, clock_text, counted, epochs_text, printable
 
@@ -52,6 +53,9 @@ def print_run(facts: dict[str, Any]) -> None:
         guessing = above_guessing(stage["train"]) if stage["state"] == "complete" else ""
         for warning in [*(stage.get("health") or {}).get("warnings", []), *filter(None, [guessing])]:
             console.print(f"warning: {stage['name']}: {warning}", style="yellow")
+    for stage in facts["stages"]:
+        for text in left_out(stage):
+            console.print(f"{stage['name']}: {text}.")
     if skipped := (facts["data"] or {}).get("skipped"):
         console.print(
             f"warning: {counted(len(skipped), 'file was', 'files were')} left out, such as {skipped[0]['key']} "
@@ -185,7 +189,7 @@ def print_plan(facts: dict[str, Any]) -> None:
             console.print(f"warning: {stage['name']}: {warning}", style="yellow")
     wanted = sum(s["store"]["predicted_bytes"] for s in facts["stages"] if s["store"]["state"] == "written")
     console.print(
-        f"data: {counted(data['items'], 'item')}, {data['samples']:,} {data['unit']} ({data['source']}). "
+        f"data: {counted(data['items'], 'item')}{_parts(data)}, {data['samples']:,} {data['unit']} ({data['source']}). "
         f"stores: {bytes_text(wanted)} of {bytes_text(facts['disk_free_bytes'])} free.",
     )
     _print_labels(console, data["labels"])
@@ -204,6 +208,12 @@ def print_plan(facts: dict[str, Any]) -> None:
             'set defaults.store.dtype = "int8", or store.write = "auto" for the stages to be computed again instead.',
             style="yellow",
         )
+
+
+def _parts(data: dict[str, Any]) -> str:
+    """Say how many items may be trained on, and how many are kept for tests; of two views, each counts once."""
+    train, test = data["items_to_train_on"], data["items_to_test_on"]
+    return "" if train is None else f" ({train:,} to train on, {test:,} to test on)"
 
 
 def _time(facts: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from stagewise.datasets.labels import FrameTable, ItemLabels
 from stagewise.datasets.names import Names
 from stagewise.datasets.resample import resample
 from stagewise.datasets.scan import Rules, scan
-from stagewise.datasets.splits import hash_split, read_split_lists
+from stagewise.datasets.splits import hash_split, read_split_lists, words_of_unlisted
 from stagewise.errors import ConfigError
 
 # Mean and deviation of LibriSpeech's samples, with which the published results were made.
@@ -67,8 +67,9 @@ class AudioFiles(Dataset):
         self.sample_rate, self.mean, self.std = rules.sample_rate, rules.mean, rules.std
         self._rules = rules
         listed = None if splits is None else read_split_lists(splits, names)
-        used = list(range(len(keys)))
+        used, self.notes = list(range(len(keys))), []
         if listed is not None:
+            self.notes = words_of_unlisted(keys, listed)
             used = sorted(listed["train"] | listed["test"])
             listed_test_N = np.array([item in listed["test"] for item in used])
             keys, refused = [keys[item] for item in used], ()

@@ -82,7 +82,7 @@ class AudioFolder(AudioFiles):
 
         rules = Rules(sample_rate, bad_items, resample, mono, mean, std)
         super().__init__(folder, keys, Names(keys, twins), label, rules, splits, test_fraction, files.refused)
-        self.notes = [*files.notes(), *words_of_twins(twins)]
+        self.notes = [*files.notes(), *words_of_twins(twins), *self.notes]
 
     def _path(self, key: str) -> str:
         return f"{self.root}/{key}"

@@ -22,7 +22,7 @@ from stagewise.datasets.images import TEST, TRAIN, UNLABELLED, Images
 from stagewise.datasets.label_sources import read_labels
 from stagewise.datasets.labels import ItemLabels
 from stagewise.datasets.names import Names
-from stagewise.datasets.splits import hash_split, read_split_lists
+from stagewise.datasets.splits import hash_split, read_split_lists, words_of_unlisted
 from stagewise.errors import ConfigError, DataError
 from stagewise.show import counted
 
@@ -148,6 +148,7 @@ def _list(
         notes += [f"{path}: {note}" if len(folders) > 1 else note for note in files.notes()]
         if folder == "" and splits is not None:
             members = read_split_lists(splits, Names(names))
+            notes += words_of_unlisted(names, members)
             listed = {names[item] for item in members["test"]}
             names, bad = [names[item] for item in sorted(members["train"] | members["test"])], []
         keys += [f"{folder}//{name}" if folder else name for name in names]

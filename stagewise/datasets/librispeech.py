@@ -109,7 +109,7 @@ class LibriSpeech(AudioFiles):
         rules = Rules(SAMPLE_RATE, bad_items, resample, mono, mean, std)
         paths = [below(key, found.suffixes[key]) for key in keys]
         super().__init__(folder, keys, Names(paths), label, rules, splits, test_fraction)
-        self.notes = found.notes
+        self.notes = [*found.notes, *self.notes]
 
     @classmethod
     def is_there(cls, **arguments: Any) -> bool:

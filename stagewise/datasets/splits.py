@@ -15,6 +15,7 @@ import numpy.typing as npt
 from stagewise.datasets.names import Names, Strays, refuse_ambiguous
 from stagewise.datasets.textfiles import read_lines
 from stagewise.errors import ConfigError, DataError
+from stagewise.show import counted
 
 
 def read_split_lists(splits: Mapping[str, str], names: Names) -> dict[str, set[int]]:
@@ -55,6 +56,15 @@ def read_split_lists(splits: Mapping[str, str], names: Names) -> dict[str, set[i
             raise DataError(f"{path} lists no keys: write one key a line, or leave data.splits out.")
         members[name] = found
     return members
+
+
+def words_of_unlisted(keys: Sequence[str], members: Mapping[str, set[int]]) -> list[str]:
+    """Say how many files neither list names, which are no items then."""
+    others = sorted(set(range(len(keys))).difference(*members.values()))
+    if not others:
+        return []
+    files = f"{counted(len(others), 'file')}, such as {keys[others[0]]}"
+    return [f"left out, as neither list of data.splits names them: {files}"]
 
 
 def hash_split(keys: Sequence[str], groups: Sequence[int], test_fraction: float) -> npt.NDArray[np.bool_]:

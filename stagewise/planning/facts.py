@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from stagewise.planning.plan import Plan
 from stagewise.planning.replaced import replaced
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.planning.trained_on import few_items
+from stagewise.show import counted
 
 
 def plan_facts(plan: Plan, fits: Sequence[Fit] | None = None) -> dict[str, Any]:
@@ -27,7 +29,7 @@ def plan_facts(plan: Plan, fits: Sequence[Fit] | None = None) -> dict[str, Any]:
     size = plan.size
     there = isinstance(size, Dataset)
     samples = int(size.lengths.sum()) if isinstance(size, Dataset) else size.samples
-    warning = replaced(plan)
+    warnings = [words for words in (replaced(plan), untested(plan)) if words]
     reckoned = estimate(plan, fits)
     return {
         "format": 1,
@@ -42,6 +44,8 @@ def plan_facts(plan: Plan, fits: Sequence[Fit] | None = None) -> dict[str, Any]:
         "data": {
             "there": there,
             "items": len(size) if isinstance(size, Dataset) else size.items,
+            "items_to_train_on": len(size.pool()) if isinstance(size, Dataset) else None,
+            "items_to_test_on": len(size.split("test")) if isinstance(size, Dataset) else None,
             "samples": samples,
             "unit": "patches" if plan.stages[0].built.grid else "samples",
             "source": "read from the files" if isinstance(size, Dataset) else size.source,
@@ -57,7 +61,7 @@ def plan_facts(plan: Plan, fits: Sequence[Fit] | None = None) -> dict[str, Any]:
             for probe in plan.pipeline.probe
         ],
         "time": {"seconds": round(reckoned.seconds, 1), "probe_seconds": round(reckoned.probes, 1)},
-        "warnings": [warning] if warning else [],
+        "warnings": warnings,
     }
 
 
@@ -66,6 +70,19 @@ def read_labels(plan: Plan) -> set[str]:
     probed = {probe.labels for probe in plan.pipeline.probe if probe.data is None}
     objectives = [stage.built.objective for stage in plan.stages]
     return probed | {objective.labels for objective in objectives if isinstance(objective, Supervised)}
+
+
+def untested(plan: Plan) -> str:
+    """Say that items are kept from training for tests that no probe makes; "" if one does, or none are."""
+    size = plan.size
+    tested = len(size.split("test")) if isinstance(size, Dataset) else 0
+    if not tested or any(probe.data is None for probe in plan.pipeline.probe):
+        return ""
+    held = f"{counted(tested, 'item is', 'items are')} kept from training for tests, and no probe makes any"
+    by_share = "test_fraction" in inspect.signature(type(size)).parameters
+    if not by_share or {"splits", "test"} & plan.pipeline.data.arguments.keys():
+        return f"{held}."
+    return f"{held}: data.test_fraction = 0 trains on them, too, and leaves none for probes that come later."
 
 
 def _stage(plan: Plan, stage: StagePlan, time: Duration) -> dict[str, Any]:

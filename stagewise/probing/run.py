@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from stagewise import atomic
 from stagewise.config import Probe
 from stagewise.config.fingerprint import fingerprint
-from stagewise.datasets.base import Dataset
+from stagewise.datasets.base import BadItem, Dataset
 from stagewise.datasets.images import Images
 from stagewise.datasets.labelled import label_facts
 from stagewise.errors import ConfigError, DataError
@@ -165,6 +165,17 @@ def plan_labels(plan: Plan, planned: Sequence[PlannedProbe]) -> list[dict[str, A
             own = [fact for fact in label_facts(dataset, {probe.labels}) if fact["name"] == probe.labels]
             found += [fact | {"name": f"{probe.labels} (of the probe {probe.name})"} for fact in own]
     return found
+
+
+def probes_left_out(planned: Sequence[PlannedProbe]) -> tuple[list[str], list[BadItem]]:
+    """Say what is left out of the data of their own that probes read; return the bad files alone, too."""
+    words, bad = list[str](), list[BadItem]()
+    for probe, dataset in {each.probe.name: (each.probe, each.dataset) for each in planned}.values():
+        if probe.data is not None:
+            words += [f"probe {probe.name}: left out {item.path}: {item.reason}" for item in dataset.bad]
+            words += [f"probe {probe.name}: {note}" for note in dataset.notes]
+            bad += [replace(item, key=f"{item.key} (of the probe {probe.name})") for item in dataset.bad]
+    return words, bad
 
 
 def _is_trained(stage: BuiltStage) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from stagewise.reporting import page
 from stagewise.reporting.view import View
 from stagewise.runs.facts import STATES
+from stagewise.runs.left_out import left_out
 from stagewise.runs.verdict import above_guessing
 from stagewise.show import bytes_text, counted, epochs_text, seconds_text
 
@@ -84,6 +85,9 @@ def warnings(view: View) -> Iterator[str]:
     ]
     if found:
         yield page.note(f"Warnings of {view.name}:") + page.listed(found)
+    left = [f"{stage['name']}: {text}" for stage in view.facts["stages"] for text in left_out(stage)]
+    if left:
+        yield page.note(f"What stages of {view.name} did without:") + page.listed(left)
     skipped = (view.facts["data"] or {}).get("skipped", [])
     if skipped:
         lines = [f"{item['key']}: {item['reason']}" for item in skipped[:SKIPPED]]

@@ -12,9 +12,10 @@ import numpy as np
 
 from stagewise.datasets.librispeech import UTTERANCE
 from stagewise.datasets.names import Names
+from stagewise.show import counted
 from stagewise.starting.beside import Beside
 from stagewise.starting.look import Recordings, deeper, folders, tells_apart
-from stagewise.starting.recipe import Line, root_line
+from stagewise.starting.recipe import Line, root_line, toml
 
 PARTS = {"train", "test", "dev", "val", "valid", "validation", "eval"}
 T = TypeVar("T")
@@ -65,7 +66,20 @@ def audio_layout(content: Recordings, beside: Beside) -> Layout:
         why = f"tables found here, of {_of(tables)}"
         lines.append(("labels", {label: path for label, (path, _) in tables.items()}, why))
     beside.check([*labels, *tables])
-    return Layout("librispeech", lines, used, labels | {label: counts for label, (_, counts) in tables.items()})
+    notes = _outside(content, sorted(set(every).difference(names)), prefix)
+    labels |= {label: counts for label, (_, counts) in tables.items()}
+    return Layout("librispeech", lines, used, labels, notes)
+
+
+def _outside(content: Recordings, names: Sequence[str], prefix: str) -> list[str]:
+    """Say which files are none of LibriSpeech's, or of another part of it, and what takes them."""
+    if not names:
+        return []
+    return [
+        f"not used, as they do not lie as SPEAKER/CHAPTER/SPEAKER-CHAPTER-UTTERANCE below {content.root / prefix}: "
+        f'{counted(len(names), "audio file")}, such as {names[0]}; data.target = "audio-folder" with data.root = '
+        f"{toml(str(content.root))} takes all"
+    ]
 
 
 def _any_folder(content: Recordings, beside: Beside, every: list[str]) -> Layout:

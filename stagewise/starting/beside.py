@@ -5,6 +5,7 @@ Taken is what a data set takes as it stands; the rest is named.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -100,7 +101,12 @@ class Beside:
             return [], None
         train, test = (f"{len(members[name]):,}" for name in ("train", "test"))
         why = f"lists found here: {train} for training, {test} for testing"
-        return [("splits", paths, why)], members["train"] | members["test"]
+        listed = members["train"] | members["test"]
+        others = [names.path(item) for item in range(len(names)) if item not in listed]
+        if others:
+            files = f"{counted(len(others), 'file')}, such as {others[0]}"
+            self.note(f"left out, as neither train.txt nor test.txt names them: {files}")
+        return [("splits", paths, why)], listed
 
     def phones(self, names: Names, lengths: npt.NDArray[np.int64]) -> list[Line]:
         """Return the line for the file of phone labels, if there is one that fits the items."""
@@ -162,6 +168,7 @@ class Beside:
         """Return the columns of a table that a probe could learn."""
         found: dict[str, tuple[str, Counter[str]]] = {}
         columns = [label for label in table.labels if label and self.wants(label)]
+        many = []
         del self._left[table.path.name]
         for label in columns:
             if label in taken:
@@ -180,6 +187,13 @@ class Beside:
                 self.note(f"{label} of {table.path.name} not used: no two of its classes have two files each")
             elif self.wanted or len(columns) == 1 or 2 * len(counts) <= counts.total():
                 found[label] = str(table.path), counts
+            else:
+                many.append(label)
+        if many:
+            self.note(
+                f"{', '.join(many)} of {table.path.name} not used: more classes than half of the files; "
+                f"--labels {shlex.quote(','.join([*sorted({*taken, *found} - {'phones'}), *many]))} takes them"
+            )
         if len(found) > MOST and not self.wanted:
             self.problem(
                 f"{table.path} has {len(found)} columns that could be labels, {', '.join(found)}: "

@@ -122,8 +122,11 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
 
 
 def _unused(content: Pictures, test: str) -> list[str]:
-    """Name the folders beside those of training and test images, and the key that takes one of them."""
-    return [
+    """Name what lies beside the folders of training and test images, and the key that takes another folder."""
+    top = [name for name in content.names if "/" not in name]
+    beside = f"{counted(len(top), 'image')} beside {TRAIN} and {test}, such as {min(top, default='')}"
+    notes = [f"{beside}: not used; put them into {TRAIN} or {test}"] if top else []
+    return notes + [
         f"{folder}, with {counted(count, 'image')}, is not used: when to stop is told by a part of {TRAIN}; "
         f"data.unlabelled = {toml(str(content.root / folder))} trains on them, too"
         for folder, count in sorted(folders(content.names).items())

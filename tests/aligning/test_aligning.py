@@ -199,6 +199,7 @@ def test_what_cannot_be_aligned_is_told_with_reasons(spoken, tmp_path):
     root.mkdir()
     texts = {
         "good": TEXTS["1-1-0000"], "none": None, "empty": " \n…", "number": "In 1984.", "russian": "да", "a b": "so",
+        "sign": "so & so", "note": "so [door] so",
         "wrong": "once upon a midnight dreary while i pondered weak and weary over many a volume of forgotten lore",
     }  # fmt: skip
     for name, text in texts.items():
@@ -212,15 +213,16 @@ def test_what_cannot_be_aligned_is_told_with_reasons(spoken, tmp_path):
     reasons = {line["key"].removesuffix(".flac"): line.get("failed") for line in lines}
     assert reasons.pop("good") is None
     for name, words_of in {
+        "sign": "holds '&': write it in words", "note": "holds '[door]': take away what is not said",
         "none": "no transcript", "empty": "its transcript is empty", "number": "the number '1984'", "russian": "'д'",
         "a b": "holds no space", "wrong": "cannot be found", "short": "shorter than a label", "long": "than 2 min 0 s",
     }.items():  # fmt: skip
         assert words_of in reasons.pop(name)
     assert not reasons
     found = facts(file, lines)
-    assert (found["items"], found["aligned"], found["without_transcript"], len(found["failed"])) == (9, 1, 1, 8)
+    assert (found["items"], found["aligned"], found["without_transcript"], len(found["failed"])) == (11, 1, 1, 10)
     assert any("1 item without a transcript" in line for line in words(found))
-    assert "2 others" in words(found)[-1]
+    assert "4 others" in words(found)[-1]
     assert [json.loads(line).get("key") for line in items_file(file).read_text().splitlines()][1:] == sorted(
         f"{name}.flac" for name in [*texts, "short", "long"]
     )

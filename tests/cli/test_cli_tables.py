@@ -75,6 +75,20 @@ def test_what_a_probe_is_worth(facts, capsys, monkeypatch):
     assert "warning: two: its loss, 2.500, is above that of guessing, 2.400: train it for more epochs" in text
 
 
+def test_what_stages_did_without_is_said(facts, capsys, monkeypatch):
+    changed = copy.deepcopy(facts)
+    changed["stages"][0]["train"]["skipped_items"] = 3
+    changed["stages"][1]["train"]["skipped_items"] = 1
+    for stage, cut in zip(changed["stages"], (0, 999, 1001), strict=True):
+        stage["store"] |= {"saturated": cut, "float32_bytes": 4_000_000}
+    text = printed(capsys, monkeypatch, 200, print_run, changed)
+    assert "one: 3 training items are too short for a window, and were encoded but not trained on." in text
+    assert "two: 1 training item is too short for a window, and was encoded but not trained on." in text
+    assert "context: 0.10% of the values of its store lie outside the range that int8 was calibrated for" in text
+    assert text.count("outside the range") == 1
+    assert "too short" not in printed(capsys, monkeypatch, 200, print_run, facts)
+
+
 def test_names_are_printed_as_they_are(run, facts, capsys, monkeypatch):
     changed = copy.deepcopy(facts) | {"run": f"runs/{HOSTILE}"}
     changed["stages"][0] |= {"name": HOSTILE, "health": {"warnings": [f"{HOSTILE} is dead"]}}

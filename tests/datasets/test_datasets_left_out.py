@@ -165,3 +165,29 @@ def test_librispeech_with_wavs_beside_or_alone(tmp_path):
         "left out, as no utterance is called so: 1 audio file, such as 11/7/take two.wav",
     ]
     assert data.label_classes("speaker") == ["11", "12"]
+
+
+def test_files_that_no_list_names_are_counted(tmp_path):
+    for number in range(5):
+        sound(tmp_path / "in" / f"{number}.wav", number)
+        sound(tmp_path / "libri" / "1" / "2" / f"1-2-000{number}.flac", number)
+        save(tmp_path / "images" / "a" / f"{number}.png", picture(number))
+    for folder, names in (
+        ("in", "0123"),
+        ("libri", ["1-2-000" + n for n in "0123"]),
+        ("images", ["a/" + n for n in "0123"]),
+    ):
+        for part, some in (("train", names[:2]), ("test", names[2:3])):
+            (tmp_path / f"{folder}-{part}.txt").write_text("\n".join(some))
+    splits = {
+        f: {part: str(tmp_path / f"{f}-{part}.txt") for part in ("train", "test")} for f in ("in", "libri", "images")
+    }
+    found = [
+        AudioFolder(root=str(tmp_path / "in"), splits=splits["in"]),
+        LibriSpeech(root=str(tmp_path / "libri"), splits=splits["libri"]),
+        ImageFolder(root=str(tmp_path / "images"), splits=splits["images"], **SMALL),
+    ]
+    words = "left out, as neither list of data.splits names them: 2 files, such as "
+    assert [data.notes for data in found] == [[words + name] for name in ("3.wav", "1-2-0003", "a/3.png")]
+    (tmp_path / "in-test.txt").write_text("2\n3\n4")
+    assert AudioFolder(root=str(tmp_path / "in"), splits=splits["in"]).notes == []

@@ -226,8 +226,12 @@ def test_warnings_of_a_stage_are_shown(run, tmp_path):
     record = json.loads(path.read_bytes())
     del record["own_sha256"]
     record["health"]["warnings"] = ["5 channels of 8 are <dead>"]
+    record["train"]["skipped_items"] = 2
     atomic.write_sealed(path, record)
-    assert "one: 5 channels of 8 are <dead>" in Page(written([RunFolder(tmp_path / "ill")], tmp_path / "r.html")).text
+    text = Page(written([RunFolder(tmp_path / "ill")], tmp_path / "r.html")).text
+    assert "one: 5 channels of 8 are <dead>" in text
+    assert "What stages of ill did without:" in text
+    assert "one: 2 training items are too short for a window, and were encoded but not trained on" in text
 
 
 def test_help_names_every_option(tmp_path):

@@ -73,6 +73,61 @@ def test_what_was_left_out_is_listed(recordings, tmp_path):
     assert "1 file was left out of run:" in (tmp_path / "report.html").read_text()
 
 
+PROBE = """\
+[[probe]]
+name = "kind"
+stages = "all"
+labels = "kind"
+pool = "mean"
+epochs = 1
+data = {{ target = "audio-folder", root = "{root}", labels = {{ kind = "folder" }}, bad_items = 1 }}
+"""
+
+
+def test_what_was_left_out_of_the_data_of_a_probe_is_said_and_listed(recordings, tmp_path):
+    for number in range(8):
+        (tmp_path / "own" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        shutil.copy(recordings / f"00{number}.wav", tmp_path / "own" / "ab"[number % 2])
+    (tmp_path / "own" / "a" / "bad.wav").write_bytes(b"no sound")
+    (tmp_path / "own" / "b" / "more.m4a").touch()
+    file, told = tmp_path / "x.toml", []
+    file.write_text(TOML.format(root=recordings, dtype="int8") + PROBE.format(root=tmp_path / "own"))
+    stagewise.run(file, run=tmp_path / "run", report=lambda kind, **facts: told.append(facts.get("text", "")))
+    for words in (told, CliRunner().invoke(main, ["plan", str(file)]).stderr.splitlines()):
+        (bad,) = [text for text in words if f"probe kind: left out {tmp_path}/own/a/bad.wav: " in text]
+        assert "probe kind: left out by their suffix: 1 .m4a" in words
+        assert len(bad) > len(f"probe kind: left out {tmp_path}/own/a/bad.wav: ")
+    (skipped,) = json.loads((tmp_path / "run" / "data.json").read_bytes())["skipped"]
+    assert skipped["key"] == "a/bad.wav (of the probe kind)"
+    shown = CliRunner().invoke(main, ["inspect", str(tmp_path / "run")]).stdout
+    assert "1 file was left out, such as a/bad.wav (of the probe kind)" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize(
+    ("more", "remedy"),
+    [
+        ("", ": data.test_fraction = 0 trains on them, too, and leaves none for probes that come later."),
+        ('splits = { train = "train.txt", test = "test.txt" }', "."),
+    ],
+)
+def test_items_that_are_kept_for_tests_that_nobody_makes_are_told(recordings, tmp_path, monkeypatch, more, remedy):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.txt").write_text("".join(f"{number:03}\n" for number in range(80)))
+    (tmp_path / "test.txt").write_text("".join(f"{number:03}\n" for number in range(80, 100)))
+    file, told = tmp_path / "x.toml", []
+    file.write_text(TOML.format(root=recordings, dtype="int8").replace('bad_items = "skip"', more))
+    words = f"20 items are kept from training for tests, and no probe makes any{remedy}"
+    shown = " ".join(CliRunner().invoke(main, ["plan", str(file)]).stdout.split())
+    assert "data: 100 items (80 to train on, 20 to test on), 40,000 samples" in shown
+    assert f"warning: {words}" in shown
+    stagewise.run(file, run=tmp_path / "run", report=lambda kind, **facts: told.append(facts.get("text", "")))
+    assert words in told
+    if not more:
+        shown = CliRunner().invoke(main, ["plan", str(file), "--set", "data.test_fraction=0"]).stdout
+        assert "data: 100 items (100 to train on, 0 to test on)" in " ".join(shown.split())
+        assert "kept from training" not in shown
+
+
 def test_a_damaged_data_record_is_named_and_written_again(recordings, tmp_path):
     run = made(tmp_path, recordings)
     before = (run / "data.json").read_bytes()

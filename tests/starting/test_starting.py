@@ -94,6 +94,20 @@ def test_the_layout_of_librispeech_below_its_folders(tmp_path, no_peaks_here):
     assert len(plan.size) == 4
 
 
+def test_what_is_not_in_the_layout_of_librispeech_is_named(tmp_path):
+    for part, count in (("train", 3), ("dev", 1)):
+        for speaker in ("12", "34"):
+            for number in range(count):
+                wav(tmp_path / "in" / part / speaker / "5" / f"{speaker}-5-000{number}.flac", 1.5)
+    wav(tmp_path / "in" / "more" / "a.wav", 1.0)
+    root = tmp_path / "in"
+    notes = audio_recipe(look(find(root), "audio"), gpu=False).notes
+    assert notes[0] == (
+        f"not used, as they do not lie as SPEAKER/CHAPTER/SPEAKER-CHAPTER-UTTERANCE below {root}/train: 3 audio files, "
+        f'such as dev/12/5/12-5-0000.flac; data.target = "audio-folder" with data.root = "{root}" takes all'
+    )
+
+
 def test_real_librispeech(shared):
     content = look(find(shared / "librispeech-sample"), "audio")
     recipe = audio_recipe(content, gpu=True)
@@ -163,6 +177,14 @@ def test_folders_of_training_and_test_images(tmp_path, no_peaks_here):
     assert content["data"]["root"] == str(tmp_path / "in" / "train")
     assert content["data"]["test"] == str(tmp_path / "in" / "test")
     assert len(plan.size.split("test")) == 2
+
+
+def test_images_beside_the_folders_of_training_and_test_are_named(tmp_path):
+    for name in ("train/a/0", "train/a/1", "train/b/2", "train/b/3", "test/a/4", "test/b/5", "6", "7"):
+        png(tmp_path / "in" / f"{name}.png", 48, 48)
+    made = images_recipe(look(find(tmp_path / "in"), "images"), gpu=False)
+    assert made.items == 6
+    assert "2 images beside train and test, such as 6.png: not used; put them into train or test" in made.notes
 
 
 def test_a_bad_file_in_a_hundred_is_left_out_and_more_are_named(tmp_path, no_peaks_here):

@@ -74,7 +74,9 @@ def test_lists_and_phones_of_librispeech_and_what_else_lies_there(speech, no_pea
     assert "# phone labels of 2 of 3 files, found here" in text
     assert "# lists found here: 2 for training, 1 for testing" in text
     assert "# beside the files, not used: SPEAKERS.TXT" in text
-    assert told == [{"text": "beside the files, not used: SPEAKERS.TXT"}]
+    unlisted = "left out, as neither train.txt nor test.txt names them: 1 file, such as 12/5/12-5-0001.flac"
+    assert told == [{"text": unlisted}, {"text": "beside the files, not used: SPEAKERS.TXT"}]
+    assert f"# {unlisted}" in text
     assert list(plan.size.keys) == ["12-5-0000", "34-5-0000", "34-5-0001"]
     assert list(plan.size.split("test")) == [2]
     assert plan.size.label_kind("phones") == "frames"
@@ -158,6 +160,17 @@ def test_tables_that_give_nothing_to_learn_are_named(birds, table, note):
     data, made = recipe(birds)
     assert "labels" not in data
     assert any(note in each for each in made.notes), made.notes
+
+
+def test_columns_of_many_classes_are_named(birds, tmp_path):
+    table = "file,who,site" + "".join(f"\n{n},{who},{n % 2}" for n, who in enumerate("aabbc"))
+    wav(birds / "4.wav", 1.0)
+    (birds / "t.csv").write_text(table)
+    data, made = recipe(birds)
+    assert list(data["labels"]) == ["site"]
+    assert made.notes == ["who of t.csv not used: more classes than half of the files; --labels site,who takes them"]
+    data, made = recipe(birds, "site,who")
+    assert (list(data["labels"]), made.notes) == (["who", "site"], [])
 
 
 @pytest.mark.parametrize(
