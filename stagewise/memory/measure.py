@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 
 import psutil
 import torch
@@ -36,19 +37,24 @@ def measured(device: torch.device, existing: int) -> Iterator[Peak]:
         yield peak
         peak.bytes = torch.cuda.max_memory_allocated(device)
         return
+    with allocations() as sizes:
+        yield peak
+    peak.bytes = existing + max(accumulate(sizes), default=0)
+
+
+@contextmanager
+def allocations() -> Iterator[list[int]]:
+    """Follow what torch allocates on the CPU while the body runs: bytes, one after another; negative where freed."""
     # The profiler's GPU side reports on stderr that there is no GPU; nobody asked.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from torch.profiler import ProfilerActivity, profile
 
+    sizes: list[int] = []
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
-        yield peak
-    total = highest = 0
+        yield sizes
     # Only kineto's raw events tell allocations apart in time; `key_averages` has sums alone.
     events = profiler.profiler.kineto_results.events()
-    for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
-        total += event.nbytes()
-        highest = max(highest, total)
-    peak.bytes = existing + highest
+    sizes += [e.nbytes() for e in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns())]
 
 
 def resident_bytes() -> int:

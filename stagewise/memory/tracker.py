@@ -79,7 +79,7 @@ class MemoryTracker(TorchDispatchMode):
         for tensor in tree_iter(result):
             if isinstance(tensor, Tensor) and tensor.untyped_storage() not in self.numbers:
                 self._add(tensor.untyped_storage(), _category.get())
-        inside = workspace_bytes(func, args, result)
+        inside = workspace_bytes(func, args)
         if inside and self.total + inside > self.peak:
             self.peak = self.total + inside
             self.at_peak = {**self.alive, 0: (inside, _category.get())}

@@ -2,47 +2,61 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Hashable
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+from stagewise.memory.measure import allocations
+
+_ITEMS = {  # arguments that have a row for every item of the batch
+    torch.ops.aten.convolution.default: (0,),
+    torch.ops.aten.convolution_backward.default: (0, 1),
+}
+_known: dict[Hashable, list[int]] = {}
 
 
-def workspace_bytes(func: Any, args: tuple[Any, ...], result: Any) -> int:
+def workspace_bytes(func: Any, args: tuple[Any, ...]) -> int:
     """Return the bytes an operator needs beyond its inputs and results.
 
-    Only oneDNN's convolutions on a CPU are known here (seen in torch's profiler, torch 2.11): they copy their
-    operands into a blocked layout and their results back out of it, one product after the other.
+    Only convolutions on a CPU are known to need much. How much follows from the algorithm that oneDNN takes, and that
+    from the processor, the number of threads and the shape: the operator is run on so few items that all threads have
+    something to do, and on twice as many. What it allocates grows linearly from there.
     """
-    if func is torch.ops.aten.convolution.default and args[0].device.type == "cpu":
-        x, weight = (_bytes(t) for t in args[:2])
-        return weight if _channels_last(args[0]) else max(x + weight, _bytes(result))
-    if func is torch.ops.aten.convolution_backward.default and args[0].device.type == "cpu":
-        gy, x = (_bytes(t) for t in args[:2])
-        gx, gw = (_bytes(t) if isinstance(t, Tensor) else 0 for t in result[:2])
-        if _channels_last(args[1]):
-            return gw if _channels_last(args[0]) else max(gw, gy)
-        # gx is found first, when there is no gw yet; gw needs x and gy, then its own copy.
-        return max(gy + _scratch(gx, gy, args), 2 * gx - gw, x + gy, gw)
-    return 0
-
-
-def _channels_last(x: Tensor) -> bool:
-    """Say whether an image's channels lie side by side: convolutions then need no copies of it."""
-    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-
-
-def _scratch(gx: int, gy: int, args: tuple[Any, ...]) -> int:
-    """Return what each thread works in while it finds the gradient of an item."""
-    if gx == 0:
+    if func not in _ITEMS or args[0].device.type != "cpu":
         return 0
-    items, _, *rows = args[1].shape
-    strides: list[int] = args[4]
-    if any(n % stride for n, stride in zip(rows, strides, strict=True)):
-        gy += gx * math.prod(strides)  # rows in groups of a stride; a last group that is not whole costs this
-    return torch.get_num_threads() * gy // int(items)
+    items, few = len(args[0]), torch.get_num_threads()
+    sizes = _allocations(func, args, min(items, 2 * few))
+    if items > 2 * few:
+        fewer = _allocations(func, args, few)
+        if len(fewer) == len(sizes):
+            sizes = [size + (size - less) * (items - 2 * few) // few for size, less in zip(sizes, fewer, strict=True)]
+        else:  # another algorithm
+            sizes = _allocations(func, args, items)
+    return max(accumulate(sizes), default=0) - sum(sizes)
 
 
-def _bytes(tensor: Tensor) -> int:
-    return int(tensor.numel() * tensor.element_size())
+def _allocations(func: Any, args: tuple[Any, ...], items: int) -> list[int]:
+    """Run an operator on zeros of the same shapes, but for the number of items, and follow what it allocates."""
+    shapes = []
+    for number, value in enumerate(args):
+        if isinstance(value, Tensor):
+            shape = (items, *value.shape[1:]) if number in _ITEMS[func] else tuple(value.shape)
+            shapes.append((shape, value.stride(), value.dtype))
+        else:
+            shapes.append(tuple(value) if isinstance(value, list) else value)
+    key = (func, *shapes, torch.get_num_threads())
+    if key not in _known:
+        with _disable_current_modes(), torch.no_grad():
+            given = [
+                torch.empty_strided(shape[0], shape[1], dtype=shape[2]).zero_() if isinstance(value, Tensor) else value
+                for value, shape in zip(args, shapes, strict=True)
+            ]
+            with allocations() as sizes:
+                result = func(*given)  # alive until all is counted
+        _known[key] = sizes
+        del result
+    return _known[key]
