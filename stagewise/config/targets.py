@@ -162,10 +162,10 @@ def _import(module: str, target: str, where: str) -> None:
         Exception,
         SystemExit,
     ) as error:  # whatever a module's top level does, it is the file that named it
-        library = failed_import(error)
+        missing = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
+        library = None if missing else failed_import(error)
         if library and module.startswith("stagewise."):
             raise LibraryError(broken(library, error)) from error
-        missing = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
         if missing:
             problem = "there is no such module; install it, or put its folder on PYTHONPATH"
         else:

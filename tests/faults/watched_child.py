@@ -78,6 +78,7 @@ def carry_out(lines: list[list[str]], inside: Path | None, words: Path) -> Ended
 def _child(lines: list[list[str]], inside: Path | None, words: Path, send: int) -> None:
     descriptor = os.open(words, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1), os.dup2(descriptor, 2)
+    sys.stderr = sys.__stderr__  # a command that ran in the parent has given itself another one
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + BYTES, used + BYTES))
     spent = int(time.process_time()) + SECONDS
