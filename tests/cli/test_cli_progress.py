@@ -46,12 +46,12 @@ def steps(epoch, first=1, **other):
     return [("step", STEP | {"epoch": epoch, "step": step} | other) for step in range(first, 6)]
 
 
-def test_a_log_gets_a_line_a_minute_with_all_facts(clock):
-    found = lines(clock, [*steps(1), *steps(2)], 20)
+def test_a_log_gets_a_line_every_half_minute_with_all_facts(clock):
+    found = lines(clock, [*steps(1), *steps(2)], 10)
     assert found == [
-        "birds › two (2 of 3) › train: epoch 1 of 4 at most · loss 2.250 · 4 rows/s · 3.00 MiB · 5 min 20 s left",
-        "birds › two (2 of 3) › train: epoch 2 of 4 at most · loss 2.250 · 4 rows/s · 3.00 MiB · 4 min 20 s left",
-        "birds › two (2 of 3) › train: epoch 2 of 4 at most · loss 2.250 · 4 rows/s · 3.00 MiB · 3 min 20 s left",
+        "birds › two (2 of 3) › train: epoch 1 of 4 at most · loss 2.250 · 8 rows/s · 3.00 MiB · 2 min 40 s left",
+        "birds › two (2 of 3) › train: epoch 2 of 4 at most · loss 2.250 · 8 rows/s · 3.00 MiB · 2 min 10 s left",
+        "birds › two (2 of 3) › train: epoch 2 of 4 at most · loss 2.250 · 8 rows/s · 3.00 MiB · 1 min 40 s left",
     ]
 
 
