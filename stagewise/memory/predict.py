@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from stagewise.memory.tracker import Bytes, MemoryTracker, category
 from stagewise.modules.stage_module import Crop, StageModule, represent
 from stagewise.objectives.base import Score, Supervised
+from stagewise.training.noise import add_noise
 from stagewise.training.step import Trainee, gradient, update
 from stagewise.training.together import Place, train_together
 
@@ -38,6 +39,7 @@ def predict_together(
     input_shape: tuple[int, ...],
     where: Sequence[Place],
     small: bool = False,
+    noise: bool = False,
 ) -> Bytes:
     """Predict the peak of a training step, once the optimizers have their state.
 
@@ -47,6 +49,7 @@ def predict_together(
         input_shape: (B, C, T, …) of the batch as it is read, float32.
         where: each one's window.
         small: whether to compute the step, on zeros: its operators return the same tensors.
+        noise: whether noise is added to the input.
     """
     mode = None if small else FakeTensorMode(allow_non_fake_inputs=True)
     fakes = [_fake_trainee(trainee, mode) for trainee in trainees]
@@ -67,6 +70,8 @@ def predict_together(
         with tracker:
             with category("input"):
                 x_BCT = represent(frozen, _input(input_shape))
+                if noise:
+                    add_noise(x_BCT, torch.ones(x_BCT.shape[1]), 0)
             generators = [torch.Generator() for _ in fakes]
             train_together(fakes, x_BCT, where, generators, classes, [True] * len(fakes), _step)
             del x_BCT

@@ -31,7 +31,8 @@ class EachPatch(nn.Module):
     """An encoder of images, applied to every patch: x (B, C, T, H, W) → z (B, D, T, H', W'), a group at a time.
 
     A patch is encoded alone, so groups give the same rows and the same gradient; the temporaries of only one group
-    exist at a time, and what is not kept for backward never does for all.
+    exist at a time, and what is not kept for backward never does for all. Where batch norm makes patches depend on each
+    other, all of a batch are one group: its statistics are those of the batch.
 
     Args:
         encoder: (N, C, H, W) → (N, D, H', W').
@@ -41,6 +42,7 @@ class EachPatch(nn.Module):
     def __init__(self, encoder: nn.Module, widest: tuple[int, ...]) -> None:
         super().__init__()
         self.encoder, self.group = encoder, max(1, GROUP_BYTES // (4 * math.prod(widest)))
+        self.together = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in encoder.modules())
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """Return the representation of every patch, as a map."""
@@ -72,7 +74,9 @@ class EachPatch(nn.Module):
 
     def groups(self, x_BCTHW: Tensor) -> Iterator[Tensor]:
         """Yield the maps (n, D, H', W') of one group of patches after another."""
-        for part_nCHW in x_BCTHW.transpose(1, 2).flatten(0, 1).split(self.group):
+        patches_NCHW = x_BCTHW.transpose(1, 2).flatten(0, 1)
+        together = self.together and self.training
+        for part_nCHW in patches_NCHW.split(len(patches_NCHW) if together else self.group):
             yield self.encoder(part_nCHW)
 
     @staticmethod

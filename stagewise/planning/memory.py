@@ -36,6 +36,7 @@ class Forecast:
 def forecast(pipeline: Pipeline, stages: Sequence[BuiltStage], below: Sequence[StageModule], pieces: int = 1) -> Bytes:
     """Predict the peak of a training step of stages in sync (or of one), on windows read `below` some frozen ones."""
     top, batch = stages[-1], stages[-1].config.train.batch_size
+    noise = any(stage.config.train.noise > 0 for stage in stages)
     members, geometry = [], sum((module.geometry for module in below), Geometry())
     for stage in stages:
         geometry += stage.module.geometry
@@ -51,7 +52,7 @@ def forecast(pipeline: Pipeline, stages: Sequence[BuiltStage], below: Sequence[S
     shape = (batch, row[0], drawn.span, *row[1:])
     try:
         small = 3 * batch * sum(map(_work, stages)) < SMALL
-        return predict_together([m.trainee for m in members], below, shape, places(members, drawn, 0), small)
+        return predict_together([m.trainee for m in members], below, shape, places(members, drawn, 0), small, noise)
     except ValueError as error:  # an objective that cannot score such windows
         where = pipeline.where(f"stage.{top.config.name}.objective")
         raise ConfigError(f"{where}: {error}. Change it, or the window, crop or batch that it is given.") from error

@@ -39,8 +39,8 @@ def deviations(job: Job) -> Tensor:
 
 
 def add_noise(x_BCT: Tensor, deviation_C: Tensor, seed: int) -> Tensor:
-    """Return x with normal noise of each channel's deviation."""
+    """Add normal noise of each channel's deviation to x, in its place and its order in memory, and return it."""
     generator = torch.Generator().manual_seed(seed)  # on the CPU: the same noise on any device
     noise = torch.randn(x_BCT.shape, generator=generator).to(x_BCT.device)
     shape = (-1, *(1,) * (x_BCT.ndim - 2))
-    return noise.mul_(deviation_C.to(x_BCT.device).view(shape)).add_(x_BCT)
+    return x_BCT.add_(noise.mul_(deviation_C.to(x_BCT.device).view(shape)))

@@ -120,7 +120,7 @@ class Training:
         def step() -> list[Score | None]:
             x_BCT = as_input(job, stored)
             if self.noise_C is not None:
-                x_BCT = add_noise(x_BCT, self.noise_C, derive_seed(job.seed, job.name, "noise", *seed))
+                add_noise(x_BCT, self.noise_C, derive_seed(job.seed, job.name, "noise", *seed))
             trainees = [member.trainee for member in job.members]
             return train_together(trainees, x_BCT, where, *drawn(job, batch, where, *seed), due)
 

@@ -1,5 +1,6 @@
 """The predicted peak of a training step against the measured one, and what the prediction must keep to."""
 
+import numpy as np
 import optimizers
 import pytest
 import torch
@@ -7,13 +8,14 @@ from random_stacks import PAPER
 from torch import nn
 
 from stagewise.memory.measure import measured, resident_bytes
-from stagewise.memory.predict import predict_step
+from stagewise.memory.predict import predict_step, predict_together
 from stagewise.memory.tracker import CATEGORIES
 from stagewise.modules import GRU, Conv1d
 from stagewise.modules.stage_module import Crop, StageModule, represent
 from stagewise.objectives import InfoNCE
 from stagewise.training.checkpoint import state_of
 from stagewise.training.step import Trainee, train_step
+from stagewise.training.together import Place
 
 B, T, C = 8, 24, 64
 CPU = torch.device("cpu")
@@ -65,6 +67,19 @@ def measure(trainee, shape, crop, below=()):
 )
 def test_predicted_and_measured_peak_agree(name, pieces):
     assert predict(name, pieces).peak == pytest.approx(measure(*problem(name, pieces)), rel=0.15)
+
+
+def test_noise_is_in_the_forecast():
+    trainee, _, _ = problem("gru")
+    trainee.stage, trainee.objective = (
+        StageModule(None, torch.nn.Conv1d(C, 1, 1), C),
+        InfoNCE(C, 1, steps=1, negatives=1),
+    )
+    trainee.optimizer = torch.optim.SGD(trainee.parameters())
+    place = Place(0, 4096, Crop((0,), 2), np.zeros(1, np.int64), True)
+    quiet, noisy = (predict_together([trainee], [], (1, C, 4096), [place], noise=noise) for noise in (False, True))
+    assert noisy.peak >= 2 * C * 4096 * 4
+    assert noisy.peak >= quiet.peak
 
 
 @pytest.mark.parametrize("optimizer", optimizers.USABLE)

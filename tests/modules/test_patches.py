@@ -20,6 +20,18 @@ def test_an_image_smaller_than_a_patch_is_refused():
         cut_patches(torch.zeros(1, 1, 8, 20))
 
 
+def test_batch_norm_sees_all_patches_of_a_batch_at_once():
+    torch.manual_seed(0)
+    encoder = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3), torch.nn.BatchNorm2d(4))
+    x = torch.randn(7, 2, 8, 8)
+    each = EachPatch(encoder, (4, 8, 8))
+    each.group = 3
+    torch.testing.assert_close(each.means(x.unflatten(0, (7, 1)).transpose(1, 2)), encoder(x).mean((2, 3)))
+    mean_C = encoder.eval()[1].running_mean.clone()
+    assert len(list(each.eval().groups(x.unflatten(0, (7, 1)).transpose(1, 2)))) == 3  # the statistics are fixed
+    assert torch.equal(encoder[1].running_mean, mean_C)
+
+
 @pytest.mark.parametrize("group", [1, 3, 7])
 def test_groups_give_the_same_rows_and_the_same_gradient(group):
     torch.manual_seed(0)

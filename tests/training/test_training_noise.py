@@ -95,9 +95,8 @@ def test_a_channel_that_never_changes_has_no_deviation():
 @pytest.mark.parametrize("shape", [(4, 3, 5000), (2, 3, 40, 8, 8)])
 def test_noise_has_the_deviation_of_each_channel(shape):
     x, deviation_C = torch.full(shape, 7.0), torch.tensor([0.0, 0.1, 20.0])
-    before = x.clone()
-    noisy = add_noise(x, deviation_C, 3)
-    assert torch.equal(x, before)
+    noisy = x.clone()
+    add_noise(noisy, deviation_C, 3)
     assert torch.equal(noisy[:, 0], x[:, 0])
     noise_CN = (noisy - x).transpose(0, 1).flatten(1)
     torch.testing.assert_close(noise_CN.std(1), deviation_C, rtol=0.05, atol=0)
@@ -109,11 +108,18 @@ def test_noise_has_the_deviation_of_each_channel(shape):
 def test_noise_is_a_pure_function_of_the_seed():
     x, deviation_C = torch.zeros(2, 3, 50), torch.ones(3)
     state = torch.get_rng_state()
-    first = add_noise(x, deviation_C, 3)
+    first = add_noise(x.clone(), deviation_C, 3)
     assert torch.equal(torch.get_rng_state(), state)
     torch.rand(5)
-    assert torch.equal(add_noise(x, deviation_C, 3), first)
-    assert not torch.equal(add_noise(x, deviation_C, 4), first)
+    assert torch.equal(add_noise(x.clone(), deviation_C, 3), first)
+    assert not torch.equal(add_noise(x.clone(), deviation_C, 4), first)
+
+
+def test_patches_keep_their_order_in_memory():
+    x = torch.zeros(2, 5, 8, 8, 3).movedim(-1, 1)
+    noisy = add_noise(x, torch.ones(3), 3)
+    assert noisy.stride() == x.stride()
+    assert noisy.data_ptr() == x.data_ptr()
 
 
 def weights(run):
