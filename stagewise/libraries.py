@@ -91,7 +91,9 @@ def failed_import(error: BaseException) -> str | None:
         name = str(frame.f_globals.get("__name__"))
         if frame.f_code.co_name == "<module>" and name.partition(".")[0] not in ("stagewise", "__main__", "runpy"):
             return name
-    return error.name if isinstance(error, ImportError) else None
+    if isinstance(error, ImportError) and error.name and error.name.partition(".")[0] != "stagewise":
+        return error.name
+    return None
 
 
 def check(libraries: Iterable[Library] = LIBRARIES) -> dict[Library, str | None]:
