@@ -112,6 +112,8 @@ def silent(dataset: Dataset, item: int) -> bool:
             rows = dataset.read(item, start, min(length, start + HEARD))
         except DataError:
             return False
+        if np.ndim(rows) < 2:
+            return False
         first = rows[:, :1] if first is None else first
         if not (rows == first).all():
             return False
