@@ -1,12 +1,12 @@
-"""Does a data set of one's own keep what `Dataset` promises? Asked once, before anything is planned with it."""
+"""Does a data set of one's own keep what `Dataset` promises?"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from stagewise.datasets.base import Dataset
+from stagewise.datasets.base import Dataset, Floats
 from stagewise.datasets.labels import FrameTable, ItemLabels
-from stagewise.errors import ConfigError
+from stagewise.errors import ConfigError, DataError
 
 
 def check_promises(dataset: Dataset, where: str) -> None:
@@ -42,6 +42,21 @@ def check_promises(dataset: Dataset, where: str) -> None:
             raise refuse(f"`labels['{name}']` is of {count:,} items, and there are {len(keys):,} keys")
     if not isinstance(found := dataset.fingerprint(), str) or not found:
         raise refuse("`fingerprint()` must give a text that changes with whatever changes training")
+
+
+def read_rows(dataset: Dataset, item: int, start: int, stop: int) -> Floats:
+    """Read rows of an item as its data set gives them: numpy would spread what is too small, and None would be NaN.
+
+    Raises:
+        DataError: they cannot be read, or are no array of the promised shape.
+    """
+    rows, shape = dataset.read(item, start, stop), (dataset.row_shape[0], stop - start, *dataset.row_shape[1:])
+    if np.shape(rows) != shape:
+        raise DataError(
+            f"{type(dataset).__qualname__}.read gives an array of shape {np.shape(rows)} for rows {start} to {stop} of "
+            f"item {dataset.keys[item]}: it must be float32 of shape {shape}."
+        )
+    return rows
 
 
 def _whole(numbers: object) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stagewise.datasets.base import Dataset
+from stagewise.datasets.promises import read_rows
 from stagewise.errors import DataError
 from stagewise.objectives.base import Supervised
 from stagewise.planning.build import BuiltStage
@@ -109,10 +110,8 @@ def silent(dataset: Dataset, item: int) -> bool:
     first: npt.NDArray[np.float32] | None = None
     for start in range(0, length, HEARD):
         try:
-            rows = dataset.read(item, start, min(length, start + HEARD))
+            rows = read_rows(dataset, item, start, min(length, start + HEARD))
         except DataError:
-            return False
-        if np.ndim(rows) < 2:
             return False
         first = rows[:, :1] if first is None else first
         if not (rows == first).all():

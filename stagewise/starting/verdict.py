@@ -26,6 +26,7 @@ def verdict(content: Recordings | Pictures, alone: bool) -> dict[str, Any]:
         to_choose = isinstance(error, ConfigError)
         return {"fit": False, "why": str(error), "to_choose": to_choose, "notes": content.notes}
     typed = ["stagewise", "init", str(content.root), *([] if alone else ["--kind", content.kind])]
+    typed += [] if content.labels is None else ["--labels", content.labels]
     return {
         "fit": True,
         "items": recipe.items,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stagewise.datasets.base import Dataset
 from stagewise.datasets.images import Images
-from stagewise.errors import DataError
+from stagewise.datasets.promises import read_rows
 from stagewise.stores import StoreReader
 from stagewise.windows.draw import Batch
 
@@ -83,13 +83,7 @@ class RawSource(Source):
         """Read standardised samples: float32 (B, C, span, …)."""
         x_BCT = self._empty(len(items), span)
         for x_CT, item, start in zip(x_BCT, items.tolist(), starts.tolist(), strict=True):
-            rows = self.dataset.read(item, start, start + span)
-            if np.shape(rows) != x_CT.shape:  # numpy would spread what is too small, and None would be NaN
-                raise DataError(
-                    f"{type(self.dataset).__qualname__}.read gives an array of shape {np.shape(rows)} for rows {start} "
-                    f"to {start + span} of item {self.dataset.keys[item]}: it must be float32 of shape {x_CT.shape}."
-                )
-            x_CT[:] = rows
+            x_CT[:] = read_rows(self.dataset, item, start, start + span)
         return torch.from_numpy(x_BCT)
 
     def gather_crops(self, batch: Batch) -> Tensor:
