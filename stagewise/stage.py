@@ -18,13 +18,14 @@ from stagewise.planning.plan import Plan
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.runs.left_out import SATURATED
 from stagewise.runs.record import COVERED, RECORD, TRAINED, mark_trained, read_trained
-from stagewise.show import bytes_text
+from stagewise.show import bytes_text, counted
 from stagewise.stopping import Stop
 from stagewise.stores import finished
 from stagewise.stores.files import list_files
 from stagewise.stores.layout import STORE
 from stagewise.train_stages import train_stages
 
+EXACT = 20.0  # decibels from a channel's variance to that of its rounding in int8: below, a hundredth of it is noise
 KEPT = ("train", "memory", "health", "below")  # what training leaves, whatever is encoded with the weights
 
 
@@ -115,6 +116,7 @@ def _encode(stage: StagePlan, chain: Chain, stop: Stop, report: Callable[..., No
             "was calibrated for, and were cut to its ends. Are some items much louder than the others? "
             f'`--set stage.{stage.name}.store.dtype="float16"` keeps them as they are.',
         )
+    worst = _worst_channel(stage, encoded, report)
     return {
         "state": "written",
         "why": stage.policy.why,
@@ -124,9 +126,28 @@ def _encode(stage: StagePlan, chain: Chain, stop: Stop, report: Callable[..., No
         "bytes": manifest.bytes,
         "float32_bytes": manifest.float32_bytes,
         "saturated": manifest.saturated,
+        "worst_channel": worst,
         "seconds": encoded.seconds,
         "forward_seconds": encoded.forward_seconds,
     }
+
+
+def _worst_channel(stage: StagePlan, encoded: Encoded, report: Callable[..., None]) -> dict[str, Any] | None:
+    """Return which channel int8 keeps least exactly, and how exactly, and warn where that is coarse."""
+    found = encoded.calibration
+    if found is None or not math.isfinite(found.worst[1]):
+        return None
+    channel, decibels = found.worst
+    if decibels < EXACT:
+        coarse = int((found.sqnr_C < EXACT).sum())
+        report(
+            "note",
+            text=f"stage {stage.name}: int8 keeps {coarse:,} of {counted(len(found.sqnr_C), 'channel')} coarsely, "
+            f"channel {channel} the worst, with {decibels:.0f} dB from its variance to that of its rounding: some "
+            "values are far larger than the others. "
+            f'`--set stage.{stage.name}.store.dtype="float16"` keeps them as they are.',
+        )
+    return {"channel": channel, "sqnr_db": round(decibels, 1)}
 
 
 def _missing_bytes(stage: StagePlan) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -28,9 +28,12 @@ from stagewise.stores import Manifest, Scaling, StoreSpec, StoreWriter, stored_s
 from stagewise.windows.source import Source
 
 CALIBRATION_ITEMS = 32  # spread evenly over the data set; what lies outside their range is counted
-CALIBRATION_ROWS = 4096  # of each
+CALIBRATION_ROWS = 131_072  # of all together
+RUN_UP = 128  # rows before a segment, for the state of a recurrent stage to come into its range
+SEGMENT = 512  # rows of a long item that are looked at in one place: its beginning may be quieter than the rest
 KEPT_SECONDS = 240.0  # no more work than this is lost
 Ends = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 HEADROOM = 0.25  # of a channel's range: on real speech 3 to 14 times fewer values lie outside, and zstd leaves 5 % less
 
 
@@ -87,10 +90,36 @@ class Chain:
             yield rows if self.rounding is None else self.rounding(rows)
         release_memory()
 
+    def segment(self, item: int, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Return rows start to stop of an item, float32 (n, C) or (n, H, W, C).
+
+        A recurrent stage's state begins a little before them, not with the item.
+        """
+        early = max(0, start - RUN_UP) if self.geometry.recurrent else start
+        begin, end, skip = self.geometry.piece(early, stop, int(self.source.lengths[item]))
+        skip += start - early
+        part = replace(self, source=_Part(self.source, begin, end), rounding=None)
+        return np.concatenate(list(part.rows(item)))[skip : skip + stop - start]
+
     def rows(self, item: int) -> Iterator[npt.NDArray[np.float32]]:
         """Yield an item's rows, float32 (n, C) or (n, H, W, C), piece by piece."""
         for piece in self.pieces(item):
             yield rows_of(piece)
+
+
+class _Part(Source):
+    """Some rows of a source's items, as if they were all."""
+
+    def __init__(self, source: Source, begin: int, end: int) -> None:
+        self.source, self.begin, self.row_shape = source, begin, source.row_shape
+        self.rows_axis = source.rows_axis
+        self.lengths = np.full(len(source.lengths), end - begin, np.int64)
+
+    def gather(self, items: Ints, starts: Ints, span: int) -> Tensor:
+        return self.source.gather(items, starts + self.begin, span)
+
+    def finish(self, stored: Tensor) -> Tensor:
+        return self.source.finish(stored)
 
 
 def rows_of(piece: Tensor) -> npt.NDArray[np.float32]:
@@ -100,11 +129,30 @@ def rows_of(piece: Tensor) -> npt.NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What encoding cost and gave."""
+    """What encoding cost and gave, and how well int8 keeps the channels, where it was found out now."""
 
     manifest: Manifest
     seconds: float
     forward_seconds: float
+    calibration: Calibration | None = None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The range of every channel, and how exactly int8 keeps what is in it.
+
+    Attributes:
+        scaling: of every channel.
+        sqnr_C: decibels from the variance of a channel to that of its rounding; infinite for a constant one.
+    """
+
+    scaling: Scaling
+    sqnr_C: npt.NDArray[np.float64]  # noqa: N815
+
+    @property
+    def worst(self) -> tuple[int, float]:
+        """The channel that is kept least exactly, and its decibels."""
+        return int(self.sqnr_C.argmin()), float(self.sqnr_C.min())
 
 
 def encode(
@@ -134,9 +182,12 @@ def encode(
     """
     begun, forward = time.perf_counter(), 0.0
     spec, here = StoreSpec(chain.lengths, chain.row_shape, dtype, compress), machine(chain.device)
-    scaling = None
+    scaling, calibration = None, None
     if dtype == "int8":
-        scaling = stored_scaling(folder, fingerprint, here) or calibrate(chain, stop)
+        scaling = stored_scaling(folder, fingerprint, here)
+        if scaling is None:
+            calibration = measure(chain, stop)
+            scaling = calibration.scaling
     with StoreWriter(folder, spec, fingerprint, scaling, here) as writer:
         if writer.discarded:
             report(
@@ -167,11 +218,16 @@ def encode(
                 stop.check(f"{writer.rows_done} of {spec.rows} rows are stored.")
             item += 1
         manifest = writer.commit()
-    return Encoded(manifest, time.perf_counter() - begun, forward)
+    return Encoded(manifest, time.perf_counter() - begun, forward, calibration)
 
 
 def calibrate(chain: Chain, stop: Stop) -> Scaling:
-    """Find the range of every channel over a sample that is the same in every run.
+    """Find the range of every channel, as `measure` does."""
+    return measure(chain, stop).scaling
+
+
+def measure(chain: Chain, stop: Stop) -> Calibration:
+    """Find the range of every channel over a sample that is the same in every run, and what int8 keeps of it.
 
     Raises:
         NumberError: a value is NaN or infinite.
@@ -179,23 +235,40 @@ def calibrate(chain: Chain, stop: Stop) -> Scaling:
     """
     low_C = np.full(chain.channels, np.inf, np.float32)
     high_C = np.full(chain.channels, -np.inf, np.float32)
-    present = np.flatnonzero(chain.lengths)
-    for item in present[np.linspace(0, len(present) - 1, min(CALIBRATION_ITEMS, len(present))).astype(int)]:
-        seen = 0
-        for rows in chain.rows(int(item)):
-            rows_NC = rows.reshape(-1, chain.channels)
-            if not np.isfinite(rows_NC).all():
-                raise NumberError(
-                    f"rows of item {item} hold NaN or infinity. Check this item of the data; if it is sound, the "
-                    "frozen encoder cannot be used: Lower lr in its [[stage]]. Then type the same command again."
-                )
-            low_C, high_C = np.minimum(low_C, rows_NC.min(0)), np.maximum(high_C, rows_NC.max(0))
-            stop.check("nothing of this store was written yet.")
-            if (seen := seen + len(rows)) >= CALIBRATION_ROWS:
-                break
-    if not len(present):
+    count, sum_C, squares_C = 0, np.zeros(chain.channels), np.zeros(chain.channels)
+    for item, rows in _sample(chain):
+        rows_NC = rows.reshape(-1, chain.channels)
+        if not np.isfinite(rows_NC).all():
+            raise NumberError(
+                f"rows of item {item} hold NaN or infinity. Check this item of the data; if it is sound, the "
+                "frozen encoder cannot be used: Lower lr in its [[stage]]. Then type the same command again."
+            )
+        low_C, high_C = np.minimum(low_C, rows_NC.min(0)), np.maximum(high_C, rows_NC.max(0))
+        count, sum_C = count + len(rows_NC), sum_C + rows_NC.sum(0, dtype=np.float64)
+        squares_C += np.square(rows_NC, dtype=np.float64).sum(0)
+        stop.check("nothing of this store was written yet.")
+    if not count:
         low_C, high_C = np.zeros_like(low_C), np.zeros_like(high_C)
-    return Scaling.fit(*_with_room(low_C.astype(np.float64), high_C.astype(np.float64)))
+    scaling = Scaling.fit(*_with_room(low_C.astype(np.float64), high_C.astype(np.float64)))
+    variance_C = np.maximum(0, squares_C - sum_C**2 / max(1, count)) / max(1, count)
+    noise_C = scaling.scale_C.astype(np.float64) ** 2 / 12  # of rounding to the nearest step
+    alive_C = high_C > low_C
+    ratio_C = np.divide(variance_C, noise_C, out=np.full(chain.channels, np.inf), where=alive_C)
+    return Calibration(scaling, 10 * np.log10(np.maximum(ratio_C, np.finfo(np.float64).tiny)))
+
+
+def _sample(chain: Chain) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    """Yield rows from everywhere in the data set: all of short items, segments spread over each long one."""
+    lengths = chain.lengths
+    present = np.flatnonzero(lengths)
+    chosen = present[np.linspace(0, len(present) - 1, min(CALIBRATION_ITEMS, len(present))).astype(int)].tolist()
+    for item in chosen:
+        length, most = int(lengths[item]), CALIBRATION_ROWS // len(chosen)
+        if length <= most:
+            yield from ((item, rows) for rows in chain.rows(item))
+            continue
+        for start in np.linspace(0, length - SEGMENT, most // SEGMENT).astype(int).tolist():
+            yield item, chain.segment(item, start, start + SEGMENT)
 
 
 def _with_room(low_C: Ends, high_C: Ends) -> tuple[Ends, Ends]:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from small_data import LENGTHS, InMemory, write_store
+from tiny import TOML, write_pipeline
 
+import stagewise
 from stagewise.encoding import encode as encoding
-from stagewise.encoding.encode import CALIBRATION_ITEMS, Chain, calibrate, encode
+from stagewise.encoding.encode import CALIBRATION_ITEMS, CALIBRATION_ROWS, Chain, calibrate, encode, measure
 from stagewise.errors import Interrupted, NumberError
 from stagewise.modules import GRU, Conv1d
 from stagewise.modules.stage_module import StageModule
@@ -215,6 +217,73 @@ def test_calibration_looks_at_items_from_everywhere():
     calibrate(Chain(Spy(dataset), stages(), CPU), Stop())
     assert len(set(looked)) == CALIBRATION_ITEMS
     assert (min(looked), max(looked)) == (1, 100)
+
+
+def test_calibration_looks_everywhere_in_a_long_item():
+    dataset = InMemory(lengths=[600_000])
+    dataset.arrays[0][:, 300_000:303_000] *= 50  # quiet before and after
+    looked = []
+
+    class Spy(RawSource):
+        def gather(self, items, starts, span):
+            looked.extend((int(start), int(start) + span) for start in starts)
+            return super().gather(items, starts, span)
+
+    scaling = calibrate(Chain(Spy(dataset), [], CPU), Stop())
+    starts = sorted({start for start, _ in looked})
+    assert (starts[0], max(end for _, end in looked)) == (0, 600_000)
+    assert max(np.diff(starts)) < 3000
+    assert sum(end - start for start, end in looked) == CALIBRATION_ROWS
+    assert scaling.scale_C.item() * 127 > 50
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 40), (200, 340), (380, 420)])
+def test_a_segment_is_these_rows_of_the_whole(start, stop):
+    dataset = InMemory(lengths=[77, 9_000])
+    whole = Chain(RawSource(dataset), stages()[:1], CPU)
+    rows = np.concatenate(list(whole.rows(1)))
+    assert len(rows) > 420
+    np.testing.assert_allclose(whole.segment(1, start, stop), rows[start:stop], rtol=1e-5, atol=1e-6)
+
+
+class Tails(InMemory):
+    """One channel of noise, one of noise that is seldom large, one that is constant."""
+
+    def __init__(self):
+        super().__init__(lengths=[20_000] * 3, channels=3)
+        for array_CT in self.arrays:
+            array_CT[1, 100] = 400
+            array_CT[2] = 5
+
+
+def test_the_channel_that_int8_keeps_worst_is_known():
+    found = measure(Chain(RawSource(Tails()), [], CPU), Stop())
+    rows = np.concatenate([array_CT.T for array_CT in Tails().arrays])
+    error = found.scaling.dequantise(found.scaling.quantise(rows)[0]) - rows
+    expected = 10 * np.log10(rows[:, :2].var(0) / error[:, :2].var(0))
+    assert found.sqnr_C[:2] == pytest.approx(expected, abs=0.5)
+    assert found.sqnr_C[2] == np.inf
+    assert found.worst == (1, found.sqnr_C[1])
+    assert found.sqnr_C[1] < 15 < 30 < found.sqnr_C[0]
+
+
+def test_a_store_that_keeps_a_channel_coarsely_says_so(tmp_path):
+    data = 'target = "test_encoding_encode:Tails"'
+    text = TOML.split('[[stage]]\nname = "two"')[0].replace('target = "tiny:TinySpeech"', data)
+    text = text.replace("in_channels = 1,", "in_channels = 3,")
+    told = []
+    facts = stagewise.run(
+        write_pipeline(tmp_path, text),
+        run=tmp_path / "run",
+        set={"defaults.train.epochs": 0, "stage.one.store.write": True},
+        report=lambda kind, **facts: told.append(facts["text"]) if kind == "note" else None,
+    )
+    worst = facts["stages"][0]["store"]["worst_channel"]
+    assert worst["sqnr_db"] < 20
+    (said,) = (text for text in told if "coarsely" in text)
+    assert said.startswith("stage one: int8 keeps ")
+    assert f"channel {worst['channel']} the worst, with {worst['sqnr_db']:.0f} dB" in said
+    assert said.endswith('`--set stage.one.store.dtype="float16"` keeps them as they are.')
 
 
 def test_values_outside_the_calibrated_range_are_counted(tmp_path):
