@@ -1,6 +1,7 @@
 """What tells when a stage has converged: the same numbers whatever training left behind, of items that can tell."""
 
 import re
+from itertools import dropwhile
 
 import numpy as np
 import pytest
@@ -43,8 +44,9 @@ def test_an_objective_with_dropout_is_validated_without_it_and_with_the_same_dra
     text = text.replace("[defaults.objective]\n", '[defaults.objective]\ntarget = "test_training_validate:Restless"\n')
     Restless.seen = []
     stagewise.run(write_pipeline(tmp_path, text), run=tmp_path / "run", set={"defaults.train.optimizer.lr": 1e-9})
-    modes = [training for training, _ in Restless.seen]
-    validations = [draw.item() for training, draw in Restless.seen if not training]
+    seen = list(dropwhile(lambda call: call[0], Restless.seen))  # forecasts may try it before anything is trained
+    modes = [training for training, _ in seen]
+    validations = [draw.item() for training, draw in seen if not training]
     each = modes.index(True)  # batches of a validation
     assert len(validations) >= 3 * each > 0
     assert validations[:each] == validations[each : 2 * each] == validations[2 * each : 3 * each]
