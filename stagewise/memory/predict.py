@@ -97,7 +97,7 @@ class _Remembered(torch.optim.Optimizer):
         super().__init__(parameters, {})
         with _disable_current_modes():
             reals = {id(p): nn.Parameter(torch.empty_strided(p.shape, p.stride(), dtype=p.dtype)) for p in parameters}
-            memo: dict[int, object] = {**reals, id(of.state): defaultdict(dict)}
+            memo: dict[int, object] = {**reals}
             real, tracker = copy.deepcopy(of, memo), MemoryTracker()
             for _ in range(2):  # the second has what the first has made
                 for parameter in reals.values():
@@ -159,7 +159,8 @@ def _fake_trainee(trainee: Trainee, mode: FakeTensorMode | None) -> Trainee:
     fake.stage = _copy(trainee.stage, mode, memo)
     fake.objective = _copy(trainee.objective, mode, memo)
     if trainee.optimizer is not None:
-        memo[id(trainee.optimizer.state)] = defaultdict(dict)  # it begins without a state
+        if trainee.optimizer.defaults.get("fused"):  # others are stepped for real; Adagrad may be made with a state
+            memo[id(trainee.optimizer.state)] = defaultdict(dict)
         fake.optimizer = copy.deepcopy(trainee.optimizer, memo)
     return fake
 
