@@ -101,20 +101,20 @@ def test_a_whole_image_is_one_map(tmp_path):
 
 def test_probes_read_the_centre_of_every_image(finished, tmp_path, monkeypatch):
     folder, _ = finished
-    chains = []
+    read = []
 
     def spy(job, *arguments):
-        chains.append(job.chain)
+        read.append(job.features(tmp_path / "scratch"))
         return {"value": 0.0, "interval": [0.0, 1.0], "majority": 0.0}
 
     monkeypatch.setattr(probing, "run_probe", spy)
     run(folder, {"probe.class.stages": "all", "probe.class.epochs": 1})
     stages, data = stagewise.open(folder / "run").stages, TinyImages()
-    for chain, name in zip(chains, ("one", "two"), strict=True):
+    for features, name in zip(read, ("one", "two"), strict=True):
         for item in (0, 23):
-            rows = np.concatenate(list(chain.rows(item)))
-            stored = stages[name].store[item].reshape(25, -1, chain.channels).mean(1)
-            np.testing.assert_allclose(rows, stored[data.centre(item)], atol=1e-6)
+            stored = stages[name].store[item].reshape(25, -1, features.channels).mean(1)
+            vector_1C, _ = features.read(features.items.tolist().index(item))
+            np.testing.assert_allclose(vector_1C[0], stored[data.centre(item)].mean(0), atol=1e-6)
 
 
 def test_a_stage_above_is_trained_on_crops_of_the_stores_patches(tmp_path, jobs):
