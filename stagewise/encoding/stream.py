@@ -88,10 +88,13 @@ class Trail:
         self.pieces, self.begin, self.kept = pieces, 0, torch.empty(1, 0, 0)
 
     def read(self, begin: int, end: int) -> Tensor:
-        """Return rows begin to end; what lies before them is forgotten."""
-        while self.begin + self.kept.shape[2] < end:
+        """Return rows begin to end; what lies before them is forgotten, also while they are computed."""
+        while (there := self.begin + self.kept.shape[2]) < end:
             piece = next(self.pieces)
-            self.kept = torch.cat([self.kept, piece], dim=2) if self.kept.shape[2] else piece
+            if there < begin:  # they begin further on: calibration looks at a long item here and there
+                self.kept, self.begin = piece, there
+            else:
+                self.kept = torch.cat([self.kept, piece], dim=2) if self.kept.shape[2] else piece
         self.kept = self.kept[:, :, begin - self.begin :]
         self.begin = begin
         return self.kept[:, :, : end - begin]

@@ -61,10 +61,7 @@ class FittedProbe:
         """
         found = read_predictions(self.folder, self.result)
         if found is None:
-            raise ConfigError(
-                f"probe {self.name} on {self.stage} is of an older version, which kept no predictions: type "
-                f"`stagewise probe {self.name} --run {self.run.path}`."
-            )
+            raise self._older("no predictions")
         return found.lines(self.result["class_names"], not self.of_items)
 
     def predict(
@@ -84,7 +81,7 @@ class FittedProbe:
             skip: leave out files that cannot be used.
 
         Raises:
-            ConfigError: there are no paths, or a stage is not there.
+            ConfigError: there are no paths, a stage is not there, or an older version fitted the probe.
             DataError: files cannot be used.
             IntegrityError: weights or the probe are damaged.
             NumberError: a row is NaN or infinite.
@@ -93,6 +90,8 @@ class FittedProbe:
         from stagewise.embedding.embed import embedding
         from stagewise.windows.centre import CentreSource
 
+        if "class_names" not in self.result:
+            raise self._older("no names of classes")
         encoder = self.run.encoder(self.stage).to(self.run.device())
         read, names = self._reader(), self.result["class_names"]
         made = embedding(encoder, paths, "mean" if self.of_items else None, report, skip)
@@ -107,6 +106,12 @@ class FittedProbe:
                     yield {"key": key, **place, "predicted": names[number], "probability": round(share, 6)}
                     row += 1
             report("probe", probe=self.name, stage=self.stage, items=item + 1, of=len(made.keys))
+
+    def _older(self, kept: str) -> ConfigError:
+        return ConfigError(
+            f"probe {self.name} on {self.stage} is of an older version, which kept {kept}: type "
+            f"`stagewise probe {self.name} --run {self.run.path}`."
+        )
 
     def _seconds(self, encoder: FrozenEncoder, row: int) -> float:
         assert encoder.sample_rate is not None  # images have no rows with classes of their own

@@ -152,12 +152,15 @@ def test_an_export_has_no_probes(run, audio, tmp_path):
     assert "is an export, and probes stay with their run" in call("predict", tmp_path / "e", audio, code=2).stderr
 
 
-def test_a_probe_that_is_not_fitted_or_kept_nothing(run, tmp_path, monkeypatch):
+def test_a_probe_that_is_not_fitted_or_kept_nothing(run, audio, monkeypatch):
     probe = run.probe("phones")
-    old = {key: value for key, value in probe.result.items() if key != "predictions"}
+    old = {key: value for key, value in probe.result.items() if key not in ("predictions", "class_names")}
     monkeypatch.setattr("stagewise.runs.fitted.read_probe", lambda *_: old)
     with pytest.raises(ConfigError, match="older version, which kept no predictions: type `stagewise probe phones"):
         run.probe("phones").predictions()
+    with pytest.raises(ConfigError, match="older version, which kept no names of classes: type `stagewise probe pho"):
+        next(run.probe("phones").predict([audio]))
+    assert "kept no names of classes" in call("predict", run.path, audio, "--probe", "phones", code=2).stderr
     monkeypatch.setattr("stagewise.runs.fitted.read_probe", lambda *_: None)
     with pytest.raises(ConfigError, match="probe phones on context is not fitted yet: type `stagewise probe phones"):
         run.probe("phones")

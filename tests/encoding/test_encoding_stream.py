@@ -81,6 +81,22 @@ def test_pieces_are_as_small_as_asked():
     assert [p.shape[2] for p in some] == [500] * 4
 
 
+def test_what_is_read_here_and_there_is_not_kept_in_between(monkeypatch):
+    x, most, cat = noise(100_000), 0, torch.cat
+
+    def followed(parts, dim):
+        nonlocal most
+        made = cat(parts, dim)
+        most = max(most, made.shape[dim])
+        return made
+
+    monkeypatch.setattr(streaming.torch, "cat", followed)
+    trail = streaming.Trail(iter(x.split(100, 2)))
+    for begin, end in ((0, 250), (200, 300), (300, 301), (50_050, 50_500), (50_500, 50_600), (99_999, 100_000)):
+        assert torch.equal(trail.read(begin, end), x[:, :, begin:end])
+    assert 100 < most <= 600
+
+
 def test_no_stage_hands_the_rows_through():
     x = noise(300, 2)
     pieces = streamed([], x, 1)
