@@ -61,6 +61,7 @@ def test_a_run_that_needs_no_resampling_needs_no_torchaudio(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_resampling_without_torchaudio_says_both_versions_and_what_to_type(tmp_path):
     front = fake(tmp_path / "front", "torchaudio")
     for name in "abcd":
@@ -76,6 +77,7 @@ def test_resampling_without_torchaudio_says_both_versions_and_what_to_type(tmp_p
     assert "Type `pip install --upgrade torch torchaudio torchvision`" in message
 
 
+@pytest.mark.slow
 def test_images_without_torchvision(tmp_path):
     front = fake(tmp_path / "front", "torchvision", "RuntimeError('operator torchvision::nms does not exist')")
     done = stagewise("run", REPO / "pipelines/digits.toml", "--until", "module1", front=front, cwd=tmp_path)

@@ -167,6 +167,7 @@ def test_a_terminal_shows_pipeline_stage_epoch_loss_speed_memory_and_time_left(t
     assert "…" not in words.replace("planning …", "")
 
 
+@pytest.mark.slow
 def test_a_run_on_a_terminal_names_its_pipeline_and_stages(tmp_path):
     tiny.write_pipeline(tmp_path)
     command = [sys.executable, "-m", "stagewise", "run", "tiny.toml", "--until", "one"]

@@ -91,6 +91,7 @@ def test_other_rates_and_channels_are_converted_with_a_note(audio, tmp_path):
     assert len(found["slow.wav"]) == len(found["mono.wav"])  # half a second either way
 
 
+@pytest.mark.slow
 def test_a_long_file_is_streamed(audio, tmp_path, monkeypatch):
     spans, peaks = [], []
     read = GivenAudio.read

@@ -226,6 +226,7 @@ def test_a_program_that_cannot_be_written_is_left_out_in_words(finished, tmp_pat
     assert json.loads((tmp_path / "out" / "config.json").read_bytes())["files"].keys() == {"model.safetensors"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["audio", "images"])
 def test_onnx_gives_the_same(kind, request, tmp_path):
     ort = pytest.importorskip("onnxruntime")

@@ -57,6 +57,7 @@ def test_what_was_tuned_is_read_again(finished, tmp_path, onnx):
     assert says(tmp_path / "again")[0]
 
 
+@pytest.mark.slow
 def test_what_was_not_changed_says_so(finished, tmp_path):
     stagewise.export(stagewise.open(finished / "run").encoder(), tmp_path / "same")
     tuned, card = says(tmp_path / "same")

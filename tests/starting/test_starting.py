@@ -225,6 +225,7 @@ def test_both_kinds_are_found_and_the_more_frequent_one_comes_first(tmp_path):
     assert found.names == {"audio": ["a.WAV"], "images": ["b.png", "c.PNG"]}
 
 
+@pytest.mark.slow
 def test_a_machine_with_little_memory_gets_a_limit_that_is_met(tmp_path):
     for number in range(3):
         png(tmp_path / "in" / f"{number}.png", 96, 96)
