@@ -105,7 +105,8 @@ class ImageFolder(Images):
         names = [keys[item] for item in found.items]
         classes = ItemLabels.from_names([_class(name) for name in names])
         below = Names([key.replace("//", "/") for key in keys]).only(found.items)
-        tables = {name: read_labels(Path(root), name, source, below) for name, source in (labels or {}).items()}
+        within = Names([key.rpartition("//")[2] for key in keys]).only(found.items)
+        tables = {name: read_labels(Path(root), name, source, below, within) for name, source in (labels or {}).items()}
         parts_N = np.array([PARTS[name.rpartition("//")[0]] for name in names], np.int8)
         if listed is not None:
             parts_N[[name in listed for name in names]] = TEST

@@ -15,7 +15,7 @@ FOLDER = re.compile(r"folder(?::([1-9][0-9]*))?")
 PLACE = re.compile(r"\{([^{}]*)\}")
 
 
-def read_labels(root: Path, label: str, source: str, names: Names) -> ItemLabels:
+def read_labels(root: Path, label: str, source: str, names: Names, within: Names | None = None) -> ItemLabels:
     """Read a label from where its source says.
 
     Args:
@@ -23,6 +23,7 @@ def read_labels(root: Path, label: str, source: str, names: Names) -> ItemLabels
         label: its name.
         source: "folder", "folder:2", a pattern such as "{digit}_{speaker}_*.wav", or the path of a table.
         names: of the items.
+        within: the same items by their paths below folders of their own, where there are several folders.
 
     Raises:
         ConfigError: the source is none of these, or its pattern does not hold the label.
@@ -30,12 +31,13 @@ def read_labels(root: Path, label: str, source: str, names: Names) -> ItemLabels
     """
     if not isinstance(source, str):
         raise ConfigError(f"data.labels.{label} is {source!r}: {_remedy(label)}")
+    within = names if within is None else within
     if level := FOLDER.fullmatch(source):
         depth = int(level[1] or 1)
-        folders = [path.split("/")[:-1] for path in _paths(names)]
+        folders = [path.split("/")[:-1] for path in _paths(within)]
         return ItemLabels.from_names([parts[depth - 1] if len(parts) >= depth else "" for parts in folders])
     if "{" in source:
-        return ItemLabels.from_names(_in_names(label, source, names))
+        return ItemLabels.from_names(_in_names(label, source, within))
     if not source.lower().endswith(SUFFIXES):
         raise ConfigError(f'data.labels.{label} is "{source}": {_remedy(label)}')
     return read_table(root, label, Path(source), names)

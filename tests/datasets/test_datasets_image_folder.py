@@ -170,6 +170,14 @@ def test_further_labels_from_tables_and_names(tmp_path):
         ImageFolder(root=str(root), labels={"class": "t.csv"}, **SMALL)
 
 
+def test_folders_of_test_images_are_counted_below_their_own(tmp_path):
+    root = fill(tmp_path / "train", ["cat/p1/a.png", "dog/p2/c.png"])
+    test = fill(tmp_path / "eval", ["cat/p2/d.png", "dog/p1/e.png"])
+    data = ImageFolder(root=str(root), test=str(test), labels={"plate": "folder:2", "again": "*/{again}/*"}, **SMALL)
+    for name in ("plate", "again"):
+        assert [data.label_classes(name)[number] for number in data.item_labels(name)] == ["p1", "p2", "p2", "p1"]
+
+
 def test_without_folders_the_first_label_is_split_by(tmp_path):
     root = fill(tmp_path, [f"{name}_{number}.png" for name in ("cat", "dog") for number in range(10)])
     data = ImageFolder(root=str(root), labels={"kind": "{kind}_*"}, test_fraction=0.3, **SMALL)
