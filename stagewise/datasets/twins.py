@@ -6,16 +6,18 @@ Shape suffixes: T samples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from stagewise.datasets.audio import SUFFIXES, Floats, Header, probe, read_samples
+from stagewise.datasets.audio import BLOCK, SUFFIXES, Floats, Header, Reader, probe, read_samples
 from stagewise.errors import DataError
 from stagewise.show import counted
 
 STRETCH = 0.5  # seconds from the middle of both that are compared
 LAG = 0.1  # seconds that a lossy encoding may shift or lengthen it by
+ROUNDED = 1e-4  # what a sample of 16 bits may differ by, of a maximum of 1
 ALIKE = 0.2  # correlation of the phases of two encodings at least; of two recordings, it is some hundredths
 
 
@@ -69,16 +71,28 @@ def _same(root: Path, one: str, other: str, heard: dict[str, Header | str]) -> b
     rate = min(first.rate, second.rate)
     try:
         a_T, b_T = (_middle(path, header, rate) for path, header in zip(paths, (first, second), strict=True))
+        if np.array_equal(a_T, b_T):
+            return bool((a_T != a_T[:1]).any()) or _equal(paths, first, second)
     except DataError:
         return False  # it is damaged, which is said of it
-    if np.array_equal(a_T, b_T):
-        return True
     size = len(a_T) + len(b_T)
     across = np.fft.rfft(a_T, size) * np.conj(np.fft.rfft(b_T, size))
     # Of every frequency alike: two recordings may share a hum.
     peaks_T = np.abs(np.fft.irfft(across / (np.abs(across) + 1e-12), size))
     lag = int(LAG * rate)
     return bool(max(peaks_T[: lag + 1].max(), peaks_T[-lag:].max()) > max(ALIKE, 8 / np.sqrt(size)))  # of few, chance
+
+
+def _equal(paths: Sequence[str], first: Header, second: Header) -> bool:
+    """Say whether all samples are the same but for rounding: silence in the middle says nothing of the rest."""
+    if (first.samples, first.rate, first.channels) != (second.samples, second.rate, second.channels):
+        return False
+    with closing(Reader(paths[0])) as one, closing(Reader(paths[1])) as other:
+        for start in range(0, first.samples, BLOCK):
+            stop = min(start + BLOCK, first.samples)
+            if not np.allclose(one.read(start, stop), other.read(start, stop), rtol=0, atol=ROUNDED):
+                return False
+    return True
 
 
 def _middle(path: str, header: Header, rate: int) -> Floats:

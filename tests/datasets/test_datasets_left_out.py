@@ -129,6 +129,18 @@ def test_a_twin_at_another_rate(tmp_path):
     assert find_twins(tmp_path, ["a.flac", "a.wav"]) == {}  # it is named as a bad file
 
 
+def test_silence_in_the_middle_makes_no_twins(tmp_path):
+    for name, seed in (("cat/0.flac", 1), ("cat/0.wav", 1), ("dog/0.wav", 2)):
+        samples = noise(seed, 3 * RATE)
+        samples[RATE:] = 0
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        soundfile.write(tmp_path / name, samples, RATE, subtype="PCM_16")
+    assert find_twins(tmp_path, ["cat/0.flac", "cat/0.wav", "dog/0.wav"]) == {"cat/0.wav": "cat/0.flac"}
+    for name, value in (("a.flac", 0.25), ("a.wav", 0.5)):
+        soundfile.write(tmp_path / name, np.full(1, value), RATE, subtype="PCM_16")
+    assert find_twins(tmp_path, ["a.flac", "a.wav"]) == {}
+
+
 def test_lists_and_tables_may_name_either_twin(tmp_path):
     for number, name in enumerate("abcdef"):
         sound(tmp_path / "x" / f"{name}.flac", number)
