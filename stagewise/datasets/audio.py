@@ -10,6 +10,7 @@ import stat
 from collections import deque
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -135,13 +136,24 @@ def probe(path: str) -> Header | str:
         return _words(path, error)
 
 
+def _examined(path: str) -> Mending | None:
+    """Return what `examine` does, which counts all frames of an MP3: once a file, not at every slice that is read."""
+    status = Path(path).stat()
+    return _counted(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=2**14)
+def _counted(path: str, _: tuple[int, ...]) -> Mending | None:
+    return examine(path)
+
+
 def _opened(path: str, forwards: bool) -> _Stream:
     """Open a file, mended where the decoder would not read all of it."""
     file = _Stream(path, None, forwards)
     if file.format == "MP3" or file.frames == 0:
         mending = None
         with suppress(Flaw, OSError):  # of what was found good when it was probed
-            mending = examine(path)
+            mending = _examined(path)
         if mending is not None and mending.head and mending.samples != file.frames:
             file.close()
             return _Stream(path, mending, forwards)

@@ -13,6 +13,7 @@ import soundfile
 from audio_examples import RATE, noise
 
 from stagewise.datasets.audio import BLOCK, Header, Reader, probe, read_samples
+from stagewise.datasets.containers import examine
 from stagewise.errors import DataError
 
 LENGTH = 150_000  # more than two blocks of the decoder that reads from the beginning
@@ -179,3 +180,14 @@ def test_threads_and_forks_read_the_same(tmp_path, signal):
         slices = list(pool.map(lambda start: read_samples(path, start, start + 1000), starts))
     for start, samples in zip(starts, slices, strict=True):
         np.testing.assert_array_equal(samples, whole[start : start + 1000])
+
+
+def test_frames_are_counted_once_however_many_slices_are_read(tmp_path, signal, monkeypatch):
+    path, counted = write(tmp_path, signal, "mp3", "MP3", "MPEG_LAYER_III"), []
+    monkeypatch.setattr("stagewise.datasets.audio.examine", lambda path: counted.append(path) or examine(path))
+    for start in (0, 1000, 2000):
+        read_samples(path, start, start + 10)
+    assert counted == [path]
+    write(tmp_path, signal[:100_000], "mp3", "MP3", "MPEG_LAYER_III")
+    read_samples(path, 0, 10)
+    assert counted == [path, path]  # another file
