@@ -79,7 +79,9 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
             why = "labels that are found here, in tables or names of files"
             data.append(("labels", {label: source for label, (source, _) in found.items()}, why))
         labels |= {label: counts for label, (_, counts) in found.items()}
-        beside.check(labels)
+    elif beside.pattern is not None:
+        beside.problem(f"Beside {TRAIN} and {test}, no names of files are looked into: write data.labels yourself.")
+    beside.check(labels)
     if test and any(name.startswith(roots[1]) for name in used):
         data.append(root_line("test", content.root / test, "images to test the probes on"))
     if not same:

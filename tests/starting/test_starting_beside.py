@@ -414,3 +414,14 @@ def test_tables_and_names_of_images(tmp_path, no_peaks_here):
     (tmp_path / "in" / "t.tsv").write_text("image\tSex\nx.png\tm\n")
     with pytest.raises(ConfigError, match="t.tsv: none of its files is in the data set"):
         images_recipe(look(find(tmp_path / "in"), "images"), gpu=False)
+
+
+def test_labels_that_are_asked_for_beside_test_images(tmp_path):
+    for number in range(8):
+        png(tmp_path / ("train", "test")[number % 2] / "ab"[number // 4] / f"x_{number}.png", 48, 48)
+    images = look(find(tmp_path), "images")
+    assert list(images_recipe(replace(images, labels="class"), gpu=False).labels) == ["class"]
+    with pytest.raises(ConfigError, match=r"no label 'plate' was found that a probe .*; found: none\."):
+        images_recipe(replace(images, labels="plate"), gpu=False)
+    with pytest.raises(ConfigError, match=r"Beside train and test, no names of files are looked into: write data"):
+        images_recipe(replace(images, labels="{plate}_*"), gpu=False)
