@@ -224,7 +224,7 @@ def _run_and_files(inputs: tuple[Path, ...], usage: str) -> tuple[Path | None, t
     encodes = [(path / LOCK_FILE).is_file() or is_export(path) for path in inputs]
     if any(encodes[1:]):
         late = inputs[encodes.index(True, 1)]
-        typed = f"stagewise {usage.format(shlex.quote(str(late)))}"
+        typed = f"stagewise {usage.replace('{}', shlex.quote(str(late)), 1)}"
         raise ConfigError(f"{late} is a run, or an export: one alone is named, and first, as in `{typed}`.")
     named = inputs[0] if encodes[0] else None
     return named, inputs if named is None else inputs[1:]

@@ -208,3 +208,5 @@ def test_one_run_is_named_and_first(audio, tmp_path, monkeypatch):
         wrong = call("embed", *inputs, "--out", "y.npz")
         assert wrong.exit_code == 2
         assert "one alone is named, and first, as in `stagewise embed 'my runs/run' FILES --out y.npz`" in wrong.stderr
+    wrong = call("embed", "0.wav", "my runs/run", "--out", "{y}.npz")
+    assert (wrong.exit_code, "'my runs/run' FILES --out '{y}.npz'`" in wrong.stderr) == (2, True)
