@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -29,13 +30,15 @@ def confusions(view: View) -> Iterator[str]:
 
 
 def _shown(title: str, names: Sequence[str], counts: Counts) -> str:
-    totals = {label: sum(n for (of, _), n in counts.items() if of == label) for label, _ in counts}
     if len(names) <= FEW:
         caption = f"{title}: what the test examples of each class (lines) are said to be (columns)"
         return page.matrix(caption, [short(name, 24) for name in names], counts)
     wrong = sorted((pair for pair in counts if pair[0] != pair[1]), key=lambda pair: (-counts[pair], pair))
     if not wrong:
         return page.note(f"{title}: no test example is taken for one of another class.")
+    totals: Counter[int] = Counter()
+    for (of, _), count in counts.items():
+        totals[of] += count
     rows = [
         (names[of], names[said], f"{counts[of, said]:,}", f"{100 * counts[of, said] / totals[of]:.1f}")
         for of, said in wrong[:MISTAKES]

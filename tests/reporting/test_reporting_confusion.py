@@ -27,3 +27,10 @@ def test_of_many_classes_the_most_frequent_mistakes():
     assert " ".join(page.split()).count("class 41 class 42 42 89.4") == 1  # 42 of 47
     assert "class 22 class 23" in " ".join(page.split())
     assert "class 21 class 22" not in " ".join(page.split())
+
+
+def test_thousands_of_kinds_of_mistakes_are_counted_in_one_pass():
+    counts = {(of, said): 1 + (of != said) for of in range(200) for said in range(200)}
+    page = " ".join(Page(_shown("speaker on two of run", [f"s{number}" for number in range(200)], counts)).text.split())
+    assert "20 of 39,800 kinds" in page
+    assert "s0 s1 2 0.5" in page  # 2 of 399
