@@ -120,7 +120,7 @@ def test_items_shorter_than_the_receptive_field(length):
 def from_rows(z):
     """A reader of rows as a store holds them: another order in memory, float32, wherever they begin."""
     z_TC = np.empty((z.shape[2] * z.shape[1] + 1,), np.float32)[1:].reshape(z.shape[2], z.shape[1])
-    z_TC[:] = z[0].T.float()
+    z_TC[:] = z[0].T.float().numpy()
     return lambda start, stop: torch.from_numpy(z_TC[start:stop]).T[None]
 
 
