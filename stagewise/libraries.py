@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Iterable
 from importlib import import_module
@@ -125,4 +124,4 @@ def installed_version(package: str) -> str | None:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0].removesuffix(os.extsep)
+    return (str(error).splitlines() or [""])[0].removesuffix(".")

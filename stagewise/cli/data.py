@@ -57,9 +57,8 @@ def check(folder: Path, kind: Literal["audio", "images"] | None, labels: str | N
     """Look at every audio file and image below FOLDER.
 
     It prints counts, durations, sizes, classes, bad files with reasons, and whether `init` can work with them; exit
-    code 1 if it cannot, or a file is bad; 2 if labels
-    are to be mended or chosen. Files' sizes, headers and ends are looked at, silent recordings are named, and JPEGs
-    are decoded.
+    code 1 if it cannot, or a file is bad; 2 if labels are to be mended or chosen. Files' sizes, headers and ends are
+    looked at, silent recordings are named, and JPEGs are decoded.
 
     \b
     stagewise data check data/birds

@@ -6,9 +6,11 @@ import sysconfig
 import traceback
 from pathlib import Path
 
+from stagewise.errors import ConfigError
+from stagewise.short_names import DATASETS, MODULES, OBJECTIVES
+
 MEMORY = ("DefaultCPUAllocator: can't allocate memory", "out of memory", "cannot allocate memory")
 INTACT = "Everything committed before is intact."
-GROUPS = ("stagewise.modules", "stagewise.objectives", "stagewise.datasets")
 
 
 def in_words(error: BaseException) -> str:
@@ -41,14 +43,15 @@ def _is_foreign(filename: str) -> bool:
     path = Path(filename)
     if not path.is_absolute() or not path.is_file() or path.is_relative_to(Path(__file__).parents[1]):
         return False
-    from importlib.metadata import entry_points  # takes longer than all the rest of --help
-
     folders = {Path(folder) for name, folder in sysconfig.get_paths().items() if "lib" in name}
     within = [folder for folder in folders if path.is_relative_to(folder)]
     if not within:
         return True
     top = path.relative_to(max(within, key=lambda folder: len(folder.parts))).parts[0].removesuffix(".py")
-    plugged = {
-        entry.value.partition(":")[0].partition(".")[0] for group in GROUPS for entry in entry_points(group=group)
-    }
-    return top in plugged - {"stagewise"}
+    try:
+        given = [
+            each for names in (MODULES, OBJECTIVES, DATASETS) for found in names.installed().values() for each in found
+        ]
+    except ConfigError:  # it is said where a short name is looked up
+        return False
+    return top in {target.partition(":")[0].partition(".")[0] for target, _ in given}

@@ -127,7 +127,7 @@ class Dataset(ABC):
         Raises:
             Exception: whatever says why the file cannot be used; its text is shown with the file's name.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # not abstract: most classes have none, and `has_own` sees that before it is called
 
     @classmethod
     def read_array(cls, given: Any, *args: Any, **arguments: Any) -> npt.NDArray[Any]:
@@ -138,7 +138,7 @@ class Dataset(ABC):
             *args: none.
             **arguments: as of `read_file`; `sample_rate` is what was said with it, else that of the run.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # not abstract: most classes have none, and `has_own` sees that before it is called
 
     @classmethod
     def expected(cls, **arguments: Any) -> Expected | None:

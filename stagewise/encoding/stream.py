@@ -20,9 +20,8 @@ from torch import Tensor
 from stagewise.modules.recurrent import Recurrent
 from stagewise.modules.stage_module import Block, StageModule, at_least_float32, autocast, run_block
 
-PIECE_BYTES = (
-    4 * 2**20
-)  # what the widest representation inside a piece may take, in float32: a few stages hold one each
+# What the widest representation inside a piece may take, in float32; of several stages, each holds a piece.
+PIECE_BYTES = 4 * 2**20
 
 Read = Callable[[int, int], Tensor]  # rows [start, stop) of one item, (1, C, stop - start)
 
