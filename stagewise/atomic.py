@@ -190,6 +190,16 @@ def read_bytes(path: Path) -> bytes:
         return file.read()
 
 
+def file_state(path: Path) -> tuple[int, ...]:
+    """Return what tells a file that was read from another in its place, to be compared for sameness alone.
+
+    Raises:
+        OSError: it is not there, or cannot be looked at.
+    """
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def sha256_of(path: Path) -> str:
     """Hash a file in bounded memory, as `open_file` opens it."""
     with open_file(path) as file:

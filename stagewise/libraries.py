@@ -32,7 +32,7 @@ LIBRARIES = (
     Library("PIL", "pillow", "image files"),
     Library("safetensors.torch", "safetensors", "weights"),
     Library("sklearn.datasets", "scikit-learn", "the data set digits"),
-    Library("scipy.special", "scipy", "the intervals of compare"),
+    Library("scipy.special", "scipy", "intervals of probes and of compare"),
     Library("espeakng_loader", "espeakng-loader", "synthetic speech", "speech"),
     Library("matplotlib.figure", "matplotlib", "report", "report"),
     Library("pocketsphinx", "pocketsphinx", "data align", "align"),

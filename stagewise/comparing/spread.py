@@ -6,10 +6,9 @@ import math
 from collections.abc import Sequence
 from statistics import stdev
 
-from stagewise.libraries import load
+from stagewise.runs.interval import student
 
 
 def half_width(values: Sequence[float]) -> float:
     """Return half the width of the 95 % interval of the mean of at least two values (Student, 1908)."""
-    special = load("scipy.special")  # scipy.stats takes twice as long to import
-    return float(special.stdtrit(len(values) - 1, 0.975)) * stdev(values) / math.sqrt(len(values))
+    return student(len(values) - 1) * stdev(values) / math.sqrt(len(values))

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from stagewise import atomic
 from stagewise.datasets.bad_items import AGAIN
 from stagewise.datasets.containers import Flaw, Mending, examine
 from stagewise.datasets.hush import hushed
@@ -138,8 +139,7 @@ def probe(path: str) -> Header | str:
 
 def _examined(path: str) -> Mending | None:
     """Return what `examine` does, which counts all frames of an MP3: once a file, not at every slice that is read."""
-    status = Path(path).stat()
-    return _counted(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+    return _counted(path, atomic.file_state(Path(path)))
 
 
 @lru_cache(maxsize=2**14)

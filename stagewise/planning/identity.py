@@ -31,7 +31,7 @@ def _described(spec: Spec | None, short_names: Mapping[str, str]) -> dict[str, A
 def _file_hashes(spec: Spec, short_names: Mapping[str, str]) -> dict[str, str]:
     """Hash the files that a class says it is made with, by argument."""
     files = files_of(resolve(spec.target, object, short_names, spec.target), spec)
-    return {name: f"sha256 {_hash(str(path), *_state(path))}" for name, path in files.items()}
+    return {name: f"sha256 {_hash(str(path), *atomic.file_state(path))}" for name, path in files.items()}
 
 
 def undeclared_files(pipeline: Pipeline) -> Iterator[str]:
@@ -54,11 +54,6 @@ def undeclared_files(pipeline: Pipeline) -> Iterator[str]:
                         f"{where}: {value} is a file, and it would not be noticed if another took its place: give "
                         f'{kind.__name__} the line file_arguments = ("{name}",).'
                     )
-
-
-def _state(path: Path) -> tuple[int, int, int]:
-    found = path.stat()
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 @lru_cache(64)

@@ -12,6 +12,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from stagewise.libraries import load
+
 Ints = npt.NDArray[np.int64]
 Interval = tuple[float, float]
 Z = 1.959963984540054  # of a normal distribution, 97.5 %
@@ -45,7 +47,7 @@ def of_accuracy(correct_I: Ints, rows_I: Ints) -> Interval:
         return 0.0, 1.0
     variance = _covariance(correct_I, correct_I, rows_I)
     independent = share * (1 - share) / variance if variance > 0 else float(items if share in (0, 1) else rows)
-    return wilson(share, min(rows, independent), _student(items - 1))
+    return wilson(share, min(rows, independent), student(items - 1))
 
 
 def of_difference(first_I: Ints, second_I: Ints, rows_I: Ints) -> tuple[float, Interval]:
@@ -85,7 +87,6 @@ def _covariance(first_I: Ints, second_I: Ints, rows_I: Ints) -> float:
     return float(items / (items - 1) * (off_I * other_I).sum() / rows**2)
 
 
-def _student(freedom: int) -> float:
-    from scipy.special import stdtrit  # scipy.stats takes twice as long to import
-
-    return float(stdtrit(freedom, 0.975))
+def student(freedom: int) -> float:
+    """Return the 97.5 % quantile of Student's t (1908)."""
+    return float(load("scipy.special").stdtrit(freedom, 0.975))  # scipy.stats takes twice as long to import
