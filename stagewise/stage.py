@@ -51,8 +51,7 @@ def carry_out(plan: Plan, position: int, stop: Stop, report: Callable[..., None]
         facts = trained
     source, below = input_of(plan, position)
     load_weights(stage.built.module, stage.folder).to(plan.device)
-    means = len(stage.built.row_shape) < len(stage.built.module.out_shape)
-    chain = Chain(source, [*below, stage.built.module], plan.device, means)
+    chain = Chain(source, [*below, stage.built.module], plan.device, stage.built.means)
     store = _encode(stage, chain, stop, report) if stage.policy.write else _not_written(stage)
     return {
         "index": stage.index,

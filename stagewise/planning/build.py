@@ -90,6 +90,11 @@ class BuiltStage:
         """Epochs of its training, at most: none where nothing in it can be trained."""
         return self.config.train.epochs if self.trains else 0
 
+    @property
+    def means(self) -> bool:
+        """Whether its store holds the spatial mean of a patch, (C,), in place of the patch as it comes out, (H, W, C)."""
+        return len(self.row_shape) < len(self.module.out_shape)
+
 
 def device_of(pipeline: Pipeline) -> torch.device:
     """Return the device to train on, and set the number of CPU threads.

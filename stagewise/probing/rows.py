@@ -100,12 +100,11 @@ class Rows:
         for position, dtype in enumerate(stores, base):
             built = stages[position].built
             module = self._start[position] if random else self._trained(position)
-            means = len(built.row_shape) < len(module.out_shape)
             rounding = None
             if dtype is not None and dtype != "float32":
                 scaling = self._scaling(stores[: position + 1]) if dtype == "int8" else None
                 rounding = as_stored(dtype, scaling)
-            source = found[position] = Rung(Chain(source, [module], device, means, rounding))
+            source = found[position] = Rung(Chain(source, [module], device, built.means, rounding))
         return found
 
     def _scaling(self, stores: Stores) -> Scaling:
@@ -115,8 +114,8 @@ class Rows:
             below = self._ladder(self.plan.size, 0, stores[:-1], random=True, centred=False)
             top = len(stores) - 1
             source = below[top - 1] if top else RawSource(self.plan.size)
-            means = len(self.plan.stages[top].built.row_shape) < len(self._start[top].out_shape)
-            self._scalings[stores] = calibrate(Chain(source, [self._start[top]], self.plan.device, means), self.stop)
+            chain = Chain(source, [self._start[top]], self.plan.device, self.plan.stages[top].built.means)
+            self._scalings[stores] = calibrate(chain, self.stop)
         return self._scalings[stores]
 
     @cached_property

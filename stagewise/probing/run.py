@@ -137,7 +137,7 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
                 stores = stores_below(plan, position) if probe.data is None else ()
                 reads = {True: fingerprint(start_identity(plan.pipeline, built, stores))} | reads
             for random, weights in reads.items():
-                where = f"{stage.name}{'-random' if random else ''}"
+                name = f"{stage.name}{'-random' if random else ''}"
                 digest = fingerprint(probe_identity(plan.pipeline, probe, weights, data, labels, plan.device.type))
                 means = fingerprint(means_identity(plan.pipeline, probe, weights, data, plan.device.type))
                 planned.append(
@@ -147,10 +147,10 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
                         stage.name,
                         dataset,
                         digest,
-                        plan.run.probe(probe.name, where, digest),
+                        plan.run.probe(probe.name, name, digest),
                         random,
                         means if probe.pool else None,
-                        plan.run.probe("means", where, means),
+                        plan.run.probe("means", name, means),
                     )
                 )
     return planned
