@@ -92,7 +92,7 @@ class BuiltStage:
 
     @property
     def means(self) -> bool:
-        """Whether its store holds the spatial mean of a patch, (C,), in place of the patch as it comes out, (H, W, C)."""
+        """Whether its store holds the spatial mean of a patch, (C,), in place of all of it, (H, W, C)."""
         return len(self.row_shape) < len(self.module.out_shape)
 
 
