@@ -14,7 +14,7 @@ from stagewise.datasets.images import Images
 from stagewise.inputs import input_of
 from stagewise.modules.geometry import Geometry
 from stagewise.objectives.base import Supervised
-from stagewise.planning.build import make_trainee
+from stagewise.planning.build import make_trainee, start_of
 from stagewise.planning.check import too_short, too_small
 from stagewise.planning.plan import Plan
 from stagewise.planning.stage_plan import StagePlan
@@ -87,6 +87,7 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
         weights_below=weights_below(plan.stages, top) or "",
         noise=config.noise,
     )
+    starts = {stage.name: start_of(plan.pipeline, stage.built, plan.device) for stage in stages}
     training = Training(job, stop, report)
     progress = training.run()
     few = few_items(plan.size, built) if epochs else ""
@@ -102,6 +103,7 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
         assert stage.fingerprint is not None
         assert stage.identity is not None
         facts = _facts(stage, progress, training.converged, len(windows.items), short, len(stages))
+        facts["train"]["start"] = starts[stage.name]
         mark_trained(stage.folder, stage.fingerprint, stage.identity, facts | {"below": job.weights_below})
 
 
@@ -184,7 +186,6 @@ def _facts(
     again = progress.scored_again.get(stage.name, {})
     return {
         "train": {
-            "start": stage.built.start,
             "epochs": progress.epoch,
             "steps": progress.steps,
             "seconds": progress.seconds / together,

@@ -68,7 +68,6 @@ class BuiltStage:
         rows: of a training window, or patches of a crop.
         grid: of the patches of a crop.
         row_shape: of what its store holds, channels last.
-        start: what its weights are before training: "random", or "loaded" by its classes.
         trains: whether anything in it can be trained.
         flops: multiply-adds of a window, forward, once they were counted.
     """
@@ -81,7 +80,6 @@ class BuiltStage:
     rows: int
     grid: tuple[int, int] | None
     row_shape: tuple[int, ...]
-    start: Literal["random", "loaded"]
     trains: bool
     flops: float | None = None
 
@@ -144,7 +142,6 @@ def build_stages(pipeline: Pipeline, data: Input, device: torch.device) -> list[
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(pipeline.pipeline.seed, config.name, "init"))
             module = build_module(pipeline, config, shape, device)
-            start = _start(pipeline, config, shape, device, module)
             objective = _objective(pipeline, config, module, data)
         dimensions = {p.ndim for part in (module, objective) for p in part.parameters()} or {2}
         check_optimizer(pipeline, config.train.optimizer, f"stage.{config.name}.train.optimizer", dimensions)
@@ -154,7 +151,7 @@ def build_stages(pipeline: Pipeline, data: Input, device: torch.device) -> list[
         stored = (*shape[1:], shape[0]) if number < len(pipeline.stage) else shape[:1]
         precision = str(module.precision).removeprefix("torch.")
         trains = any(parameter.requires_grad for parameter in module.parameters())
-        built.append(BuiltStage(config, module, objective, geometry, precision, rows, data.crop, stored, start, trains))
+        built.append(BuiltStage(config, module, objective, geometry, precision, rows, data.crop, stored, trains))
     return built
 
 
@@ -169,27 +166,28 @@ def build_module(pipeline: Pipeline, config: Stage, in_shape: tuple[int, ...], d
     return make_network(key, config.encoder, config.context, in_shape, precision, pipeline.where, below)
 
 
-def _start(
-    pipeline: Pipeline, config: Stage, in_shape: tuple[int, ...], device: torch.device, module: StageModule
-) -> Literal["random", "loaded"]:
+def start_of(pipeline: Pipeline, stage: BuiltStage, device: torch.device) -> Literal["random", "loaded"]:
     """Say whether a stage begins with weights that classes of somebody's own have loaded.
 
-    They have where they are given files, or where most weights are the same from another seed; torch's random numbers
-    are left as they would be without this.
+    They have where they are given files, or where most weights are the same from another seed: for that, a network of
+    somebody's own is built twice more. torch's random numbers are left as they would be without this.
     """
+    config = stage.config
     specs = [spec for spec in (config.encoder, config.context) if spec is not None]
     ours = ("torch.", "stagewise.")
     own = [spec for spec in specs if spec.target not in modules.SHORT_NAMES and not spec.target.startswith(ours)]
     kinds = [resolve(spec.target, nn.Module, {}, pipeline.where(f"stage.{config.name}")) for spec in own]
     if any(files_of(kind, spec) for kind, spec in zip(kinds, own, strict=True)):
         return "loaded"
-    if not own or not any(True for _ in module.parameters()):
+    if not own or not any(True for _ in stage.module.parameters()):
         return "random"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(pipeline.pipeline.seed, config.name, "another start"))
-        other = build_module(pipeline, config, in_shape, device)
+    first, second = list[nn.Parameter](), list[nn.Parameter]()
+    for found, use in ((first, "init"), (second, "another start")):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(pipeline.pipeline.seed, config.name, use))
+            found += build_module(pipeline, config, stage.module.in_shape, device).parameters()
     drawn = loaded = 0
-    for one, two in zip(module.parameters(), other.parameters(), strict=False):
+    for one, two in zip(first, second, strict=False):
         if not torch.equal(one, two):
             drawn += one.numel()
         elif one.numel() > 1 and not torch.equal(one, one.flatten()[0].expand_as(one)):  # ones and zeros are no weights

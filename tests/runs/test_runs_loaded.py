@@ -16,6 +16,7 @@ from stagewise.cli.main import main
 from stagewise.config import load_pipeline
 from stagewise.errors import ConfigError
 from stagewise.objectives import Objective, Score
+from stagewise.planning.build import start_of
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
 
@@ -134,7 +135,7 @@ def test_what_a_stage_begins_with(home, encoder, start, epochs):
     notes, pipeline = [], load_pipeline(tiny.write_pipeline(home, text), {})
     plan = plan_pipeline(pipeline, RunFolder(Path("run")), lambda kind, **facts: notes.append(facts.get("text", kind)))
     stage = plan.stages[0].built
-    assert (stage.start, stage.epochs) == (start, epochs)
+    assert (start_of(pipeline, stage, plan.device), stage.epochs) == (start, epochs)
     said = 'give Undeclared the line file_arguments = ("path",)'
     assert any(said in note for note in notes) == ("Undeclared" in encoder)
 
