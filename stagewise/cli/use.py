@@ -143,6 +143,10 @@ def predict(
     from stagewise.runs.folder import is_export
     from stagewise.waiting import considerate
 
+    if out is not None and as_json:
+        raise ConfigError(
+            "--json prints what --out would write: leave one of them out, or name a file --out FILE.json."
+        )
     if out is not None:
         check_table(out, force)
     named, paths = _run_and_files(inputs, "predict {} FILES")

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stagewise.errors import DataError
+from stagewise.modules.geometry import Geometry, Layer
 from stagewise.starting.recipe import Line
 
 HOP_SECONDS = 0.01  # from one row of the fifth convolution to the next, in the paper
@@ -48,19 +49,19 @@ class Stack:
         return layers if self.strides[-1] != LAST[1] else [*layers[:-1], LAST]
 
     @property
+    def geometry(self) -> Geometry:
+        """From samples to the rows of the fifth convolution."""
+        return Geometry(tuple(Layer(kernel, stride, padding, padding) for kernel, stride, padding in self.layers))
+
+    @property
     def hop(self) -> int:
         """Samples from one row of the fifth convolution to the next."""
-        return int(np.prod(self.strides))
+        return self.geometry.hop
 
     @property
     def span(self) -> int:
-        """Samples that an item needs to hold a window of the fifth convolution's rows (`Geometry.window_span`)."""
-        field = hop = 1
-        first = 0
-        for kernel, stride, padding in self.layers:
-            field, first = field + (kernel - 1) * hop, first - padding * hop
-            hop *= stride
-        return (self.window - 1 - first // hop) * hop + first + field
+        """Samples that an item needs to hold a window of the fifth convolution's rows."""
+        return self.geometry.window_span(self.window)
 
     @property
     def steps(self) -> int:

@@ -140,6 +140,10 @@ def test_predict_at_the_terminal(run, audio, tmp_path):
         (["--probe", "sex"], "has no probe 'sex'; it has speaker, phones."),
         (["--probe", "phones", "--stage", "one"], "reads context, not one."),
         (["--probe", "speaker", "--out", "x.txt"], "x.txt: the file's name must end in .csv or .json."),
+        (
+            ["--probe", "speaker", "--out", "x.json", "--json"],
+            "--json prints what --out would write: leave one of them",
+        ),
     ],
 )
 def test_what_is_not_there_is_said(run, audio, words, said):
