@@ -10,7 +10,9 @@ import tiny
 from click.testing import CliRunner
 from small_files import wav
 
+from stagewise.cli import failed
 from stagewise.cli.main import main
+from stagewise.short_names import MODULES, Given
 
 HEAD = tiny.TOML.split('[[stage]]\nname = "two"')[0]
 SPEECH = 'target = "tiny:TinySpeech"'
@@ -111,3 +113,14 @@ def test_our_own_mistakes_are_to_be_reported(monkeypatch):
     result = CliRunner().invoke(main, ["data", "list"])
     assert result.exit_code == 1
     assert re.search(r"unforeseen TypeError at .*data.py:\d+: .*\n.* please report it", result.output)
+
+
+def test_code_of_an_installed_package_that_gives_classes_is_not_ours(tmp_path, monkeypatch):
+    for name in ("birds", "library"):
+        (tmp_path / f"{name}.py").write_text("")
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"purelib": str(tmp_path)})
+    monkeypatch.setattr(MODULES, "installed", lambda: {"bird": [Given("birds.nets:Bird", "birds 1.0")]})
+    assert failed._is_foreign(str(tmp_path / "birds.py"))
+    assert not failed._is_foreign(str(tmp_path / "library.py"))
+    assert not failed._is_foreign(failed.__file__)
+    assert failed._is_foreign(__file__)

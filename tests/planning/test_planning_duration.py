@@ -88,6 +88,17 @@ def test_the_work_of_a_step_is_counted_by_hand(tmp_path, monkeypatch):
     assert two.encode > 0.0
 
 
+def test_reading_the_data_is_counted_where_it_is_read(tmp_path, monkeypatch):
+    before = durations(planned(tmp_path / "run"))
+    monkeypatch.setattr(tiny.TinySpeech, "reading_seconds", 2.0, raising=False)
+    items, after = len(tiny.TinySpeech()), durations(planned(tmp_path / "run"))
+    more = [now.encode - then.encode for now, then in zip(after, before, strict=True)]
+    stores = [stage.policy.write for stage in planned(tmp_path / "run").stages]
+    lowest = stores.index(True)
+    assert more[lowest] == pytest.approx(2.0 * items)  # those above it read its rows
+    assert sum(more) == pytest.approx(2.0 * items)
+
+
 def test_the_plan_says_so(tmp_path, capsys):
     facts = plan_facts(planned(tmp_path / "run"))
     facts["stages"][0]["time"] = {"train_seconds": 3000.0, "encode_seconds": 60.0}
