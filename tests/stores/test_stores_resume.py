@@ -129,3 +129,28 @@ def test_a_journal_of_another_format_starts_anew(tmp_path):
     path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
     with StoreWriter(tmp_path, spec(), "a") as writer:
         assert writer.rows_done == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize(
+    ("harmed", "good"), [("nothing", 70), ("a bit", 64), ("cut", 64), ("no header", 64), ("of a later shard", 32)]
+)
+def test_kept_rows_of_a_shard_that_is_not_full_are_used_if_they_are_whole_and_its_own(tmp_path, dtype, harmed, good):
+    undisturbed, folder = tmp_path / "undisturbed", tmp_path / "folder"
+    for place in (undisturbed, folder):
+        place.mkdir()
+    write_all(undisturbed, dtype)
+    with StoreWriter(folder, spec(dtype), "a", UNIT if dtype == "int8" else None) as writer:
+        writer.append(ROWS[:70])
+        writer.keep()
+    kept, journal = folder / "store.kept", folder / "store.journal"
+    whole = kept.read_bytes()
+    if harmed == "of a later shard":
+        journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:2]))
+    else:
+        harm = {"a bit": whole[:-1] + bytes([whole[-1] ^ 1]), "cut": whole[:-1], "no header": b"\n" + whole}
+        kept.write_bytes(harm.get(harmed, whole))
+    with StoreWriter(folder, spec(dtype), "a", UNIT if dtype == "int8" else None) as writer:
+        assert writer.rows_done == good
+    write_all(folder, dtype)
+    assert content(folder) == content(undisturbed)
