@@ -104,6 +104,7 @@ class Progress:
     best_epoch: int = 0
     best_file: str = ""
     best_sha256: str = ""
+    judged: int | None = None  # held-out windows that every loss is a mean of; None: noted by an older version
     seconds: float = 0.0
     waited: float = 0.0
     peak_bytes: int = 0

@@ -50,7 +50,9 @@ class Training:
         self.job, self.stop, self.report = job, stop, report
         self.checkpoints = job.members[-1].folder / "checkpoint"
         self.feed = Feed(job.source)
-        self.progress = Progress(machine=machine(job.device), weights_below=job.weights_below)
+        self.progress = Progress(
+            machine=machine(job.device), weights_below=job.weights_below, judged=job.validation.count
+        )
         self.saves, self.best_before = 0, ""
         self.noise_C: Tensor | None = None
         self.saved_at = self.clock = time.monotonic()
@@ -252,6 +254,14 @@ class Training:
                 text=f"{self.job.says('was', 'were')} trained on another machine so far ({progress.machine}; this is "
                 f"{self.progress.machine}): the last bits may differ from those of a run on one machine.",
             )
+        if progress.judged != self.job.validation.count:  # by version 0.1, which left some out: losses do not compare
+            progress.best_loss, progress.judged = None, self.job.validation.count
+            if progress.epoch < self.job.epochs:
+                self.report(
+                    "note",
+                    text=f"{self.job.says('was', 'were')} judged by other windows so far: the best weights are chosen "
+                    f"from epoch {progress.epoch + 1} on.",
+                )
         progress.machine, progress.weights_below = self.progress.machine, self.job.weights_below
         self.progress, self.saves, self.best_before = progress, checkpoint.number, progress.best_file
         self.report(

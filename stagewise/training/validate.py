@@ -64,7 +64,7 @@ def validate(job: Job, draw: str = "validation") -> tuple[dict[str, dict[str, fl
     health = {member.name: Health(member.trainee.stage.c_channels) for member in job.members}
     sums: dict[str, dict[str, float]] = {member.name: {} for member in job.members}
     count = 0
-    batches = job.validation.batches(job.batch_size, job.seed, job.name, draw)
+    batches = job.validation.batches(job.batch_size, job.seed, job.name, draw, every=True)
     for number, (batch, stored) in enumerate(Feed(job.source)(batches)):
         torch.manual_seed(derive_seed(job.seed, job.name, draw, number))  # for whatever draws from it even so
         x_BCT = as_input(job, stored)

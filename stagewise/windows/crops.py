@@ -46,19 +46,23 @@ class Crops:
         starts: Ints = free_N2.prod(1)
         return starts
 
-    def steps(self, size: int) -> int:
-        """Count the batches of an epoch."""
-        crops = int((self.starts > 0).sum()) * self.per_item
-        return crops // min(size, crops) if crops else 0
+    @property
+    def count(self) -> int:
+        """Crops of an epoch."""
+        return int((self.starts > 0).sum()) * self.per_item
 
-    def batches(self, size: int, *seed: str | int) -> Iterator[Batch]:
-        """Cut an epoch into batches of one size; a last, smaller one is used only if it is the only one."""
+    def steps(self, size: int) -> int:
+        """Count the batches of an epoch of training."""
+        return self.count // min(size, self.count) if self.count else 0
+
+    def batches(self, size: int, *seed: str | int, every: bool = False) -> Iterator[Batch]:
+        """Cut an epoch into batches of one size, or into even ones in which every crop is; see `batches_of`."""
         rng = np.random.Generator(np.random.Philox(derive_seed(*seed)))
         items = np.repeat(self.items[self.starts > 0], self.per_item)
         tops, lefts = rng.integers(0, self.grids[items].T - np.array(self.grid)[:, None] + 1)
         order = rng.permutation(len(items))
         widths = self.grids[items, 1]
-        for part in batches_of(order, size):
+        for part in batches_of(order, size, every):
             # Numbered, so that two crops of one image in one epoch differ.
             seeds = tuple(derive_seed(*seed, number) for number in part.tolist()) if self.pixels else None
             yield Batch(

@@ -105,10 +105,14 @@ class Windows:
             return np.where(starts > 0, (starts + self.rows - 1) // self.rows, 0)
         return np.where(starts > 0, self.per_item, 0)
 
+    @property
+    def count(self) -> int:
+        """Windows of an epoch."""
+        return int(self.counts.sum())
+
     def steps(self, size: int) -> int:
-        """Count the batches of an epoch."""
-        windows = int(self.counts.sum())
-        return windows // min(size, windows) if windows else 0
+        """Count the batches of an epoch of training."""
+        return self.count // min(size, self.count) if self.count else 0
 
     def epoch(self, *seed: str | int) -> tuple[Ints, Ints]:
         """Draw an epoch's windows in training order: item and first row of each."""
@@ -119,20 +123,30 @@ class Windows:
         order = rng.permutation(len(items))
         return items[order], first[order]
 
-    def batches(self, size: int, *seed: str | int) -> Iterator[Batch]:
-        """Cut an epoch into batches of one size; a last, smaller one is used only if it is the only one."""
+    def batches(self, size: int, *seed: str | int, every: bool = False) -> Iterator[Batch]:
+        """Cut an epoch into batches of one size, or into even ones in which every window is; see `batches_of`."""
         items, first = self.epoch(*seed)
         shift = self.geometry.first // self.geometry.hop
         span = self.geometry.window_span(self.rows)
-        for part in batches_of(np.arange(len(items)), size):
+        for part in batches_of(np.arange(len(items)), size, every):
             rows = first[part]
             begins = np.maximum(0, rows + shift)
             skips = tuple((rows - begins).tolist())
             yield Batch(items[part], begins * self.geometry.hop, skips, span, self.rows)
 
 
-def batches_of(numbers: Ints, size: int) -> Iterator[Ints]:
-    """Cut numbers into batches of one size; a last, smaller one is used only if it is the only one."""
+def batches_of(numbers: Ints, size: int, every: bool = False) -> Iterator[Ints]:
+    """Cut numbers into batches.
+
+    Args:
+        numbers: to cut.
+        size: of a batch, at most.
+        every: each number is in a batch, and the batches are even: their sizes differ by one at most. Without it all
+            have one size, and a last, smaller one is left out unless it is the only one: another epoch draws others.
+    """
     size = max(1, min(size, len(numbers)))
+    if every and len(numbers):
+        yield from np.array_split(numbers, -(-len(numbers) // size))
+        return
     for start in range(0, len(numbers) - size + 1, size):
         yield numbers[start : start + size]

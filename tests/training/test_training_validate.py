@@ -1,6 +1,7 @@
 """What tells when a stage has converged: the same numbers whatever training left behind, of items that can tell."""
 
 import re
+from dataclasses import replace
 from itertools import dropwhile
 
 import numpy as np
@@ -12,10 +13,12 @@ from tiny import TOML, write_pipeline
 
 import stagewise
 from stagewise.cli.main import main
+from stagewise.errors import Interrupted
 from stagewise.modules.geometry import Geometry, Layer
 from stagewise.objectives import Objective, Score
 from stagewise.planning.trained_on import hold_out, silent
 from stagewise.runs.verdict import unmoved
+from stagewise.training.checkpoint import load_checkpoint, save_checkpoint
 from stagewise.windows.draw import Windows
 
 ONE = TOML.split('[[stage]]\nname = "two"')[0]  # the first stage alone
@@ -125,6 +128,33 @@ def test_a_silent_recording_that_would_be_all_that_is_held_out_does_not_throw_th
     stage, _ = ran(tmp_path, [3000] * 6, tell.tolist(), **{"defaults.train.epochs": 1})
     assert stage["train"]["validation_loss"] != pytest.approx(np.log(5), abs=1e-5)
     assert "collapsed" not in str(stage["health"]["warnings"])
+
+
+def test_a_stage_that_older_code_judged_by_fewer_windows_chooses_among_the_epochs_that_compare(tmp_path, monkeypatch):
+    """Its best loss is of other windows: however low, it is not held against those to come."""
+    sets = {"defaults.train.epochs": 1}
+    ran(tmp_path, [3000] * 6, **sets)
+    (folder,) = (tmp_path / "run/stages").glob("1-one-*")
+    whole = (folder / "encoder.safetensors").read_bytes()
+    (tmp_path / "again").mkdir()
+
+    def stop(_, state):
+        if "epoch 0" in state:
+            raise Interrupted(state, 15)
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupted, match="saved after epoch 0"):
+        patched.setattr("stagewise.stopping.Stop.check", stop)
+        ran(tmp_path / "again", [3000] * 6, **sets)
+    (checkpoints,) = (tmp_path / "again/run/stages").glob("1-one-*/checkpoint")
+    found, _ = load_checkpoint(checkpoints)
+    assert found.progress["judged"] > 0
+    older = {key: value for key, value in found.progress.items() if key != "judged"} | {"best_loss": -1e9}
+    save_checkpoint(checkpoints, replace(found, number=found.number + 1, progress=older))
+    stage, told = ran(tmp_path / "again", [3000] * 6, **sets)
+    assert "stage one was judged by other windows so far: the best weights are chosen from epoch 1 on." in told
+    (folder,) = (tmp_path / "again/run/stages").glob("1-one-*")
+    assert stage["train"]["best_epoch"] == 1
+    assert (folder / "encoder.safetensors").read_bytes() == whole
 
 
 @pytest.mark.parametrize("length", [400, 5_000, 123_456])

@@ -44,6 +44,9 @@ def test_every_crop_lies_in_its_image(grids, grid, per_item, size, pixels, seed)
     batches = list(some.batches(size, seed))
     assert len(batches) == some.steps(size)
     assert len({len(batch.items) for batch in batches}) <= 1
+    even = list(some.batches(size, seed, every=True))
+    assert sum(len(batch.items) for batch in even) == some.count == len(fitting) * per_item
+    assert flat(even)[: len(flat(batches))] == flat(batches)
     for batch in batches:
         assert (batch.grid, batch.rows, batch.crop) == (grid, grid[0] * grid[1], Crop(batch.skips, batch.rows, grid))
         assert batch.skips == (0,) * len(batch.items)

@@ -66,6 +66,18 @@ def test_batches_are_of_one_size(size, steps, sizes):
     assert len({item for item, *_ in flat(batches)}) == sum(sizes)  # nobody twice
 
 
+@pytest.mark.parametrize("size", [1, 2, 4, 5, 6, 7, 17, 18, 19])
+@pytest.mark.parametrize("per_item", [1, 3])
+def test_every_window_is_in_one_of_even_batches(size, per_item):
+    some = windows(per_item=per_item)
+    batches = list(some.batches(size, 3, every=True))
+    sizes = [len(b.items) for b in batches]
+    assert sum(sizes) == some.count == 6 * per_item
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= size
+    assert flat(batches) == flat(some.batches(some.count, 3))
+
+
 def test_one_item():
     assert [b.items.tolist() for b in windows(items=[5]).batches(8, 0)] == [[5]]
 
@@ -73,6 +85,7 @@ def test_one_item():
 @pytest.mark.parametrize("items", [[], [1], [1, 3]])
 def test_nothing_that_fits_gives_no_batch(items):
     assert windows(items=items).steps(8) == 0
+    assert list(windows(items=items).batches(8, 0, every=True)) == []
     assert list(windows(items=items).batches(8, 0)) == []
     assert list(windows(items=items, per_item="cover").batches(8, 0)) == []
 
