@@ -116,6 +116,13 @@ def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:
         f"{words} Always saying the training items' most frequent class gives {', '.join(majorities)}.",
         style="dim",
     )
+    short: dict[tuple[str, int], list[str]] = {}
+    for probe in probes:
+        short.setdefault((probe["name"], probe.get("too_short", 0)), []).append(probe["stage"])
+    for (name, many), where in short.items():
+        if many:
+            words = counted(many, "item with a label is", "items with a label are")
+            console.print(f"{name}: {words} in neither number: too short for a row of {', '.join(where)}.", style="dim")
     for said, remedy in REMEDIES.items():
         stages: dict[str, list[str]] = {}
         for probe in probes:

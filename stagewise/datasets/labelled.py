@@ -25,7 +25,7 @@ def label_facts(dataset: Dataset, read: Collection[str]) -> list[dict[str, Any]]
     for name, table in dataset.labels.items():
         fact: dict[str, Any] = {
             "name": name,
-            "items": int(_has_one(table)[:: dataset.views].sum()),
+            "items": int(has_label(table)[:: dataset.views].sum()),
             "of": len(dataset) // dataset.views,
             "classes": len(table.names),
             "lines_of_no_item": table.strays.lines if table.strays else 0,
@@ -59,12 +59,13 @@ def label_words(fact: Mapping[str, Any]) -> tuple[str, bool]:
     return "; ".join(parts), bool(lost or untrained)
 
 
-def _has_one(table: ItemLabels | FrameTable) -> npt.NDArray[np.bool_]:
+def has_label(table: ItemLabels | FrameTable) -> npt.NDArray[np.bool_]:
+    """Return which items have a label, or frames with one."""
     return np.diff(table.offsets) > 0 if isinstance(table, FrameTable) else np.asarray(table.classes) >= 0
 
 
 def _classes(table: ItemLabels | FrameTable, items: npt.NDArray[np.int64]) -> set[int]:
-    chosen_N = np.zeros(len(_has_one(table)), np.bool_)
+    chosen_N = np.zeros(len(has_label(table)), np.bool_)
     chosen_N[items] = True
     if isinstance(table, FrameTable):
         chosen_N = np.repeat(chosen_N, np.diff(table.offsets))

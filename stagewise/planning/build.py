@@ -6,8 +6,9 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -255,6 +256,23 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     return "bfloat16" if fast else "float32"
 
 
+def _source_of(kind: type, target: str) -> bytes:
+    """Return the source of the module that a class is in, or the file that it is compiled to."""
+    module = sys.modules[kind.__module__]
+    try:
+        return inspect.getsource(module).encode()
+    except (OSError, TypeError):  # typed in, compiled, or part of the interpreter
+        file = getattr(module, "__file__", None)
+        if file and Path(file).is_file():
+            return Path(file).read_bytes()
+        if module.__name__ in sys.builtin_module_names:
+            return b""
+    raise ConfigError(
+        f"{target}: {kind.__name__} is in no file ({kind.__module__}), so that a change of it could not be noticed: "
+        "write it into a module, and name that."
+    )
+
+
 def source_hashes(specs: Iterable[tuple[Spec | None, dict[str, str]]]) -> dict[str, str]:
     """Hash the source files of classes that are neither ours nor torch's, and of their own bases, by target."""
     hashes = {}
@@ -264,8 +282,7 @@ def source_hashes(specs: Iterable[tuple[Spec | None, dict[str, str]]]) -> dict[s
         digest = hashlib.sha256()
         for kind in resolve(spec.target, object, short_names, spec.target).__mro__:
             if kind.__module__.split(".")[0] not in ("torch", "stagewise", "builtins", "abc", "typing"):
-                with suppress(OSError, TypeError):
-                    digest.update(inspect.getsource(sys.modules[kind.__module__]).encode())
+                digest.update(_source_of(kind, spec.target))
         hashes[f"source of {spec.target}"] = digest.hexdigest()[:16]
     return hashes
 

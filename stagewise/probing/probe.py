@@ -37,6 +37,7 @@ class ProbeJob:
         seed: of the pipeline.
         fingerprint: of everything that decides the result.
         weights: sha256 of the stage's weights; None of those it had before training.
+        too_short: labelled items, of training and test, that have no row of the stage.
     """
 
     probe: Probe
@@ -48,6 +49,7 @@ class ProbeJob:
     seed: int
     fingerprint: str
     weights: str | None = None
+    too_short: int = 0
 
 
 def run_probe(job: ProbeJob, folder: Path, stop: Stop, report: Callable[..., None]) -> dict[str, Any]:
@@ -114,6 +116,7 @@ def _result(job: ProbeJob, fitted: Fitted, predictions: Predictions) -> dict[str
         "majority": fitted.majority,
         "train_items": fitted.train_items,
         "test_items": len(fitted.items_I),
+        "too_short": job.too_short,
         "train_rows": fitted.train_rows,
         "test_rows": len(fitted.label_N),
         "classes": len(names),

@@ -19,7 +19,7 @@ from stagewise.config import Probe
 from stagewise.config.fingerprint import fingerprint
 from stagewise.datasets.base import BadItem, Dataset
 from stagewise.datasets.images import Images
-from stagewise.datasets.labelled import label_facts
+from stagewise.datasets.labelled import has_label, label_facts
 from stagewise.errors import ConfigError, DataError
 from stagewise.planning.build import BuiltStage, build_dataset, check_optimizer, make_optimizer
 from stagewise.planning.check import check_labelled, some_classes
@@ -212,7 +212,7 @@ def run_probes(
     rows, means = Rows(plan, stop), dict[Path, Wanted]()
     for each in todo:
         if each.means is not None:
-            items, old = _examples(plan, each), means.get(each.means_folder)
+            (items, _), old = _examples(plan, each), means.get(each.means_folder)
             kept = ItemMeans(each.means_folder, each.means, _weights(plan, each)) if old is None else old.means
             names = (*(old.probes if old else ()), each.probe.name)
             items = items if old is None else np.union1d(old.items, items)
@@ -246,13 +246,14 @@ def _weights(plan: Plan, planned: PlannedProbe) -> str | None:
     return None if planned.random else str(record["files"][WEIGHTS])
 
 
-def _examples(plan: Plan, planned: PlannedProbe) -> Ints:
-    """Return the training and test items that have a label and a row."""
+def _examples(plan: Plan, planned: PlannedProbe) -> tuple[Ints, int]:
+    """Return the training and test items that have a label and a row, and how many with a label have none."""
     dataset, geometry = planned.dataset, plan.stages[planned.position].built.geometry
     items = np.union1d(dataset.split("train"), dataset.split("test"))
+    items = items[has_label(dataset.labels[planned.probe.labels])[items]]
     long = [length for length in set(dataset.lengths.tolist()) if geometry.rows(length) > 0]
-    labelled = dataset.item_labels(planned.probe.labels)[items] >= 0
-    return items[labelled & np.isin(dataset.lengths[items], long)]
+    have = np.isin(dataset.lengths[items], long)
+    return items[have], len(have) - int(have.sum())
 
 
 def _fit(
@@ -264,6 +265,10 @@ def _fit(
     report: Callable[..., None],
 ) -> None:
     probe, dataset = planned.probe, planned.dataset
+    examples, too_short = _examples(plan, planned)
+    if too_short and not planned.random:
+        words = counted(too_short, "item with a label has", "items with a label have")
+        report("note", text=f"probe {probe.name}: {words} no row of stage {planned.stage}: too short for one.")
 
     def tell(kind: str, **facts: Any) -> None:
         report(kind, probe=probe.name, stage=planned.stage, random=planned.random, **facts)
@@ -271,7 +276,7 @@ def _fit(
     def features(scratch: Path) -> Features:
         if planned.means is not None:
             classes = dataset.item_labels(probe.labels)
-            return PooledFeatures(_examples(plan, planned), means[planned.means_folder].means, classes)
+            return PooledFeatures(examples, means[planned.means_folder].means, classes)
         chain = rows.chain(dataset, planned.position, planned.random)
         alignment = Alignment(plan.stages[planned.position].built.geometry, probe.label_offset)
         return RowFeatures(chain, dataset, probe.labels, alignment, scratch, stop, tell)
@@ -288,6 +293,7 @@ def _fit(
         seed=plan.pipeline.pipeline.seed,
         fingerprint=planned.fingerprint,
         weights=_weights(plan, planned),
+        too_short=too_short,
     )
     atomic.remove(planned.folder)
     result = run_probe(job, planned.folder, stop, tell)

@@ -108,6 +108,7 @@ class ProbeResult(_Table):
     majority: Share
     train_items: Count
     test_items: Annotated[Count, Field(ge=1)]
+    too_short: Count = 0  # labelled items without a row; older versions did not count them
     test_rows: Annotated[Count, Field(ge=1)] = 1
     classes: Count
     hidden: Count | None

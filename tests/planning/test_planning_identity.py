@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from stagewise.config import from_json, load_text, schema, to_json
+from stagewise.errors import ConfigError
 from stagewise.objectives import InfoNCE
 from stagewise.planning.identity import probe_identity
 from stagewise.probing.run import planned_probes
@@ -224,6 +226,24 @@ def test_an_edited_source_of_ones_own_is_named(tmp_path, monkeypatch, what):
     differing = {k for k in seen[0][0] if seen[0][0][k] != seen[1][0][k]}
     assert differing == {f"source of own_{what}:Mine"}
     assert go() == seen[-1]
+
+
+def test_a_class_in_no_file_is_refused_and_one_in_a_compiled_file_is_hashed(tmp_path, monkeypatch):
+    """A change of it could not be noticed; what it is compiled to can be read."""
+    module = types.ModuleType("typed_in")
+    exec("from stagewise.modules import Conv1d\nclass Mine(Conv1d):\n    pass\n", vars(module))
+    monkeypatch.setitem(sys.modules, "typed_in", module)
+    pipeline = load_text(tiny.TOML, "x.toml", {"stage.one.encoder.target": "typed_in:Mine"})
+    with pytest.raises(
+        ConfigError, match=r"^typed_in:Mine: Mine is in no file \(typed_in\), so that a change of it could"
+    ):
+        plan_pipeline(pipeline, NOWHERE, quiet)
+    seen = []
+    for content in (b"one", b"two"):
+        module.__file__ = str(tmp_path / "typed_in.so")
+        (tmp_path / "typed_in.so").write_bytes(content)
+        seen.append(plan_pipeline(pipeline, NOWHERE, quiet).stages[0].fingerprint)
+    assert len(set(seen)) == 2
 
 
 DEFAULTS = {

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import tiny
 import tiny_images
+from click.testing import CliRunner
+from small_data import phones
 
 import stagewise
+from stagewise.cli.main import main
 from stagewise.config import load_pipeline
 from stagewise.datasets.labels import FrameTable, ItemLabels
 from stagewise.errors import ConfigError, DataError
@@ -123,3 +126,27 @@ def test_items_too_short_for_a_stage_higher_up(tmp_path, write):
     sets = {"stage.context.objective.window": 200, "stage.two.store.write": write}
     words = r"stage context: no training item is long enough for a window of 200 rows.*stage.context.objective.window"
     refused(tmp_path, tiny, words, sets)
+
+
+def test_labelled_items_without_a_row_are_counted_and_named(tmp_path, monkeypatch):
+    """They are in neither number of the probe: not those trained on, not those told wrong."""
+    made = tiny.TinySpeech.__init__
+
+    def init(self, **arguments):
+        made(self, **arguments)
+        for item in (1, 4):
+            self.arrays[item] = self.arrays[item][:, :3]
+            self.lengths[item] = 3
+        self.labels["phones"] = phones(self.lengths)
+
+    monkeypatch.setattr(tiny.TinySpeech, "__init__", init)
+    told = []
+    facts = stagewise.run(
+        tiny.write_pipeline(tmp_path), run=tmp_path / "run", report=lambda kind, **said: told.append(said.get("text"))
+    )
+    for stage in ("one", "two", "context"):
+        assert f"probe speaker: 2 items with a label have no row of stage {stage}: too short for one." in told
+    speaker = [probe for probe in facts["probes"] if probe["name"] == "speaker"]
+    assert [(probe["too_short"], probe["train_items"], probe["test_items"]) for probe in speaker] == [(2, 5, 5)] * 3
+    shown = " ".join(CliRunner().invoke(main, ["inspect", str(tmp_path / "run")]).stdout.split())
+    assert "speaker: 2 items with a label are in neither number: too short for a row of one, two, context." in shown
