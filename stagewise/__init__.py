@@ -18,23 +18,21 @@ __version__ = "0.1.0"
 
 # Looked up on first use: `stagewise --help` must not wait for torch.
 _PUBLIC = {
-    "open": "stagewise.runs.open:open_run",
+    "open": "stagewise.frozen.open:open_run",
     "run": "stagewise.runner:run_pipeline",
-    "load": "stagewise.exporting.load:load_export",
-    "export": "stagewise.exporting.write:export_encoder",
+    "load": "stagewise.frozen.export:load_export",
+    "export": "stagewise.frozen.export:export_encoder",
     "objectives": "stagewise.objectives",
     "datasets": "stagewise.datasets",
     "modules": "stagewise.modules",
 }
 
 if TYPE_CHECKING:
-    from stagewise import datasets as datasets
-    from stagewise import modules as modules
-    from stagewise import objectives as objectives
-    from stagewise.exporting.load import load_export as load
-    from stagewise.exporting.write import export_encoder as export
+    from stagewise import datasets, modules, objectives
+    from stagewise.frozen.export import export_encoder as export
+    from stagewise.frozen.export import load_export as load
+    from stagewise.frozen.open import open_run as open  # noqa: A004
     from stagewise.runner import run_pipeline as run
-    from stagewise.runs.open import open_run as open  # noqa: A004
 
 __all__ = ["__version__", "datasets", "export", "load", "modules", "objectives", "open", "run"]
 

@@ -7,32 +7,29 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from stagewise import atomic
-from stagewise.config import Pipeline, load_pipeline, refusals
+from stagewise import durable
 from stagewise.datasets.base import Dataset, Expected
-from stagewise.datasets.labelled import label_words
+from stagewise.datasets.tables import label_words
 from stagewise.errors import ConfigError, DiskError, IntegrityError
-from stagewise.memory.release import release_memory
+from stagewise.pipeline import Pipeline, load_pipeline, refusals
 from stagewise.planning.build import Input, build_dataset, build_stages, dataset_kind, device_of
+from stagewise.planning.changes import OUTGROWN, outgrown, undeclared_files
+from stagewise.planning.check import splits
 from stagewise.planning.duration import estimate, to_make
-from stagewise.planning.facts import untested
-from stagewise.planning.identity import undeclared_files
+from stagewise.planning.facts import replaced, untested
 from stagewise.planning.plan import Plan, make_plan
-from stagewise.planning.replaced import replaced
 from stagewise.planning.stage_plan import StagePlan
-from stagewise.planning.trained_on import splits
-from stagewise.planning.weights import OUTGROWN, outgrown
 from stagewise.probing.run import plan_labels, planned_probes, probes_left_out, run_probes
 from stagewise.runs.clean import finished
-from stagewise.runs.data_record import write_data
 from stagewise.runs.facts import run_facts
 from stagewise.runs.folder import LOCK_FILE, RunFolder
 from stagewise.runs.items import Items, write_items
-from stagewise.runs.record import RECORD, TRAINED, commit, mark_dropped, read_record, read_trained
-from stagewise.stage import carry_out
+from stagewise.runs.records import RECORD, TRAINED, commit, mark_dropped, read_record, read_trained, write_data
+from stagewise.stages import carry_out
 from stagewise.stopping import Stop, stoppable
 from stagewise.stores import remove_store, verify_store
 from stagewise.stores.layout import MANIFEST
+from stagewise.training.memory_measured import release_memory
 from stagewise.waiting import considerate
 
 Report = Callable[..., None]
@@ -98,7 +95,7 @@ def make(
         StagewiseError: anything a user can act on.
     """
     check_names(pipeline, until or only, probe)
-    with run.writing(), stoppable() as stop, considerate(), atomic.disk_errors_below(run.path):
+    with run.writing(), stoppable() as stop, considerate(), durable.disk_errors_below(run.path):
         _forget_damaged_lock(run, report)
         if fresh or (only is not None and anew):
             # Nothing is deleted for a pipeline that could not be run.
@@ -107,7 +104,7 @@ def make(
             if lost := finished(run):
                 report("note", text=f"deleting {lost}")
             for name in ("stages", "probes", LOCK_FILE, "events.jsonl"):
-                atomic.remove(run.path / name)
+                durable.remove(run.path / name)
         if only is not None and anew:
             _start_anew(pipeline, run, only, report)
         plan = plan_pipeline(pipeline, run, report, need_data=True)
@@ -196,7 +193,7 @@ def _forget_outgrown(plan: Plan, position: int) -> None:
         return
     for member in (plan.stages[other] for other in plan.stages[position].together):
         assert member.folder is not None
-        atomic.remove(member.folder)
+        durable.remove(member.folder)
         member.record, member.action, member.reason = None, "train", OUTGROWN
 
 
@@ -207,11 +204,11 @@ def _make_stage(plan: Plan, position: int, stop: Stop, report: Report) -> None:
     for member in (plan.stages[other] for other in stage.together):  # they are trained with it
         assert member.folder is not None
         if stage.action == "train" and not trained:
-            atomic.remove(member.folder)  # what is left there is of another training
-        with atomic.disk_errors(member.folder):
+            durable.remove(member.folder)  # what is left there is of another training
+        with durable.disk_errors(member.folder):
             member.folder.mkdir(parents=True, exist_ok=True)
-            atomic.fsync_folder(member.folder.parent)
-        atomic.sweep(member.folder)
+            durable.fsync_folder(member.folder.parent)
+        durable.sweep(member.folder)
     if trained and stage.action in ("train", "resume"):
         stage.action, stage.reason = "encode", "trained in sync with the stages below"
     report("note", text=f"{stage.name} › {stage.action} ({stage.reason})")
@@ -230,7 +227,7 @@ def _forget_damaged_lock(run: RunFolder, report: Report) -> None:
         run.locked  # noqa: B018
     except IntegrityError as error:
         report("note", text=f"{error} It is written again.")
-        atomic.remove(run.path / LOCK_FILE)
+        durable.remove(run.path / LOCK_FILE)
 
 
 def _tidy(plan: Plan) -> None:
@@ -239,9 +236,9 @@ def _tidy(plan: Plan) -> None:
         if stage.record is None:
             continue
         assert stage.folder is not None
-        atomic.sweep(stage.folder)
+        durable.sweep(stage.folder)
         for name in (TRAINED, "checkpoint"):
-            atomic.remove(stage.folder / name)
+            durable.remove(stage.folder / name)
         dropped = stage.record["store"]["state"] == "dropped"
         if dropped and (stage.action != "encode" or (stage.folder / MANIFEST).exists()):
             remove_store(stage.folder)
@@ -284,7 +281,7 @@ def _start_anew(pipeline: Pipeline, run: RunFolder, name: str, report: Report) -
             together = locked["stages"] if pipeline.pipeline.schedule == "simultaneous" else [locked["stages"][number]]
             for other in (run.path / "stages" / facts["folder"] for facts in together if facts["folder"]):
                 if not (other / RECORD).exists():
-                    atomic.remove(other)
+                    durable.remove(other)
         elif record is None:
             remove_store(folder)  # half written
         elif record["store"]["state"] == "written" and (problems := _store_problems(folder)):

@@ -73,21 +73,21 @@ def without_current_folder() -> Iterator[None]:
 MODULES = ShortNames(
     "stagewise.modules",
     {
-        "conv1d": "stagewise.modules.conv1d:Conv1d",
-        "gru": "stagewise.modules.gru:GRU",
-        "mfcc": "stagewise.modules.mfcc:Mfcc",
-        "pixelcnn": "stagewise.modules.pixelcnn:PixelCNN",
-        "resnet": "stagewise.modules.resnet:ResNet",
+        "conv1d": "stagewise.modules.audio:Conv1d",
+        "gru": "stagewise.modules.audio:GRU",
+        "mfcc": "stagewise.modules.audio:Mfcc",
+        "pixelcnn": "stagewise.modules.vision:PixelCNN",
+        "resnet": "stagewise.modules.vision:ResNet",
     },
 )
 OBJECTIVES = ShortNames(
     "stagewise.objectives",
     {
-        "cross-entropy": "stagewise.objectives.cross_entropy:CrossEntropy",
+        "cross-entropy": "stagewise.objectives.supervised:CrossEntropy",
         "deep-infomax": "stagewise.objectives.deep_infomax:DeepInfoMax",
         "infonce": "stagewise.objectives.infonce:InfoNCE",
         "infonce-grid": "stagewise.objectives.infonce_grid:GridInfoNCE",
-        "predsim": "stagewise.objectives.predsim:PredSim",
+        "predsim": "stagewise.objectives.supervised:PredSim",
     },
 )
 DATASETS = ShortNames(

@@ -50,8 +50,8 @@ def shared():
 @pytest.fixture
 def jobs(monkeypatch):
     """The jobs that are trained."""
-    from stagewise import train_stages
-    from stagewise.training.train import Training
+    from stagewise import stages
+    from stagewise.training.loop import Training
 
     seen = []
 
@@ -60,22 +60,22 @@ def jobs(monkeypatch):
             seen.append(job)
             super().__init__(job, stop, report)
 
-    monkeypatch.setattr(train_stages, "Training", Spy)
+    monkeypatch.setattr(stages, "Training", Spy)
     return seen
 
 
 @contextmanager
 def _with_peaks():
     """Undo what `no_peaks` does."""
-    from stagewise.memory.measure import measured
     from stagewise.planning import plan
-    from stagewise.planning.memory import forecast, within_limit
-    from stagewise.training import train
+    from stagewise.planning.stage_plan import forecast, within_limit
+    from stagewise.training import loop
+    from stagewise.training.memory_measured import measured
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "within_limit", within_limit)
         patch.setattr(plan, "forecast", forecast)
-        patch.setattr(train, "measured", measured)
+        patch.setattr(loop, "measured", measured)
         yield
 
 
@@ -85,16 +85,15 @@ def _without_peaks():
 
     A forecast follows every operator of a step, a measurement parses what torch's profiler saw.
     """
-    from stagewise.memory.measure import Peak
-    from stagewise.memory.tracker import Bytes
     from stagewise.planning import plan
-    from stagewise.planning.memory import Forecast
-    from stagewise.training import train
+    from stagewise.planning.stage_plan import Forecast
+    from stagewise.training import loop
+    from stagewise.training.memory_measured import Bytes, Peak
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "within_limit", lambda *_: Forecast(Bytes(1, {}), 1))
         patch.setattr(plan, "forecast", lambda *_: Bytes(1, {}))
-        patch.setattr(train, "measured", lambda *_: nullcontext(Peak(1)))
+        patch.setattr(loop, "measured", lambda *_: nullcontext(Peak(1)))
         yield
 
 

@@ -11,10 +11,10 @@ import pytest
 import tiny
 from small_files import wav
 
-from stagewise.config.schema import Spec
-from stagewise.config.targets import build
 from stagewise.datasets.base import Dataset
 from stagewise.libraries import LIBRARIES, LibraryError, broken, check, failed_import, load
+from stagewise.pipeline.schema import Spec
+from stagewise.pipeline.targets import build
 from stagewise.short_names import DATASETS
 
 REPO = Path(__file__).parents[1]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stagewise.datasets.cut import Cut
+from stagewise.datasets.image_files import Cut
 from stagewise.datasets.images import TEST, TRAIN, UNLABELLED, Images
 from stagewise.datasets.labels import ItemLabels
 

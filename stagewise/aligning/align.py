@@ -1,4 +1,4 @@
-"""Align a folder of speech: every item is kept as soon as it is done, and the label file is written at the end."""
+"""Phone labels of a folder of transcribed speech, and how well two alignments agree."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
 
-from stagewise import atomic
-from stagewise.aligning.aligner import PHONES, Aligned
-from stagewise.aligning.pronounce import pronounce, read_dictionary, spell
-from stagewise.aligning.transcripts import find_transcripts, split_words
-from stagewise.aligning.work import Item, align_all
+from stagewise import durable
+from stagewise.aligning.aligner import NUMBER, PHONES, SILENCE, Aligned, pronounce, read_dictionary, spell
+from stagewise.aligning.work import Item, align_all, find_transcripts, split_words
 from stagewise.datasets.audio_folder import AudioFolder
 from stagewise.datasets.bad_items import probe_all
-from stagewise.datasets.kinds import find
+from stagewise.datasets.files import find
 from stagewise.datasets.labels import HOP, SPAN, frame_count
 from stagewise.datasets.librispeech import SAMPLE_RATE, UTTERANCE
 from stagewise.errors import ConfigError, DataError, StagewiseError
-from stagewise.show import counted, seconds_text
 from stagewise.stopping import stoppable
+from stagewise.text import counted, seconds_text
+
+# Align a folder of speech: every item is kept as soon as it is done, and the label file is written at the end.
 
 FORMAT = 1  # of the work that is kept; to be raised when other labels come out
 LONGEST = 120  # seconds of an item: its alignment takes 0.4 GB
@@ -77,15 +78,15 @@ def align(root: Path, file: Path, jobs: int, report: Callable[..., None]) -> lis
         of, ready = _seconds(items), _seconds(items) - _seconds(todo)
         for item, found in align_all(dataset, todo, jobs, stop):
             lines.append(_line(item, found))
-            atomic.append_line(kept, lines[-1])
+            durable.append_line(kept, lines[-1])
             ready += _seconds([item])
             report("align", seconds=round(ready), of=round(of))
             stop.check(f"{kept} keeps what is done.")
         lines.sort(key=lambda line: str(line["key"]))
         if not any("phones" in line for line in lines):
             raise DataError(f"none of {counted(len(lines), 'item')} can be aligned. {_first_failure(lines)}")
-        atomic.write_bytes(kept, (_encoded(line) for line in [header, *lines]))
-        atomic.write_bytes(file, (_labels(line) for line in lines if "phones" in line))
+        durable.write_bytes(kept, (_encoded(line) for line in [header, *lines]))
+        durable.write_bytes(file, (_labels(line) for line in lines if "phones" in line))
     return lines
 
 
@@ -120,7 +121,7 @@ def _prepare(dataset: AudioFolder, report: Callable[..., None]) -> tuple[list[It
     said = pronounce(unknown)
     spelled = {word: spell(word) for word in unknown if word not in said}
     said |= spelled
-    hashes = probe_all(atomic.sha256_of, [dataset.root / name for name in dataset.keys], tell)
+    hashes = probe_all(durable.sha256_of, [dataset.root / name for name in dataset.keys], tell)
     items: dict[str, Item] = {}
     lines: list[Line] = []
     lengths = dataset.lengths.tolist()
@@ -160,7 +161,7 @@ def _alone(file: Path) -> Iterator[None]:
     """Be the only one who makes this file."""
     lock = FileLock(file.with_name(f"{file.name}.lock"), timeout=0)
     try:
-        with atomic.disk_errors(file):
+        with durable.disk_errors(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
     except Timeout:
@@ -175,9 +176,9 @@ def _alone(file: Path) -> Iterator[None]:
 
 def _kept(path: Path, header: Line) -> dict[str, Line]:
     """Return the lines of the items that were aligned before in the same way, or begin anew."""
-    head, *lines = atomic.read_lines(path) or [None]
+    head, *lines = durable.read_lines(path) or [None]
     if head != header:
-        atomic.write_bytes(path, _encoded(header))
+        durable.write_bytes(path, _encoded(header))
         return {}
     return {str(line.get("key")): line for line in lines if isinstance(line, dict) and "phones" in line}
 
@@ -206,3 +207,81 @@ def _labels(line: Line) -> bytes:
 
 def _first_failure(lines: Sequence[Line]) -> str:
     return f"The first, {lines[0]['key']}: {lines[0]['failed']}."
+
+
+# How sure an alignment is: counts, scores, silence, and the items that deserve a look.
+
+FAR = 5.0  # median deviations below the median from which a score is doubtful: no right transcript, every wrong one
+SHOWN = 5
+
+
+def facts(file: Path, lines: Sequence[Line]) -> dict[str, Any]:
+    """Return what `align` found as facts, JSON-able; times are in seconds, scores in nats per frame."""
+    aligned = [line for line in lines if "phones" in line]
+    failed = [{"key": line["key"], "reason": line["failed"]} for line in lines if "failed" in line]
+    scores = np.array([line["score"] for line in aligned])
+    middle = float(np.median(scores))
+    limit = middle - FAR * float(np.median(np.abs(scores - middle)))
+    every = np.array([run for line in aligned for run in runs(line)])
+    spoken = every[:, 0] != NUMBER[SILENCE]
+    low, high = np.percentile(scores, [5, 95])
+    return {
+        "format": 1,
+        "file": str(file),
+        "items_file": str(items_file(file)),
+        "classes": PHONES,
+        "items": len(lines),
+        "aligned": len(aligned),
+        "seconds": round(sum(line["seconds"] for line in aligned), 2),
+        "score": {"lowest": scores.min(), "5%": low, "median": middle, "95%": high, "highest": scores.max()},
+        "silence": float(every[~spoken, 1].sum() / every[:, 1].sum()),
+        "median_phone_seconds": float(np.median(every[spoken, 1])) / 100 if spoken.any() else None,
+        "unknown_words": dict(
+            sorted({word: said for line in aligned for word, said in line["unknown"].items()}.items())
+        ),
+        "spelled_words": sorted({word for line in aligned for word in line.get("spelled", ())}),
+        "doubtful": [
+            {"key": line["key"], "score": line["score"]}
+            for line in sorted(aligned, key=lambda line: float(line["score"]))
+            if line["score"] < limit
+        ],
+        "without_transcript": sum(each["reason"] == NO_TRANSCRIPT for each in failed),
+        "failed": failed,
+    }
+
+
+def words(found: dict[str, Any]) -> list[str]:
+    """Say in a few lines what `facts` found."""
+    score, unknown, phone = found["score"], found["unknown_words"], found["median_phone_seconds"]
+    lines = [
+        f"{found['aligned']:,} of {counted(found['items'], 'item')} aligned, {seconds_text(found['seconds'])}",
+        f"  score   {score['median']:.2f} (90 % from {score['5%']:.2f} to {score['95%']:.2f}): nats a frame, 0 at best",
+        f"  silence {found['silence']:.1%}",
+    ]
+    if phone is not None:
+        lines.append(f"  phones  last {1000 * phone:.0f} ms (median)")
+    if unknown:
+        said = [f"{word} ({phones})" for word, phones in unknown.items()]
+        lines.append(f"  unknown {_some(said)}: {len(unknown):,} in all, as espeak-ng says them")
+    if spelled := found["spelled_words"]:
+        lines.append(
+            f"  spelled {_some(spelled)}: {len(spelled):,} of them letter by letter, as espeak-ng says them in sounds "
+            "that are no English phones; write them as they sound, or doubt their labels"
+        )
+    if doubtful := found["doubtful"]:
+        named = [f"{each['key']} ({each['score']:.2f})" for each in doubtful]
+        lines.append(f"  doubtful {_some(named)}: far below the others, perhaps not what is said")
+    if found["without_transcript"]:
+        lines.append(
+            f"  {counted(found['without_transcript'], 'item')} without a transcript: NAME.txt beside it, or a line "
+            "`NAME text` of a .trans.txt there"
+        )
+    others = [each for each in found["failed"] if each["reason"] != NO_TRANSCRIPT]
+    lines += [f"  failed  {each['key']}: {each['reason']}" for each in others[:SHOWN]]
+    if len(others) > SHOWN:
+        lines.append(f"  failed  {counted(len(others) - SHOWN, 'other')}")
+    return lines
+
+
+def _some(named: Sequence[str]) -> str:
+    return ", ".join(named[:SHOWN]) + (" …" if len(named) > SHOWN else "")

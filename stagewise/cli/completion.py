@@ -1,7 +1,4 @@
-"""Shell completion: the verb that prints a shell's script, and what completes runs, pipeline files, stages and keys.
-
-What completes is asked for at every press of the tab key: it imports no torch, and never fails.
-"""
+"""Shell completion: what can stand where, and how each shell is told."""
 
 from __future__ import annotations
 
@@ -13,6 +10,80 @@ import click
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+# What makes zsh and fish complete: as in bash, what stagewise knows, and else what the shell knows of files.
+#
+# click's own scripts for them lose runs and pipeline files where nothing is typed yet, know nothing of `--set=KEY`, and
+# put a space after a key that goes on.
+
+ZSH = r"""#compdef stagewise
+
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
+
+_stagewise_completion() {
+    (( $+commands[stagewise] )) || return 1
+    local -a response plain described paths
+    local type key help
+    response=("${(@f)$(env COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT - 1)) \
+        _STAGEWISE_COMPLETE=zsh_complete stagewise)}")
+    for type key help in "${(@)response}"; do
+        case $type:$help in
+            plain:_) plain+=("$key") ;;
+            plain:*) described+=("$key:$help") ;;
+            dir:*) paths=(-/) ;;
+            file:*) paths=(-f) ;;
+        esac
+    done
+    [[ $PREFIX == --*=* ]] && compset -P "${PREFIX%%=*}="
+    if (( $#plain + $#described )); then
+        (( $#described )) && _describe -V stagewise described
+        compadd -S '' -- ${(M)plain:#*[.=]}
+        compadd -- ${plain:#*[.=]}
+    elif (( $#paths )); then
+        _path_files $paths
+    fi
+}
+
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+    _stagewise_completion "$@"
+else
+    compdef _stagewise_completion stagewise
+fi
+"""
+
+FISH = r"""function _stagewise_completion
+    command -q stagewise; or return
+    set -l word (commandline -ct)
+    set -l option (string match -r -- '^--[^=]*=' $word)
+    set -l typed (string replace -- "$option" '' $word)
+    set -l bare (string replace -r -- '^["\']' '' $typed)
+    set -l found
+    set -l paths
+    for line in (env _STAGEWISE_COMPLETE=fish_complete COMP_WORDS=(commandline -cp) COMP_CWORD=$word stagewise)
+        set -l part (string split -m 1 , -- $line)
+        switch $part[1]
+            case plain
+                set -a found "$option$part[2]"
+            case dir
+                set paths (__fish_complete_directories "$bare")
+            case file
+                set paths (__fish_complete_path "$bare")
+        end
+    end
+    if set -q found[1]
+        string join -- \n $found
+    else if set -q paths[1]
+        string join -- \n "$option"$paths
+    end
+end
+
+complete --no-files --command stagewise --arguments "(_stagewise_completion)"
+"""
+
+
+# Shell completion: the verb that prints a shell's script, and what completes runs, pipeline files, stages and keys.
+#
+# What completes is asked for at every press of the tab key: it imports no torch, and never fails.
 
 Found = Iterator[str]
 Completer = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
@@ -31,8 +102,6 @@ def completion(shell: str) -> None:
     stagewise completion fish >> ~/.config/fish/config.fish
     """
     from click.shell_completion import BashComplete
-
-    from stagewise.cli.shells import FISH, ZSH
 
     command = click.get_current_context().find_root().command
     script = {"zsh": ZSH, "fish": FISH}.get(shell)
@@ -63,10 +132,9 @@ def _pipeline_files(incomplete: str) -> Found:
 
 def _keys(context: click.Context, incomplete: str) -> Found:
     """Yield keys that go on by one part: those that the schema knows, and those that the file has."""
-    from stagewise.config.keys import child, find_item
-    from stagewise.config.merge import with_defaults
-    from stagewise.config.problems import models_in
-    from stagewise.config.schema import PipelineFile
+    from stagewise.pipeline.problems import models_in
+    from stagewise.pipeline.schema import PipelineFile, with_defaults
+    from stagewise.pipeline.source import child, find_item
 
     tree = _pipeline(context)
     node: Any = {"stage": [], "probe": []} | tree | with_defaults(tree)
@@ -101,7 +169,7 @@ def _pipeline(context: click.Context) -> dict[str, Any]:
     """Return the pipeline, as it is written, of the file or run on the command line, or of the last run."""
     import tomllib
 
-    from stagewise import atomic
+    from stagewise import durable
     from stagewise.runs.folder import LOCK_FILE, find_run
 
     # Behind an option that waits for its value, click has not told arguments and options apart.
@@ -113,7 +181,7 @@ def _pipeline(context: click.Context) -> dict[str, Any]:
             break
     else:
         path = find_run(None).path
-    pipeline: dict[str, Any] = atomic.read_sealed(path / LOCK_FILE, "")["pipeline"]
+    pipeline: dict[str, Any] = durable.read_sealed(path / LOCK_FILE, "")["pipeline"]
     return pipeline
 
 

@@ -12,7 +12,7 @@ from stagewise import __version__
 from stagewise.errors import ConfigError
 from stagewise.libraries import LIBRARIES, check, installed_version
 from stagewise.short_names import DATASETS, MODULES, OBJECTIVES
-from stagewise.show import bytes_text, counted
+from stagewise.text import bytes_text, counted
 
 
 def machine_facts() -> dict[str, Any]:

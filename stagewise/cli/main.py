@@ -14,15 +14,11 @@ from typing import Any
 import click
 
 from stagewise import __version__
-from stagewise.cli.compare import compare
 from stagewise.cli.completion import completion
-from stagewise.cli.data import data
-from stagewise.cli.echo import echo
-from stagewise.cli.failed import in_words
+from stagewise.cli.data import data, init
 from stagewise.cli.make import plan, probe, run, stage
-from stagewise.cli.read import clean, doctor, inspect, schema, verify
-from stagewise.cli.report import report
-from stagewise.cli.start import init
+from stagewise.cli.options import echo, in_words
+from stagewise.cli.read import clean, compare, doctor, inspect, report, schema, verify
 from stagewise.cli.use import embed, export, predict
 from stagewise.datasets.hush import own_stream
 from stagewise.errors import Interrupted, StagewiseError

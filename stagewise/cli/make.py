@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stagewise.cli import completion
-from stagewise.cli.echo import echo
-from stagewise.cli.options import FORCE, JSON, PLACE
-from stagewise.show import counted
+from stagewise.cli.options import FORCE, JSON, PLACE, echo
+from stagewise.text import counted
 
 if TYPE_CHECKING:
-    from stagewise.config import Pipeline
+    from stagewise.pipeline import Pipeline
     from stagewise.runs.folder import RunFolder
 
 FILE = click.argument("file", type=PLACE, shell_complete=completion.pipeline_files)
@@ -92,7 +91,7 @@ def run(
     stagewise run pipelines/quickstart.toml --unset probe.phones
     stagewise run pipelines/quickstart.toml --tensorboard curves/quickstart
     """
-    from stagewise.config import load_pipeline
+    from stagewise.pipeline import load_pipeline
 
     pipeline = load_pipeline(file, sets, unset)
     folder = _folder(pipeline, run_folder)
@@ -102,8 +101,8 @@ def run(
     _make(pipeline, folder, as_json, tensorboard, until=until, fresh=fresh)
     if not as_json and until is None:
         path = shlex.quote(str(folder.path))
-        from stagewise.embedding.given_own import takes
-        from stagewise.planning.reads import reads_of
+        from stagewise.frozen.given_own import takes
+        from stagewise.planning.build import reads_of
 
         verbs = ["inspect {}", "report {}"]
         if takes(reads_of(pipeline)):
@@ -127,7 +126,7 @@ def plan(file: Path, run_folder: Path | None, sets: tuple[str, ...], unset: tupl
     stagewise plan pipelines/librispeech.toml
     stagewise plan pipelines/librispeech.toml --set pipeline.memory_limit="1 GiB"
     """
-    from stagewise.config import load_pipeline
+    from stagewise.pipeline import load_pipeline
 
     pipeline = load_pipeline(file, sets, unset)
     _print_plan(pipeline, _folder(pipeline, run_folder), as_json)
@@ -200,9 +199,8 @@ def probe(name: str | None, run_folder: Path | None, predictions: Path | None, f
 
 
 def _write_predictions(name: str | None, run_folder: Path | None, out: Path, force: bool) -> None:
-    from stagewise.runs.fitted import all_predictions, check_table, write_lines
+    from stagewise.frozen.open import all_predictions, check_table, open_run, write_lines
     from stagewise.runs.folder import find_run
-    from stagewise.runs.open import open_run
 
     check_table(out, force)
     count = write_lines(out, all_predictions(open_run(find_run(run_folder).path), name))

@@ -1,4 +1,4 @@
-"""The verbs that look at what is there: inspect, verify, clean, doctor, schema."""
+"""Commands that read a run: inspect, verify, clean, report, compare."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from pathlib import Path
 
 import click
 
-from stagewise.cli.echo import echo
-from stagewise.cli.options import JSON, run_argument
-from stagewise.show import bytes_text, counted
+from stagewise.cli import completion
+from stagewise.cli.options import JSON, PLACE, echo, run_argument
+from stagewise.errors import ConfigError
+from stagewise.text import bytes_text, counted
+
+# The verbs that look at what is there: inspect, verify, clean, doctor, schema.
 
 
 @click.command()
@@ -46,13 +49,13 @@ def verify(run: Path | None, data: bool) -> None:
     from stagewise.cli.progress import terminal_report
     from stagewise.errors import IntegrityError
     from stagewise.runs.folder import find_run, pipeline_of
-    from stagewise.runs.verify import verify_run
+    from stagewise.verify import verify_run
 
     folder, other = find_run(run), list[str]()
     with terminal_report() as report:
         problems, files = verify_run(folder, report)
         if data and not problems:
-            from stagewise.verify_data import verify_data
+            from stagewise.verify import verify_data
 
             other = verify_data(pipeline_of(folder), folder, report)
     if problems:
@@ -136,6 +139,97 @@ def schema() -> None:
     stagewise schema > stagewise.schema.json
     #:schema ./stagewise.schema.json      the first line of a file beside it
     """
-    from stagewise.config import json_schema
+    from stagewise.pipeline import json_schema
 
     click.echo(json.dumps(json_schema(), indent=1))
+
+
+# The verb that shows runs in pictures: report.
+
+
+@click.command()
+@click.argument("runs", metavar="[RUN]...", nargs=-1, type=PLACE, shell_complete=completion.runs)
+@click.option(
+    "--out",
+    metavar="FILE.html",
+    type=PLACE,
+    help="Where to write; RUN/report.html, or report.html for several runs, when left out.",
+)
+@click.option(
+    "--exciting",
+    is_flag=True,
+    help="Also show what excites a few neurons of every stage; needs the data: one pass over its test items a stage.",
+)
+def report(runs: tuple[Path, ...], out: Path | None, exciting: bool) -> None:
+    """Write one HTML file about one or several runs.
+
+    It shows loss curves, probes at each depth and memory, and unfinished runs as far as they are. It needs no network.
+
+    \b
+    stagewise report
+    stagewise report runs/iterative runs/simultaneous --out figures.html
+    stagewise report runs/full --exciting
+    """
+    from stagewise.cli.progress import terminal_report
+    from stagewise.runs.folder import find_run
+
+    try:
+        from stagewise.results.report import write_report
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        raise ConfigError("a report needs matplotlib: type `pip install 'stagewise[report]'`.") from None
+
+    folders = [find_run(path) for path in dict.fromkeys(runs or (None,))]
+    file = out or (folders[0].path / "report.html" if len(folders) == 1 else Path("report.html"))
+    with terminal_report() as told:
+        write_report(folders, file, told, exciting)
+    click.echo(file)
+
+
+# The verb that puts runs beside each other: compare.
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=PLACE, shell_complete=completion.runs)
+@JSON
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print tables to paste into a Markdown file.")
+def compare(runs: tuple[Path, ...], as_json: bool, as_markdown: bool) -> None:
+    """Put runs beside each other, and beside what was published.
+
+    One row per system (`pipeline.system`), with the mean over the runs of several seeds; one table per probe, on the
+    topmost stage that it reads, and one of all the stages that it reads.
+
+    \b
+    stagewise compare runs/*
+    stagewise compare runs/gim-0 runs/gim-1 runs/cpc --markdown
+    """
+    from stagewise.cli.tables import print_warning, printable_facts
+    from stagewise.errors import IntegrityError
+    from stagewise.results.compare import compare_runs, markdown, print_sheets
+    from stagewise.runs.folder import LAST, LOCK_FILE, find_run
+
+    if as_json and as_markdown:
+        raise click.UsageError("--json and --markdown exclude each other.")
+    # The shell's `runs/*` also names the file that says which run was the last.
+    named = [path for path in runs if not (path.name == LAST.name and path.is_file())] or runs
+    # And folders of runs that were refused before they began.
+    empty = [path for path in named if path.is_dir() and not (path / LOCK_FILE).exists()]
+    if len(empty) < len(named):
+        for path in empty:
+            print_warning(f"{path} is left out: nothing was run there yet.")
+        named = [path for path in named if path not in empty]
+    places: dict[Path, Path] = {}
+    for path in named:
+        places.setdefault(path.resolve(), path)
+    facts = compare_runs([find_run(path) for path in places.values()])
+    for warning in facts["warnings"]:
+        print_warning(warning)
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+    elif as_markdown:
+        click.echo(markdown(printable_facts(facts)))
+    else:
+        print_sheets(printable_facts(facts))
+    if damaged := facts["damaged"]:
+        raise IntegrityError("\n".join([*damaged, f"left out: {len(damaged)} of {counted(len(places), 'run')}."]))

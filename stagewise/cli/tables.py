@@ -10,12 +10,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from stagewise.datasets.labelled import label_words
-from stagewise.runs.facts import STATES
+from stagewise.datasets.tables import label_words
+from stagewise.runs.facts import STATES, left_out
 from stagewise.runs.folder import in_use
-from stagewise.runs.left_out import left_out
 from stagewise.runs.verdict import LIKE_GUESSING, REMEDIES, UNSURE, above_guessing, of_guessing
-from stagewise.show import about_text, bytes_text, clock_text, counted, epochs_text, printable
+from stagewise.text import about_text, bytes_text, clock_text, counted, epochs_text, printable
 
 SHARE = "of end\nto end"  # heading of the share of what training end to end would take
 

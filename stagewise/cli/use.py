@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING
 import click
 
 from stagewise.cli import completion
-from stagewise.cli.echo import echo
-from stagewise.cli.options import FORCE, JSON, PLACE, run_argument
+from stagewise.cli.options import FORCE, JSON, PLACE, echo, run_argument
 from stagewise.errors import ConfigError, DataError
 from stagewise.runs.verdict import GUESSING, REMEDIES, WORSE
-from stagewise.show import counted
+from stagewise.text import counted
 
 if TYPE_CHECKING:
-    from stagewise.embedding.embed import Pool
-    from stagewise.runs.frozen import FrozenEncoder
-    from stagewise.runs.open import Run
+    from stagewise.frozen.encoder import FrozenEncoder, Pool
+    from stagewise.frozen.open import Run
 
 STAGE = click.option(
     "--stage",
@@ -73,8 +71,8 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
     stagewise embed runs/quickstart talks --stage conv3 --pool mean --out z.npz
     """
     from stagewise.cli.progress import terminal_report
-    from stagewise.embedding.embed import embedding
-    from stagewise.embedding.write import check_out, write
+    from stagewise.frozen.encoder import embedding
+    from stagewise.frozen.writers import check_out, write
     from stagewise.runs.folder import LOCK_FILE
     from stagewise.waiting import considerate
 
@@ -139,7 +137,7 @@ def predict(
 
     from stagewise.cli.progress import terminal_report
     from stagewise.cli.tables import print_predictions
-    from stagewise.runs.fitted import check_table, write_lines
+    from stagewise.frozen.open import check_table, write_lines
     from stagewise.runs.folder import is_export
     from stagewise.waiting import considerate
 
@@ -204,7 +202,7 @@ def export(run: Path | None, stage: str | None, out: Path, onnx: bool, force: bo
     stagewise export runs/quickstart --stage conv3 --out conv3 --onnx
     """
     from stagewise.cli.progress import terminal_report
-    from stagewise.exporting.write import write_export
+    from stagewise.frozen.export import write_export
 
     with terminal_report() as report:
         opened = _run(run)
@@ -216,7 +214,7 @@ def export(run: Path | None, stage: str | None, out: Path, onnx: bool, force: bo
 
 def _run_and_files(inputs: tuple[Path, ...], usage: str) -> tuple[Path | None, tuple[Path, ...]]:
     """Tell a run, or an export, that is named first from the files; `usage` is what is typed, with its place."""
-    from stagewise.config.wording import did_you_mean
+    from stagewise.pipeline.words import did_you_mean
     from stagewise.runs.folder import LAST, LOCK_FILE, is_export, runs_here
 
     if missing := [path for path in inputs if not os.path.lexists(path)]:
@@ -239,8 +237,8 @@ def _quoted(path: Path) -> str:
 
 
 def _run(path: Path | None) -> Run:
+    from stagewise.frozen.open import open_run
     from stagewise.runs.folder import find_run
-    from stagewise.runs.open import open_run
 
     return open_run(find_run(path).path)
 
@@ -255,7 +253,7 @@ def _with_its_threads(run: Run) -> None:
 def _exported(path: Path, stage: str | None) -> FrozenEncoder:
     import torch
 
-    from stagewise.exporting.load import load_export
+    from stagewise.frozen.export import load_export
 
     if stage is not None:
         raise ConfigError(f"{path} is an export, of one stage: leave --stage out.")

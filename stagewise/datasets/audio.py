@@ -1,13 +1,15 @@
-"""Look at audio files and read slices of them through soundfile, sample by sample exact.
+"""Samples of audio files: read by the slice, resampled on the way, examined by several threads.
 
-Shape suffixes: T samples, C channels.
+Legend: T samples, L weights of the filter, R results of one period, P periods of one block, C channels.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,18 +20,90 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from stagewise import atomic
-from stagewise.datasets.bad_items import AGAIN
+from stagewise import durable
+from stagewise.datasets.bad_items import AGAIN, Policy, check_policy, judge, looked_at, probe_all
+from stagewise.datasets.base import BadItem, Ints
 from stagewise.datasets.containers import Flaw, Mending, examine
 from stagewise.datasets.hush import hushed
-from stagewise.errors import DataError
+from stagewise.errors import ConfigError, DataError
+from stagewise.libraries import load
+
+# Resample a slice of a long signal so that it equals the same slice of the whole signal, bit for bit.
+#
+# The filter is torchaudio's. Results are computed in blocks of one size on a fixed grid, whatever the slice: a
+# convolution over pieces of other sizes would change last bits.
 
 Floats = npt.NDArray[np.float32]
+Read = Callable[[int, int], Floats]  # start, stop -> samples (T,)
+
+FILTER_WIDTH = 6  # zero crossings and roll-off of torchaudio's windowed sinc, its defaults
+ROLLOFF = 0.99
+BLOCK = 4096  # outputs computed at a time, at least
+MAX_KERNEL = 2**22  # weights; two rates without a common factor would need gigabytes
+
+
+def can_resample(source_rate: int, rate: int) -> bool:
+    """Say whether the filter between two rates has a reasonable size."""
+    old, new = _reduced(source_rate, rate)
+    width = math.ceil(FILTER_WIDTH * old / (min(old, new) * ROLLOFF))
+    return new * (2 * width + old) <= MAX_KERNEL
+
+
+def resample(read: Read, samples: int, source_rate: int, rate: int, start: int, stop: int) -> Floats:
+    """Return samples start to stop of the resampled signal, float32 (stop - start,).
+
+    Args:
+        read: reads a slice of the source.
+        samples: length of the source.
+        source_rate: samples per second of the source.
+        rate: samples per second of the result.
+        start: first sample of the slice, at `rate`.
+        stop: the sample after the last one, at `rate`.
+    """
+    old, new = _reduced(source_rate, rate)  # `old` samples become `new` samples in every period
+    kernel_LR, width = _filter(old, new)
+    periods = -(-BLOCK // new)
+    first, last = start // (periods * new), -(-stop // (periods * new))
+    source_start = first * periods * old - width
+    source_stop = last * periods * old + width
+    inside = slice(max(source_start, 0), min(source_stop, samples))
+    padded_T = np.zeros(source_stop - source_start, dtype=np.float32)
+    padded_T[inside.start - source_start : inside.stop - source_start] = read(inside.start, inside.stop)
+
+    blocks = []
+    for block in range(last - first):
+        begin = block * periods * old
+        around_T = padded_T[begin : begin + periods * old + 2 * width]
+        windows_PL = np.lib.stride_tricks.sliding_window_view(around_T, len(kernel_LR))[::old]
+        blocks.append((windows_PL @ kernel_LR).reshape(-1))
+    results_T = np.concatenate(blocks)
+    offset = start - first * periods * new
+    return results_T[offset : offset + stop - start]
+
+
+@lru_cache(maxsize=16)
+def _filter(old: int, new: int) -> tuple[Floats, int]:
+    """Return torchaudio's windowed-sinc weights (2 width + old, new) and their width, in samples."""
+    import torch
+
+    transforms = load("torchaudio.transforms")
+
+    # Left to itself, torchaudio rounds the phases of the filter to float32: errors of up to 1e-5.
+    transform = transforms.Resample(old, new, lowpass_filter_width=FILTER_WIDTH, rolloff=ROLLOFF, dtype=torch.float64)
+    return transform.kernel[:, 0].T.contiguous().float().numpy(), int(transform.width)
+
+
+def _reduced(source_rate: int, rate: int) -> tuple[int, int]:
+    common = math.gcd(source_rate, rate)
+    return source_rate // common, rate // common
+
+
+# Look at audio files and read slices of them through soundfile, sample by sample exact.
 
 # Seeking is exact for these encodings (FLAC and plain WAV). In OGG and MP3 it is not, by up to 0.05
 # (measured): those are decoded from their beginning, in blocks.
 SEEKS_EXACTLY = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
-BLOCK = 65536
+READ_BLOCK = 65536
 UNKNOWN_LENGTH = 2**62
 DROPPED = 4 * 1152  # samples at both ends of an MP3 that are its encoder's, more than any says
 # What is read, by how its file's name ends; what a file is, its bytes say.
@@ -139,7 +213,7 @@ def probe(path: str) -> Header | str:
 
 def _examined(path: str) -> Mending | None:
     """Return what `examine` does, which counts all frames of an MP3: once a file, not at every slice that is read."""
-    return _counted(path, atomic.file_state(Path(path)))
+    return _counted(path, durable.file_state(Path(path)))
 
 
 @lru_cache(maxsize=2**14)
@@ -214,11 +288,11 @@ class Reader:
         if start < self._begin:
             self.close()
             self._open()
-        while self._begin + BLOCK * len(self._blocks) < stop:
-            self._blocks.append(self._file.read(BLOCK, dtype="float32", always_2d=True))
-            while self._blocks and self._begin + BLOCK <= start:
+        while self._begin + READ_BLOCK * len(self._blocks) < stop:
+            self._blocks.append(self._file.read(READ_BLOCK, dtype="float32", always_2d=True))
+            while self._blocks and self._begin + READ_BLOCK <= start:
                 self._blocks.popleft()
-                self._begin += BLOCK
+                self._begin += READ_BLOCK
         return np.concatenate(self._blocks)[start - self._begin : stop - self._begin]
 
 
@@ -236,8 +310,8 @@ def is_silent(path: str) -> bool:
     """Say whether all samples of a file that was found good are the same; it is read only as far as they are."""
     with suppress(DataError, soundfile.SoundFileError), closing(Reader(path)) as reader:
         first_C, samples = reader.read(0, 1)[0], reader.samples
-        for start in range(0, samples, BLOCK):
-            if (reader.read(start, min(start + BLOCK, samples)) != first_C).any():
+        for start in range(0, samples, READ_BLOCK):
+            if (reader.read(start, min(start + READ_BLOCK, samples)) != first_C).any():
                 return False
         return True
     return False  # it is damaged, which is said of it when it is read
@@ -264,3 +338,91 @@ def _words(path: str, error: Exception) -> str:
         return problem.strerror or str(problem)
     words = getattr(error, "error_string", None) or str(error)
     return f"the decoder says: {words.rstrip('.')}"
+
+
+# Look at every audio file before training starts, and decide what happens to the bad ones.
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is expected of every file, and how samples become numbers.
+
+    Attributes:
+        sample_rate: samples per second of every item.
+        bad_items: whether a bad file is an error, or how many are left out.
+        resample: convert files of another rate.
+        mono: average the channels of files that have several.
+        mean: subtracted from every sample.
+        std: divides every sample.
+    """
+
+    sample_rate: int
+    bad_items: Policy
+    resample: bool
+    mono: bool
+    mean: float
+    std: float
+
+    def __post_init__(self) -> None:
+        check_policy(self.bad_items)
+        if type(self.sample_rate) is not int or self.sample_rate < 1:
+            raise ConfigError(f"data.sample_rate is {self.sample_rate!r}: set it to a whole number above 0, as 16000.")
+        for name in ("resample", "mono"):
+            if type(value := getattr(self, name)) is not bool:
+                raise ConfigError(f"data.{name} is {value!r}: set it to true or false.")
+        if not self.std > 0:
+            raise ConfigError(f"data.std is {self.std}: set it to a number above 0.")
+
+    def problem(self, header: Header) -> str | None:
+        """Say why a readable file cannot be used."""
+        if header.channels > 1 and not self.mono:
+            return f"{header.channels} channels where 1 is expected: set data.mono = true to average them"
+        if header.rate == self.sample_rate:
+            return None
+        if not self.resample:
+            return (
+                f"{header.rate:,} Hz where {self.sample_rate:,} Hz is expected: set data.resample = true to convert it"
+            )
+        if not can_resample(header.rate, self.sample_rate):
+            return f"{header.rate:,} Hz cannot be converted to {self.sample_rate:,} Hz in reasonable memory"
+        return None
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The usable files: their places in the list that was scanned, and per file three int64 columns."""
+
+    items: Ints
+    samples: Ints
+    rates: Ints
+    sizes: Ints
+    bad: list[BadItem]
+
+    def lengths(self, sample_rate: int) -> Ints:
+        """Return the files' lengths after resampling, rounded up as torchaudio does."""
+        return -(-self.samples * sample_rate // self.rates)
+
+
+def scan(keys: Sequence[str], paths: Sequence[str], rules: Rules, refused: Sequence[BadItem]) -> Scan:
+    """Probe every file and apply the rules.
+
+    Args:
+        keys: the items' keys.
+        paths: the items' files.
+        rules: what is expected of them.
+        refused: files whose very names cannot be used.
+
+    Raises:
+        DataError: there are bad files and the rules do not let them be skipped.
+    """
+    bad = list(refused)
+    good: list[tuple[int, int, int, int]] = []
+    for item, header in enumerate(probe_all(probe, paths, looked_at("audio", len(paths)))):
+        problem = header if isinstance(header, str) else rules.problem(header)
+        if problem is not None:
+            bad.append(BadItem(keys[item], paths[item], problem))
+        elif isinstance(header, Header):
+            good.append((item, header.samples, header.rate, header.size))
+    judge(bad, len(paths) + len(refused), "audio", rules.bad_items)
+    columns = np.array(good, dtype=np.int64).reshape(-1, 4).T
+    return Scan(columns[0], columns[1], columns[2], columns[3], bad)

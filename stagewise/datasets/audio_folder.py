@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from stagewise.datasets.audio import SUFFIXES
-from stagewise.datasets.audio_files import MEAN, STD, AudioFiles, Labels
+from stagewise.datasets.audio import SUFFIXES, Rules
+from stagewise.datasets.audio_files import MEAN, STD, AudioFiles, Labels, find_twins, words_of_twins
 from stagewise.datasets.bad_items import Policy
 from stagewise.datasets.base import Ints
-from stagewise.datasets.found_files import find_files
-from stagewise.datasets.label_sources import read_labels
+from stagewise.datasets.files import find_files
 from stagewise.datasets.labels import read_alignment
 from stagewise.datasets.names import Names
-from stagewise.datasets.scan import Rules
-from stagewise.datasets.twins import find_twins, words_of_twins
+from stagewise.datasets.tables import read_labels
 from stagewise.errors import ConfigError
 
 

@@ -13,8 +13,7 @@ import torch
 from torchvision.transforms.v2 import functional
 
 from stagewise.datasets.base import Floats
-from stagewise.datasets.cut import Cut
-from stagewise.datasets.image_files import Pixels
+from stagewise.datasets.image_files import Cut, Pixels
 from stagewise.seeds import derive_seed
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from stagewise.datasets.base import BadItem
 from stagewise.errors import ConfigError, DataError
-from stagewise.show import counted
+from stagewise.text import counted
 
 MAX_SKIPPED = 0.01  # what bad_items = "skip" stands for: more bad items than this are an error even then
 SHOWN = 10

@@ -10,11 +10,9 @@ import hashlib
 import numpy as np
 from PIL import Image
 
-from stagewise.datasets.cut import Cut, Numbers
-from stagewise.datasets.image_files import Pixels, pixels_of
+from stagewise.datasets.image_files import Cut, Numbers, Pixels, pixels_of
 from stagewise.datasets.images import TEST, Images
-from stagewise.datasets.labels import ItemLabels
-from stagewise.datasets.splits import hash_split
+from stagewise.datasets.labels import ItemLabels, hash_split
 from stagewise.errors import ConfigError
 from stagewise.libraries import load
 

@@ -14,17 +14,14 @@ import numpy.typing as npt
 
 from stagewise.datasets.bad_items import Policy, check_policy
 from stagewise.datasets.base import BadItem
-from stagewise.datasets.cut import Cut, Numbers
-from stagewise.datasets.found_files import find_files
-from stagewise.datasets.image_files import SUFFIXES, Pixels, read_pixels
-from stagewise.datasets.image_scan import scan_images
-from stagewise.datasets.images import TEST, TRAIN, UNLABELLED, Images
-from stagewise.datasets.label_sources import read_labels
-from stagewise.datasets.labels import ItemLabels
+from stagewise.datasets.files import find_files
+from stagewise.datasets.image_files import SUFFIXES, Cut, Numbers, Pixels, read_pixels
+from stagewise.datasets.images import TEST, TRAIN, UNLABELLED, Images, scan_images
+from stagewise.datasets.labels import ItemLabels, hash_split, read_split_lists, words_of_unlisted
 from stagewise.datasets.names import Names
-from stagewise.datasets.splits import hash_split, read_split_lists, words_of_unlisted
+from stagewise.datasets.tables import read_labels
 from stagewise.errors import ConfigError, DataError
-from stagewise.show import counted
+from stagewise.text import counted
 
 PER_IMAGE, PER_PIXEL = 5e-4, 1e-8  # seconds to open an image, and to decode a pixel of it
 PARTS = {"": TRAIN, "test": TEST, "unlabelled": UNLABELLED}

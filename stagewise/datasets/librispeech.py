@@ -12,19 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stagewise.datasets.audio import SUFFIXES
+from stagewise.datasets.audio import SUFFIXES, Rules
 from stagewise.datasets.audio_files import MEAN, STD, AudioFiles, Labels
 from stagewise.datasets.bad_items import Policy
 from stagewise.datasets.base import Expected, Ints
-from stagewise.datasets.label_sources import read_labels
 from stagewise.datasets.labels import read_alignment
 from stagewise.datasets.names import Names
-from stagewise.datasets.scan import Rules
 from stagewise.datasets.tables import SUFFIXES as SUFFIXES_OF_TABLES
-from stagewise.datasets.tables import read_table
+from stagewise.datasets.tables import read_labels, read_table
 from stagewise.errors import ConfigError, DataError
 from stagewise.libraries import load
-from stagewise.show import counted
+from stagewise.text import counted
 
 SAMPLE_RATE = 16_000
 

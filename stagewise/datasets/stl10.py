@@ -16,8 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from stagewise.datasets.base import Expected, Ints
-from stagewise.datasets.cut import Cut, Numbers
-from stagewise.datasets.image_files import Pixels, pixels_of
+from stagewise.datasets.image_files import Cut, Numbers, Pixels, pixels_of
 from stagewise.datasets.images import TEST, TRAIN, UNLABELLED, Images
 from stagewise.datasets.labels import ItemLabels
 from stagewise.errors import ConfigError, DataError

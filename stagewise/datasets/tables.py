@@ -1,18 +1,25 @@
-"""Tables of classes: a line for each file or folder, and a column for each label, as spreadsheets write them."""
+"""Tables of labels beside the data, and which items have a label."""
 
 from __future__ import annotations
 
 import csv
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from stagewise.datasets.labels import ItemLabels
-from stagewise.datasets.names import LEFT_OUT, Names, Strays, refuse_ambiguous
-from stagewise.datasets.textfiles import read_lines
-from stagewise.errors import DataError
-from stagewise.show import counted
+import numpy as np
+import numpy.typing as npt
+
+from stagewise.datasets.base import Dataset
+from stagewise.datasets.labels import FrameTable, ItemLabels
+from stagewise.datasets.names import LEFT_OUT, Names, Strays, few_of, read_lines, refuse_ambiguous
+from stagewise.errors import ConfigError, DataError
+from stagewise.text import counted
+
+# Tables of classes: a line for each file or folder, and a column for each label, as spreadsheets write them.
 
 SUFFIXES = (".csv", ".tsv")
 FILE = ("file", "filename", "file_name", "path", "image")
@@ -162,3 +169,138 @@ def _split(path: Path, lines: Sequence[tuple[int, str]], delimiter: str) -> Tabl
             "ends with a double quote, and holds two for one."
         ) from None
     return Table(path, [cell.strip() for cell in rows[0][1]], rows[1:])
+
+
+# Where a label of one class an item comes from: a folder that the file lies in, its name, or a table.
+
+FOLDER = re.compile(r"folder(?::([1-9][0-9]*))?")
+PLACE = re.compile(r"\{([^{}]*)\}")
+
+
+def read_labels(root: Path, label: str, source: str, names: Names, within: Names | None = None) -> ItemLabels:
+    """Read a label from where its source says.
+
+    Args:
+        root: folder of the items.
+        label: its name.
+        source: "folder", "folder:2", a pattern such as "{digit}_{speaker}_*.wav", or the path of a table.
+        names: of the items.
+        within: the same items by their paths below folders of their own, where there are several folders.
+
+    Raises:
+        ConfigError: the source is none of these, or its pattern does not hold the label.
+        DataError: no name fits the pattern, or the table is wrong.
+    """
+    if not isinstance(source, str):
+        raise ConfigError(f"data.labels.{label} is {source!r}: {_remedy(label)}")
+    within = names if within is None else within
+    if level := FOLDER.fullmatch(source):
+        depth = int(level[1] or 1)
+        folders = [path.split("/")[:-1] for path in _paths(within)]
+        return ItemLabels.from_names([parts[depth - 1] if len(parts) >= depth else "" for parts in folders])
+    if "{" in source:
+        return ItemLabels.from_names(_in_names(label, source, within))
+    if not source.lower().endswith(SUFFIXES):
+        raise ConfigError(f'data.labels.{label} is "{source}": {_remedy(label)}')
+    return read_table(root, label, Path(source), names)
+
+
+def labels_of(pattern: str) -> list[str]:
+    """Return the labels that a pattern holds."""
+    return PLACE.findall(pattern)
+
+
+def _in_names(label: str, pattern: str, names: Names) -> list[str]:
+    """Return what stands in the place of a label in the names of files, "" in those that do not fit."""
+    places = labels_of(pattern)
+    if places.count(label) != 1 or len(set(places)) < len(places):
+        raise ConfigError(
+            f'data.labels.{label} is "{pattern}", which needs {{{label}}} once, and no place of a name twice.'
+        )
+    # Blanks are left as they are: what stands between two places tells where one ends.
+    parts = PLACE.split(unicodedata.normalize("NFC", pattern))
+    told = "".join("([^/]+?)" if number % 2 else _literal(part) for number, part in enumerate(parts))
+    values = []
+    for path in _paths(names):
+        name = path if "/" in pattern else path.rpartition("/")[2]
+        fits = re.fullmatch(told, name.rpartition(".")[0]) or re.fullmatch(told, name)
+        values.append(fits[places.index(label) + 1] if fits else "")
+    if not any(values):
+        raise DataError(
+            f'data.labels.{label}: no file is called as "{pattern}" says; the first is {names.path(0)}. A {{NAME}} and '
+            "a * stand for any letters but a slash; without a slash, only the names of files are looked at."
+        )
+    return values
+
+
+def _literal(part: str) -> str:
+    return "[^/]*".join(map(re.escape, part.split("*")))
+
+
+def _paths(names: Names) -> list[str]:
+    return [unicodedata.normalize("NFC", names.path(item)) for item in range(len(names))]
+
+
+def _remedy(label: str) -> str:
+    return f'set it to "folder", "folder:2", the path of a .csv or .tsv file, or a pattern of names with {{{label}}}.'
+
+
+# Of every label of a data set: how many items have one, which lines name no item, which classes cannot be right.
+
+
+def label_facts(dataset: Dataset, read: Collection[str]) -> list[dict[str, Any]]:
+    """Return what is known of every label, JSON-able.
+
+    Args:
+        dataset: whose labels they are; of several views of an item one is counted.
+        read: labels that a probe or an objective reads, for which classes without training or test items matter.
+    """
+    found = []
+    for name, table in dataset.labels.items():
+        fact: dict[str, Any] = {
+            "name": name,
+            "items": int(has_label(table)[:: dataset.views].sum()),
+            "of": len(dataset) // dataset.views,
+            "classes": len(table.names),
+            "lines_of_no_item": table.strays.lines if table.strays else 0,
+            "examples": [] if table.strays is None else list(table.strays.examples),
+            "what": "file" if table.strays is None else table.strays.what,
+        }
+        train, test = (_classes(table, dataset.split(part)) if name in read else set() for part in ("train", "test"))
+        # A class that is in neither is a number that a file of phones does not use.
+        fact["not_trained_on"], fact["not_tested"] = (
+            [table.names[number] for number in sorted(classes)] for classes in (test - train, train - test)
+        )
+        found.append(fact)
+    return found
+
+
+def label_words(fact: Mapping[str, Any]) -> tuple[str, bool]:
+    """Say what `label_facts` found of a label, and whether that is a warning."""
+    some, every = fact["items"], fact["of"]
+    parts = [f"{fact['name']}: {f'{some:,} of {every:,}' if some < every else f'all {every:,}'} items have a label"]
+    lost, untrained, untested = fact["lines_of_no_item"], fact["not_trained_on"], fact["not_tested"]
+    if lost:
+        parts.append(f"{counted(lost, 'line names', 'lines name')} no {fact['what']}: {few_of(fact['examples'], lost)}")
+    parts.append(counted(fact["classes"], "class", "classes"))
+    if untrained:
+        parts.append(
+            f"no training item of {counted(len(untrained), 'class', 'classes')}, of which all test items are told "
+            f"wrong: {few_of(untrained)}"
+        )
+    if untested:
+        parts.append(f"no test item of {counted(len(untested), 'class', 'classes')}: {few_of(untested)}")
+    return "; ".join(parts), bool(lost or untrained)
+
+
+def has_label(table: ItemLabels | FrameTable) -> npt.NDArray[np.bool_]:
+    """Return which items have a label, or frames with one."""
+    return np.diff(table.offsets) > 0 if isinstance(table, FrameTable) else np.asarray(table.classes) >= 0
+
+
+def _classes(table: ItemLabels | FrameTable, items: npt.NDArray[np.int64]) -> set[int]:
+    chosen_N = np.zeros(len(has_label(table)), np.bool_)
+    chosen_N[items] = True
+    if isinstance(table, FrameTable):
+        chosen_N = np.repeat(chosen_N, np.diff(table.offsets))
+    return {*np.unique(table.classes[chosen_N]).tolist()} - {-1}

@@ -19,13 +19,13 @@ from torch import Tensor
 from stagewise.encoding.stream import stream
 from stagewise.environment import machine
 from stagewise.errors import NumberError
-from stagewise.memory.release import release_memory
 from stagewise.modules.geometry import Geometry
-from stagewise.modules.patch_stage import means
+from stagewise.modules.patches import means
 from stagewise.modules.stage_module import StageModule
 from stagewise.stopping import Stop
 from stagewise.stores import Manifest, Scaling, StoreSpec, StoreWriter, stored_scaling
-from stagewise.windows.source import Source
+from stagewise.training.feed import Source
+from stagewise.training.memory_measured import release_memory
 
 CALIBRATION_ITEMS = 32  # spread evenly over the data set; what lies outside their range is counted
 CALIBRATION_ROWS = 131_072  # of all together

@@ -15,7 +15,7 @@ from torch import Tensor
 from stagewise.encoding.encode import Chain, rows_of
 from stagewise.encoding.stream import Trail
 from stagewise.stores import Scaling
-from stagewise.windows.source import Source
+from stagewise.training.feed import Source
 
 Ints = npt.NDArray[np.int64]
 

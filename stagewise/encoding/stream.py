@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from stagewise.modules.recurrent import Recurrent
+from stagewise.modules.geometry import Recurrent
 from stagewise.modules.stage_module import Block, StageModule, at_least_float32, autocast, run_block
 
 # What the widest representation inside a piece may take, in float32; of several stages, each holds a piece.

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from stagewise.errors import ConfigError
-from stagewise.modules.geometry import Geometry, geometry_of, out_channels
-from stagewise.modules.recurrent import Recurrent
+from stagewise.modules.geometry import Geometry, Recurrent, geometry_of, out_channels
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,10 @@
 """Local losses: one file each; usable on their own in anybody's training loop."""
 
 from stagewise.objectives.base import Objective, Score, Supervised
-from stagewise.objectives.cross_entropy import CrossEntropy
 from stagewise.objectives.deep_infomax import DeepInfoMax
 from stagewise.objectives.infonce import InfoNCE
 from stagewise.objectives.infonce_grid import GridInfoNCE
-from stagewise.objectives.predsim import PredSim
+from stagewise.objectives.supervised import CrossEntropy, PredSim
 from stagewise.short_names import OBJECTIVES as SHORT_NAMES
 
 __all__ = [

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from stagewise.objectives.base import Objective, Score, check_count, linear_maps
-from stagewise.objectives.contrast import picks
-from stagewise.show import counted
+from stagewise.objectives.infonce import picks
+from stagewise.text import counted
 
 Grads = tuple[Tensor | None, Tensor | None, Tensor | None]
 

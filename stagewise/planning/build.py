@@ -1,4 +1,4 @@
-"""From a validated pipeline to modules, objectives, optimizers and data sets."""
+"""A pipeline's stages, built: modules, objectives and data sets as the file says, and what flows between them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,85 @@ import torch
 from torch import nn
 
 from stagewise import datasets, modules, objectives
-from stagewise.config import Pipeline, Spec, Stage, build, files_of, resolve
+from stagewise.datasets import SHORT_NAMES
 from stagewise.datasets.bad_items import telling
-from stagewise.datasets.base import Dataset, Expected
-from stagewise.datasets.promises import check_promises
+from stagewise.datasets.base import Dataset, Expected, check_promises
 from stagewise.errors import ConfigError, DataError
 from stagewise.modules.geometry import Geometry
+from stagewise.modules.patches import PatchStage
 from stagewise.modules.stage_module import StageModule
 from stagewise.objectives.base import Objective, Supervised
-from stagewise.planning.network import join, make_network
+from stagewise.pipeline import Pipeline, Spec, Stage, build, files_of, resolve
 from stagewise.seeds import derive_seed
 from stagewise.training.step import Trainee
+
+# The network of a stage: its encoder and its context, constructed for the input that they get.
+
+CHANNELS = ("in_channels", "input_size")  # what modules call the channels of their input
+
+
+def make_network(
+    key: str,
+    encoder: Spec | None,
+    context: Spec | None,
+    in_shape: tuple[int, ...],
+    precision: torch.dtype,
+    where: Callable[[str], str],
+    below: str = "the stage below",
+) -> StageModule:
+    """Construct the network of a stage; a part that leaves the channels of its input out is given them.
+
+    Args:
+        key: of the stage: `stage.NAME`.
+        encoder: its class and arguments.
+        context: likewise.
+        in_shape: of one row of its input: (C,), or (C, H, W) of a patch.
+        precision: of its matrix products.
+        where: says where a key stands, for messages.
+        below: what its input comes from, for messages.
+
+    Raises:
+        ConfigError: a target, an argument or a number of channels is not usable.
+    """
+    parts: dict[str, nn.Module] = {}
+    network = join(None, None, in_shape, where(key), precision)
+    for name, spec, source in (("encoder", encoder, below), ("context", context, "its encoder" if encoder else below)):
+        if spec is None:
+            continue
+        place, channels = f"{key}.{name}", network.c_channels
+        completed = _completed(spec, channels, where(place))
+        parts[name] = build(completed, nn.Module, modules.SHORT_NAMES, where(place))
+        try:
+            network = join(parts.get("encoder"), parts.get("context"), in_shape, where(key), precision)
+        except ConfigError as error:
+            for argument in CHANNELS:
+                if (given := spec.arguments.get(argument, channels)) != channels:
+                    raise ConfigError(
+                        f"{where(f'{place}.{argument}')}: is {given}, and its input has {channels} channels, "
+                        f"from {source}: write {argument} = {channels}, or leave it out."
+                    ) from error
+            raise
+    return network
+
+
+def join(
+    encoder: nn.Module | None, context: nn.Module | None, in_shape: tuple[int, ...], where: str, precision: torch.dtype
+) -> StageModule:
+    """Make the network of a stage on rows (C,) or on patches (C, H, W)."""
+    if len(in_shape) == 1:
+        return StageModule(encoder, context, in_shape[0], where, precision)
+    channels, height, width = in_shape
+    return PatchStage(encoder, context, (channels, height, width), where, precision)
+
+
+def _completed(spec: Spec, channels: int, where: str) -> Spec:
+    """Give a class the channels of its input where it needs them and the file does not say them."""
+    parameters = inspect.signature(resolve(spec.target, nn.Module, modules.SHORT_NAMES, where)).parameters
+    needed = [name for name in CHANNELS if name in parameters and parameters[name].default is inspect.Parameter.empty]
+    return spec.model_copy(update={name: channels for name in needed if name not in spec.arguments})
+
+
+# From a validated pipeline to modules, objectives, optimizers and data sets.
 
 
 @dataclass(frozen=True)
@@ -307,3 +375,41 @@ def _source(pipeline: Pipeline, config: Stage, in_shape: tuple[int, ...]) -> str
     if "grayscale" not in inspect.signature(dataset_kind(pipeline)).parameters:
         return "the data"
     return f"the data (data.grayscale = {'true' if in_shape[0] == 1 else 'false'})"
+
+
+# How a run's data set reads files, said in a few words that an export can take along.
+
+# What their files are. Not those of their sub-classes, which may do more with what they read.
+KINDS = {
+    "audio-folder": "audio",
+    "librispeech": "audio",
+    "synthetic-speech": "audio",
+    "image-folder": "image",
+    "stl10": "image",
+    "digits": "image",
+}
+
+
+def reads_of(pipeline: Pipeline) -> dict[str, Any]:
+    """Return how the pipeline's data set reads files.
+
+    Returns:
+        target: its class.
+        kind: "audio" or "image"; None where it reads in a way of its own, and its class may not even be here.
+        short_side: pixels that short sides of images are resized to; None leaves them.
+        crop: pixels of a training crop's side; None of audio.
+        arguments: of a class that reads in a way of its own.
+    """
+    target = SHORT_NAMES.get(pipeline.data.target, pipeline.data.target)
+    kind = {SHORT_NAMES[name]: kind for name, kind in KINDS.items()}.get(target)
+    sizes: dict[str, Any] = {}
+    if kind == "image":
+        parameters = inspect.signature(dataset_kind(pipeline)).parameters
+        sizes = {name: each.default for name, each in parameters.items()} | pipeline.data.arguments
+    return {
+        "target": pipeline.data.target,
+        "kind": kind,
+        "short_side": sizes.get("size"),
+        "crop": sizes.get("crop"),
+        "arguments": {} if kind else pipeline.data.arguments,
+    }

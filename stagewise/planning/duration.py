@@ -14,15 +14,14 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
-from stagewise.config import Probe
 from stagewise.datasets.base import Dataset, Expected
+from stagewise.pipeline import Probe
+from stagewise.planning.check import held_out
 from stagewise.planning.plan import Plan
-from stagewise.planning.policy import forward_flops, nearest_store, recomputing
 from stagewise.planning.stage_plan import StagePlan
-from stagewise.planning.trained_on import held_out
-from stagewise.runs.record import epochs_done
-from stagewise.windows.crops import Crops
-from stagewise.windows.draw import Windows
+from stagewise.planning.stores import forward_flops, nearest_store, recomputing
+from stagewise.runs.records import epochs_done
+from stagewise.training.windows import Crops, Windows
 
 
 @dataclass(frozen=True)

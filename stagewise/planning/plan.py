@@ -12,18 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from stagewise.config import Pipeline, to_json
-from stagewise.config.fingerprint import fingerprint
 from stagewise.datasets.base import Dataset, Expected
-from stagewise.memory.tracker import Bytes
 from stagewise.modules.stage_module import StageModule
-from stagewise.planning.actions import choose_actions, identify
+from stagewise.pipeline import Pipeline, to_json
+from stagewise.pipeline.identity import fingerprint
 from stagewise.planning.build import BuiltStage, end_to_end
+from stagewise.planning.changes import choose_actions, identify
 from stagewise.planning.check import check_stages
-from stagewise.planning.memory import Forecast, forecast, within_limit
-from stagewise.planning.policy import Policy, decide, forward_flops, total_rows
-from stagewise.planning.stage_plan import StagePlan
+from stagewise.planning.stage_plan import Forecast, StagePlan, forecast, within_limit
+from stagewise.planning.stores import Policy, decide, forward_flops, total_rows
 from stagewise.runs.folder import RunFolder
+from stagewise.training.memory_measured import Bytes
 
 SPARE_DISK = 0.9  # of the free bytes may be planned with
 LENGTH = {"epochs", "patience", "windows_per_item", "checkpoint"}  # of training: they take no memory

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from stagewise import atomic
+from stagewise import durable
 from stagewise.datasets.base import Dataset
 from stagewise.encoding.encode import Chain
 from stagewise.errors import NumberError
-from stagewise.runs.item_means import ItemMeans
+from stagewise.runs.items import ItemMeans
 from stagewise.stopping import Stop
-from stagewise.windows.align import Alignment
+from stagewise.training.windows import Alignment
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -133,7 +133,7 @@ class RowFeatures(Features):
         if not in_memory and not self.chain.stages:
             return None
         rows_NC = np.empty(shape, np.float32) if in_memory else None
-        with atomic.disk_errors(scratch), scratch.open("wb") as file:
+        with durable.disk_errors(scratch), scratch.open("wb") as file:
             begin = 0
             for item in np.flatnonzero(counts).tolist():
                 wanted, passed = self._labelled_rows(item), 0

@@ -1,4 +1,4 @@
-"""Fit a linear classifier (optionally with one hidden layer) on standardised vectors, and test it.
+"""Linear probes: fitted on representations, scored on held-out items.
 
 Legend: N examples, C channels.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +16,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stagewise.errors import NumberError
+from stagewise import durable
+from stagewise.datasets.base import Dataset
+from stagewise.errors import DataError, NumberError
+from stagewise.pipeline import Probe
 from stagewise.probing.features import Features
+from stagewise.runs.facts import of_accuracy
+from stagewise.runs.records import RESULT, TENSORS, Predictions
 from stagewise.seeds import derive_seed
 from stagewise.stopping import Stop
+from stagewise.training.checkpoint import write_tensors
+
+# Fit a linear classifier (optionally with one hidden layer) on standardised vectors, and test it.
 
 Ints = npt.NDArray[np.int64]
 TEST_ROWS = 8192
@@ -171,3 +181,112 @@ def _batches(
         x_NC = torch.from_numpy(np.concatenate([x for x, _ in read]))
         y_N = torch.from_numpy(np.concatenate([y for _, y in read]))
         yield ((x_NC - mean_C) / deviation_C).to(device), y_N.to(device), part
+
+
+# Fit one probe on one stage and write its result; the same inputs give the same bytes.
+
+
+@dataclass(frozen=True)
+class ProbeJob:
+    """Everything that fitting a probe on a stage needs.
+
+    Attributes:
+        probe: as in the pipeline file.
+        stage: name of the stage.
+        dataset: whose labels are predicted.
+        features: gives the examples, with a path for a scratch file.
+        device: where the probe is fitted.
+        optimizer: makes one for the probe's parameters.
+        seed: of the pipeline.
+        fingerprint: of everything that decides the result.
+        weights: sha256 of the stage's weights; None of those it had before training.
+        too_short: labelled items, of training and test, that have no row of the stage.
+    """
+
+    probe: Probe
+    stage: str
+    dataset: Dataset
+    features: Callable[[Path], Features]
+    device: torch.device
+    optimizer: Callable[[nn.Module], torch.optim.Optimizer]
+    seed: int
+    fingerprint: str
+    weights: str | None = None
+    too_short: int = 0
+
+
+def run_probe(job: ProbeJob, folder: Path, stop: Stop, report: Callable[..., None]) -> dict[str, Any]:
+    """Fit, test, and write `probe.safetensors`, `predictions.safetensors` and, last, `probe.json`.
+
+    Raises:
+        DataError: there is nothing to train or to test on.
+        NumberError: a representation is NaN or infinite, or the probe diverges.
+        Interrupted: a signal asked to stop.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    durable.sweep(folder)
+    probe = job.probe
+    try:
+        fitted = fit(
+            job.features(folder / f"rows{durable.PARTIAL}"),
+            job.dataset.split("train"),
+            job.dataset.split("test"),
+            len(job.dataset.label_classes(probe.labels)),
+            probe.hidden,
+            probe.epochs,
+            probe.batch_size,
+            job.optimizer,
+            derive_seed(job.seed, probe.name, job.stage),
+            job.device,
+            stop,
+            report,
+        )
+    except NumberError as error:
+        raise NumberError(f"probe {probe.name} on stage {job.stage}: {error}") from None
+    result = _result(job, fitted, predictions := _predictions(job, fitted))
+    result["sha256"] = write_tensors(folder / TENSORS, fitted.tensors)
+    result["predictions"] = predictions.write(folder)
+    durable.write_sealed(folder / RESULT, result)
+    return result
+
+
+def no_rows(probe: Probe, part: str, stage: str) -> DataError:
+    """Say that there is nothing to train or to test on."""
+    return DataError(
+        f"probe {probe.name}: no {part} item has a label '{probe.labels}' and a row of stage {stage}. Check "
+        "data.splits and the labels."
+    )
+
+
+def _predictions(job: ProbeJob, fitted: Fitted) -> Predictions:
+    for part, items in (("training", fitted.train_items), ("test", len(fitted.items_I))):
+        if not items:
+            raise no_rows(job.probe, part, job.stage)
+    keys = [job.dataset.keys[item] for item in fitted.items_I.tolist()]
+    return Predictions(keys, fitted.rows_I, fitted.row_N, fitted.label_N, fitted.predicted_N, fitted.probability_N)
+
+
+def _result(job: ProbeJob, fitted: Fitted, predictions: Predictions) -> dict[str, Any]:
+    probe, correct_I, names = job.probe, predictions.correct_I, job.dataset.label_classes(job.probe.labels)
+    return {
+        "format": 1,
+        "name": probe.name,
+        "stage": job.stage,
+        "labels": probe.labels,
+        "metric": "accuracy",
+        "value": int(correct_I.sum()) / len(fitted.label_N),
+        "interval": list(of_accuracy(correct_I, fitted.rows_I)),
+        "majority": fitted.majority,
+        "train_items": fitted.train_items,
+        "test_items": len(fitted.items_I),
+        "too_short": job.too_short,
+        "train_rows": fitted.train_rows,
+        "test_rows": len(fitted.label_N),
+        "classes": len(names),
+        "class_names": names,
+        "pool": probe.pool,
+        "label_offset": None if probe.pool else probe.label_offset,
+        "hidden": probe.hidden,
+        "fingerprint": job.fingerprint,
+        "weights": job.weights,
+    }

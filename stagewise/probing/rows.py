@@ -1,25 +1,39 @@
-"""Where a probe's rows come from: the nearest store, or the data through all stages, trained or at their random start.
+"""Rows and pooled vectors of a stage, for probes: read from its store or computed in one pass.
 
-Rows of the random start are rounded as the stores of the trained stages round theirs, so that both are read alike.
+Legend: C channels, n rows of a piece.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
 
 from stagewise.datasets.base import Dataset
 from stagewise.datasets.images import Images
-from stagewise.encoding.encode import Chain, calibrate
+from stagewise.encoding.encode import Chain, calibrate, rows_of
 from stagewise.encoding.ladder import Rung, as_stored
-from stagewise.inputs import load_weights
+from stagewise.errors import NumberError
+from stagewise.modules.patches import means as means_of_patches
 from stagewise.modules.stage_module import StageModule
 from stagewise.planning.build import Input, build_stages
 from stagewise.planning.plan import Plan
+from stagewise.probing.features import check_numbers
+from stagewise.runs.items import ItemMeans
+from stagewise.stages import load_weights
 from stagewise.stopping import Stop
 from stagewise.stores import Scaling, StoreReader
-from stagewise.windows.centre import CentreSource
-from stagewise.windows.source import RawSource, Source, StoreSource
+from stagewise.text import counted
+from stagewise.training.feed import CentreSource, RawSource, Source, StoreSource
+
+# Where a probe's rows come from: the nearest store, or the data through all stages, trained or at their random start.
+#
+# Rows of the random start are rounded as the stores of the trained stages round theirs, so that both are read alike.
 
 Stores = tuple[str | None, ...]  # dtype of the store that a row of each stage has passed, lowest first; None: of none
 
@@ -128,3 +142,116 @@ class Rows:
         stage = self.plan.stages[position]
         assert stage.folder is not None
         return load_weights(stage.built.module, stage.folder).to(self.plan.device)
+
+
+# One vector an item and stage, computed in one pass over the items for all probes that read it, trained or random.
+
+SAVE_SECONDS = 300.0  # of work that a kill may cost
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass
+class Wanted:
+    """Means that probes on one stage will read.
+
+    Attributes:
+        probes: their names.
+        stage: its name.
+        position: of the stage.
+        dataset: whose items.
+        random: whether the stage is at its random start.
+        items: that are to be there.
+        means: of those that are.
+    """
+
+    probes: tuple[str, ...]
+    stage: str
+    position: int
+    dataset: Dataset
+    random: bool
+    items: Ints
+    means: ItemMeans
+
+
+def pool_items(rows: Rows, wanted: Sequence[Wanted], stop: Stop, report: Callable[..., None]) -> None:
+    """Compute the means that are missing, and keep them.
+
+    Args:
+        rows: where they come from.
+        wanted: of all stages.
+        stop: asked after every item; what is done is kept.
+        report: told ("probe", probe=…, stage=…, random=…, items=…, of=…) after every item.
+
+    Raises:
+        NumberError: a representation is NaN or infinite.
+        Interrupted: a signal asked to stop.
+        DiskError: they cannot be written.
+    """
+    missing = [each for each in wanted if any(item not in each.means for item in each.items.tolist())]
+    for dataset in {id(each.dataset): each.dataset for each in missing}.values():
+        some = [each for each in missing if each.dataset is dataset]
+        items = sorted({item for each in some for item in each.items.tolist() if item not in each.means})
+        walks = [_Walk(ladder, there) for ladder, there in _ladders(rows, dataset, some)]
+        names = {
+            "probe": ", ".join(dict.fromkeys(name for each in some for name in each.probes)),
+            "stage": some[0].stage if len(some) == 1 else counted(len({each.stage for each in some}), "stage"),
+            "random": all(each.random for each in some),
+        }
+        saved = time.monotonic()
+        try:
+            for number, item in enumerate(items, 1):
+                for walk in walks:
+                    walk.take(item)
+                stop.check(f"the stages are complete; {number} of {len(items)} items are read for the probes.")
+                report("probe", **names, items=number, of=len(items))
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    for each in some:
+                        each.means.save()
+                    saved = time.monotonic()
+        finally:
+            for each in some:
+                each.means.save()
+
+
+def _ladders(rows: Rows, dataset: Dataset, some: Sequence[Wanted]) -> list[tuple[dict[int, Rung], dict[int, Wanted]]]:
+    found = []
+    for random in (False, True):
+        there = {each.position: each for each in some if each.random == random}
+        if there:
+            found += [(ladder, there) for ladder in rows.ladders(dataset, there, random)]
+    return found
+
+
+class _Walk:
+    """Goes through the items with one ladder."""
+
+    def __init__(self, ladder: dict[int, Rung], wanted: dict[int, Wanted]) -> None:
+        self.steps = []
+        for position in sorted(ladder, reverse=True):  # the top draws the rows of those below
+            rung, each = ladder[position], wanted[position]
+            total_C = np.zeros(rung.chain.channels)
+            rung.hear = _adding(total_C)
+            self.steps.append((rung, each, total_C))
+
+    def take(self, item: int) -> None:
+        """Compute the means of an item."""
+        for _, _, total_C in self.steps:
+            total_C[:] = 0
+        for rung, each, total_C in self.steps:
+            rung.finish_item(item)
+            if item in each.means or not rung.lengths[item]:
+                continue
+            mean_C = (total_C / rung.lengths[item]).astype(np.float32)
+            try:
+                check_numbers(mean_C, each.dataset, item)
+            except NumberError as error:
+                raise NumberError(f"probe {', '.join(each.probes)} on stage {each.stage}: {error}") from None
+            each.means.add(item, mean_C)
+
+
+def _adding(total_C: npt.NDArray[np.float64]) -> Callable[[Tensor], None]:
+    def hear(piece: Tensor) -> None:
+        rows_nC = rows_of(means_of_patches(piece) if piece.ndim == 5 else piece)
+        np.add(total_C, rows_nC.sum(0, dtype=np.float64), out=total_C)
+
+    return hear

@@ -14,29 +14,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stagewise import atomic
-from stagewise.config import Probe
-from stagewise.config.fingerprint import fingerprint
+from stagewise import durable
 from stagewise.datasets.base import BadItem, Dataset
 from stagewise.datasets.images import Images
-from stagewise.datasets.labelled import has_label, label_facts
+from stagewise.datasets.tables import has_label, label_facts
 from stagewise.errors import ConfigError, DataError
+from stagewise.pipeline import Probe
+from stagewise.pipeline.identity import fingerprint
 from stagewise.planning.build import BuiltStage, build_dataset, check_optimizer, make_optimizer
+from stagewise.planning.changes import means_identity, probe_identity, start_identity
 from stagewise.planning.check import check_labelled, some_classes
 from stagewise.planning.facts import read_labels
-from stagewise.planning.identity import means_identity, probe_identity, start_identity
 from stagewise.planning.plan import Plan
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.probing.features import Features, PooledFeatures, RowFeatures
-from stagewise.probing.pooled import Wanted, pool_items
-from stagewise.probing.probe import ProbeJob, no_rows, run_probe
-from stagewise.probing.rows import Rows, stores_below
-from stagewise.runs.item_means import ItemMeans
-from stagewise.runs.probe_record import RESULT, probe_problems, read_probe
-from stagewise.runs.record import WEIGHTS, same_weights
-from stagewise.show import counted
+from stagewise.probing.fit import ProbeJob, no_rows, run_probe
+from stagewise.probing.rows import Rows, Wanted, pool_items, stores_below
+from stagewise.runs.items import ItemMeans
+from stagewise.runs.records import RESULT, WEIGHTS, probe_problems, read_probe, same_weights
 from stagewise.stopping import Stop
-from stagewise.windows.align import Alignment
+from stagewise.text import counted
+from stagewise.training.windows import Alignment
 
 Ints = npt.NDArray[np.int64]
 CUT = ("row_shape", "patch", "stride", "crop", "mean", "std")  # what makes rows of an image
@@ -295,7 +293,7 @@ def _fit(
         weights=_weights(plan, planned),
         too_short=too_short,
     )
-    atomic.remove(planned.folder)
+    durable.remove(planned.folder)
     result = run_probe(job, planned.folder, stop, tell)
     plan.run.event("probe done", name=probe.name, stage=planned.stage, value=result["value"], random=planned.random)
     report("probed", **result, random=planned.random)

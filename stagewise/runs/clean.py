@@ -7,11 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from stagewise import atomic
+from stagewise import durable
 from stagewise.errors import IntegrityError
 from stagewise.runs.folder import RunFolder
-from stagewise.runs.record import RECORD, read_record
-from stagewise.show import counted, seconds_text
+from stagewise.runs.records import RECORD, read_record
+from stagewise.text import counted, seconds_text
 
 
 def unused(run: RunFolder) -> dict[Path, int]:
@@ -52,7 +52,7 @@ def delete(run: RunFolder, folders: list[Path]) -> None:
     Raises:
         StagewiseError: another process is writing to the run.
     """
-    with run.writing(), atomic.disk_errors_below(run.path):
+    with run.writing(), durable.disk_errors_below(run.path):
         for folder in sorted(unused(run).keys() & set(folders)):  # another process may use one of them by now
-            atomic.remove(folder)
+            durable.remove(folder)
             run.event("deleted", folder=f"{folder.parent.name}/{folder.name}")

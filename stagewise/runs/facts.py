@@ -1,17 +1,139 @@
-"""What `inspect --json` and `plan --json` print, from the run directory or from a plan."""
+"""What is known of a run: its state, its results and how sure they are, what was left out.
+
+Legend: I test items.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stagewise.runs.data_record import read_data
+import numpy as np
+import numpy.typing as npt
+
+from stagewise.libraries import load
 from stagewise.runs.folder import RunFolder
-from stagewise.runs.interval import of_difference
-from stagewise.runs.probe_record import read_predictions, read_probe
-from stagewise.runs.record import WEIGHTS, epochs_done, read_record, same_weights
+from stagewise.runs.records import (
+    WEIGHTS,
+    epochs_done,
+    read_data,
+    read_predictions,
+    read_probe,
+    read_record,
+    same_weights,
+)
 from stagewise.runs.verdict import verdict
+from stagewise.text import counted
+
+# How sure an accuracy, and the difference of two, is: 95 % intervals over items; rows of one item are not independent.
+#
+# They hold what other test items would change. What another seed, that is another training, would change is in none.
+
+Ints = npt.NDArray[np.int64]
+Interval = tuple[float, float]
+Z = 1.959963984540054  # of a normal distribution, 97.5 %
+
+
+def wilson(share: float, total: float, quantile: float = Z) -> Interval:
+    """Return the score interval (Wilson, 1927) of a share of `total` independent answers; it stays within 0 and 1."""
+    if total == 0:
+        return 0.0, 1.0
+    z2 = quantile * quantile
+    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
+    half = quantile / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total * total))
+    return 0.0 if share == 0 else max(0.0, centre - half), 1.0 if share == 1 else min(1.0, centre + half)
+
+
+def of_accuracy(correct_I: Ints, rows_I: Ints) -> Interval:
+    """Return the interval of an accuracy over rows, whole items being what is drawn.
+
+    One row an item: Wilson's. Several: Wilson's of as many independent rows as would be as sure (Franco et al. 2019,
+    "Comparative study of confidence intervals for proportions in complex sample surveys"), with Student's t of I - 1.
+
+    Args:
+        correct_I: right rows of each item.
+        rows_I: rows of each item.
+    """
+    rows, items = int(rows_I.sum()), len(rows_I)
+    share = correct_I.sum() / max(1, rows)
+    if rows == items:  # also of none
+        return wilson(share, items)
+    if items < 2:
+        return 0.0, 1.0
+    variance = _covariance(correct_I, correct_I, rows_I)
+    independent = share * (1 - share) / variance if variance > 0 else float(items if share in (0, 1) else rows)
+    return wilson(share, min(rows, independent), student(items - 1))
+
+
+def of_difference(first_I: Ints, second_I: Ints, rows_I: Ints) -> tuple[float, Interval]:
+    """Return how much more accurate the first of two readers of the same rows is, and the interval of that.
+
+    The intervals of both, with the correlation of what they get right over items: Newcombe's tenth method (1998)
+    where an item has one row, and what Zou and Donner (2008) made of it where it has several.
+
+    Args:
+        first_I: right rows of each item, by the first.
+        second_I: those by the second.
+        rows_I: rows of each item.
+    """
+    rows, items = max(1, int(rows_I.sum())), len(rows_I)
+    first, second = first_I.sum() / rows, second_I.sum() / rows
+    (low, high), (least, most) = of_accuracy(first_I, rows_I), of_accuracy(second_I, rows_I)
+    spread = math.sqrt(_covariance(first_I, first_I, rows_I) * _covariance(second_I, second_I, rows_I))
+    alike = _covariance(first_I, second_I, rows_I) / spread if spread > 0 else 0.0
+    if rows == items and alike > 0:  # his correction for continuity
+        alike = max(0.0, alike - 1 / (2 * items * (items - 1) * spread))
+    alike = float(np.clip(alike, -1, 1))
+
+    def reach(own: float, other: float) -> float:
+        return math.sqrt(max(0.0, own * own - 2 * alike * own * other + other * other))
+
+    difference = float(first - second)
+    down, up = reach(first - low, most - second), reach(high - first, second - least)
+    return difference, (max(-1.0, difference - down), min(1.0, difference + up))
+
+
+def _covariance(first_I: Ints, second_I: Ints, rows_I: Ints) -> float:
+    """Estimate the covariance of two accuracies over the items that might have been drawn (ratio estimator)."""
+    rows, items = int(rows_I.sum()), len(rows_I)
+    if items < 2 or not rows:
+        return 0.0
+    off_I, other_I = (right_I - right_I.sum() / rows * rows_I for right_I in (first_I, second_I))
+    return float(items / (items - 1) * (off_I * other_I).sum() / rows**2)
+
+
+def student(freedom: int) -> float:
+    """Return the 97.5 % quantile of Student's t (1908)."""
+    return float(load("scipy.special").stdtrit(freedom, 0.975))  # scipy.stats takes twice as long to import
+
+
+# What of the data a stage was not trained on, and what its store does not hold, in words for people.
+
+SATURATED = 1e-3  # share of the values of an int8 store that may be cut without a word
+
+
+def left_out(stage: Mapping[str, Any]) -> list[str]:
+    """Say how many items were too short to be trained on, and whether values were cut to the range of int8.
+
+    Args:
+        stage: its facts, as `inspect --json` prints them.
+    """
+    short, store, words = stage["train"].get("skipped_items") or 0, stage["store"], list[str]()
+    if short:
+        encoded = "too short for a window, and was" if short == 1 else "too short for a window, and were"
+        words.append(f"{counted(short, 'training item is', 'training items are')} {encoded} encoded but not trained on")
+    cut, values = store.get("saturated") or 0, store["float32_bytes"] / 4
+    if store["state"] == "written" and cut > SATURATED * values:
+        words.append(
+            f"{cut / values:.2%} of the values of its store lie outside the range that int8 was calibrated for, and "
+            'were cut to its ends: store.dtype = "float16" keeps them as they are'
+        )
+    return words
+
+
+# What `inspect --json` and `plan --json` print, from the run directory or from a plan.
 
 STATES = {"complete": "complete", "partial": "begun", "empty": "not begun"}  # of a run or a stage, in words
 

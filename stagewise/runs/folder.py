@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from stagewise import atomic
+from stagewise import durable
 from stagewise.errors import ConfigError, StagewiseError
 
 if TYPE_CHECKING:
-    from stagewise.config import Pipeline
+    from stagewise.pipeline import Pipeline
 
 LOCK_FILE = "pipeline.lock.json"
 LOCK, HOLDER = "run.lock", "run.holder.json"  # of the one process that writes, and who it is
@@ -53,22 +53,22 @@ class RunFolder:
         if not path.exists():
             return None
         remedy = "Type `stagewise run FILE` with its pipeline file to write it again."
-        from stagewise.config import from_json, to_json  # help needs no pydantic
+        from stagewise.pipeline import from_json, to_json  # help needs no pydantic
         from stagewise.runs.shape import Lock, checked
 
-        locked = checked(Lock, atomic.read_sealed(path, remedy), path, remedy)
+        locked = checked(Lock, durable.read_sealed(path, remedy), path, remedy)
         # Keys that are younger than the run get their defaults: whoever reads it finds every key.
         return {**locked, "pipeline": to_json(from_json(locked["pipeline"]))}
 
     def lock(self, content: dict[str, Any]) -> None:
         """Write `pipeline.lock.json`, unless it says that already."""
         if self.locked != content:
-            atomic.write_sealed(self.path / LOCK_FILE, content)
+            durable.write_sealed(self.path / LOCK_FILE, content)
 
     def event(self, kind: str, **facts: Any) -> None:
         """Add a line to the event log; time is written down, and never read back."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        atomic.append_line(self.path / "events.jsonl", {"time": stamp, "kind": kind, **facts})
+        durable.append_line(self.path / "events.jsonl", {"time": stamp, "kind": kind, **facts})
 
     @property
     def writer(self) -> dict[str, Any] | None:
@@ -77,7 +77,7 @@ class RunFolder:
         if not holder.exists():
             return None
         try:  # the lock decides: a process that was killed leaves its name behind
-            with atomic.open_file(self.path / LOCK) as lock:
+            with durable.open_file(self.path / LOCK) as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return _holder(holder)
@@ -95,7 +95,7 @@ class RunFolder:
             DiskError: the folder cannot be written.
         """
         self.check_place()
-        with atomic.disk_errors(self.path):
+        with durable.disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / LOCK, timeout=0.2)  # whoever asks for the writer has it for a moment
             holder = self.path / HOLDER
@@ -105,10 +105,10 @@ class RunFolder:
                 raise StagewiseError(f"{self.path} is {in_use(_holder(holder))}: wait for it, or stop it.") from None
         try:
             since = time.strftime("%H:%M", time.localtime())
-            atomic.write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
+            durable.write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
             for folder in (self.path, self.path / "stages", self.path / "probes"):
                 if folder.is_dir():
-                    atomic.sweep(folder)
+                    durable.sweep(folder)
             yield
         finally:
             with suppress(OSError):  # it says nothing once the lock is free
@@ -140,7 +140,7 @@ class RunFolder:
         for path in (self.path.absolute(), self.path.resolve()):
             if path.is_relative_to(Path.cwd()) and ".." not in path.parts:
                 LAST.parent.mkdir(exist_ok=True)
-                atomic.write_bytes(LAST, os.fsencode(f"{path.relative_to(Path.cwd()).as_posix()}\n"))
+                durable.write_bytes(LAST, os.fsencode(f"{path.relative_to(Path.cwd()).as_posix()}\n"))
                 return
 
 
@@ -153,9 +153,9 @@ def find_run(path: Path | None) -> RunFolder:
     if path is None:
         if not LAST.exists():
             raise ConfigError("no run was made below this folder yet: type `stagewise run FILE`, or name its folder.")
-        path = LAST if LAST.is_dir() else Path(os.fsdecode(atomic.read_bytes(LAST).strip()))
+        path = LAST if LAST.is_dir() else Path(os.fsdecode(durable.read_bytes(LAST).strip()))
     if not (path / LOCK_FILE).exists():
-        from stagewise.config.wording import did_you_mean
+        from stagewise.pipeline.words import did_you_mean
 
         if inside := sorted(file.parent for file in path.glob(f"*/{LOCK_FILE}")):
             raise ConfigError(f"{path} is not a run, but holds some: name one of them, such as {inside[0]}.")
@@ -175,7 +175,7 @@ def is_export(folder: Path) -> bool:
     """Whether a folder is an export, be it damaged, and not somebody's own with files of the same names."""
     for name, words in EXPORTED.items():
         with suppress(OSError):
-            if words in atomic.read_bytes(folder / name):
+            if words in durable.read_bytes(folder / name):
                 return True
     return False
 
@@ -191,7 +191,7 @@ def pipeline_of(run: RunFolder) -> Pipeline:
     Raises:
         IntegrityError: the run's lock file is damaged.
     """
-    from stagewise.config import from_json
+    from stagewise.pipeline import from_json
 
     locked = run.locked
     assert locked is not None
@@ -208,7 +208,7 @@ def in_use(holder: dict[str, Any]) -> str:
 def _holder(path: Path) -> dict[str, Any]:
     keys = ("pid", "host", "since")
     try:
-        facts = json.loads(atomic.read_bytes(path))
+        facts = json.loads(durable.read_bytes(path))
         pid, host, since = (facts[key] for key in keys)
         if isinstance(pid, int) and isinstance(host, str) and isinstance(since, str):
             return {"pid": pid, "host": host[:200], "since": since[:40]}

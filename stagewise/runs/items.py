@@ -1,7 +1,6 @@
-"""items.csv: the items of a run's data set in the order of its stores, and what each was for; without absolute paths.
+"""The items of a run: their keys, labels and splits, and one mean vector of each.
 
-A line for each: `key`, `length` (samples, or patches) and `split`: train, validation, test, or none. A stage that is
-trained on other items, as where its objective needs labels, has a column of its own, `split:NAME`.
+Legend: N items, C channels.
 """
 
 from __future__ import annotations
@@ -13,14 +12,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
-from stagewise import atomic
+from stagewise import durable
 from stagewise.errors import ConfigError, IntegrityError
 from stagewise.runs.folder import ITEMS, RunFolder
+from stagewise.runs.records import same_weights
+from stagewise.runs.shape import MeansFacts, checked
 from stagewise.stores import StoreReader
+
+# items.csv: the items of a run's data set in the order of its stores, and what each was for; without absolute paths.
+#
+# A line for each: `key`, `length` (samples, or patches) and `split`: train, validation, test, or none. A stage that is
+# trained on other items, as where its objective needs labels, has a column of its own, `split:NAME`.
 
 REMEDY = "Type `stagewise run FILE` with its pipeline file to write it again; nothing is trained for that."
 Words = npt.NDArray[np.str_]
@@ -52,8 +61,8 @@ def write_items(run: RunFolder, items: Items) -> str:
     table.writerows(zip(items.keys, items.lengths.tolist(), *words, strict=True))
     content = text.getvalue().encode()
     digest, path = hashlib.sha256(content).hexdigest(), run.path / ITEMS
-    if not path.is_file() or atomic.sha256_of(path) != digest:
-        atomic.write_bytes(path, content)
+    if not path.is_file() or durable.sha256_of(path) != digest:
+        durable.write_bytes(path, content)
     return digest
 
 
@@ -66,7 +75,7 @@ def read_items(run: RunFolder) -> Items | None:
     locked, path = run.locked, run.path / ITEMS
     if locked is None or locked.get("items") is None:
         return None
-    content = atomic.read_bytes(path) if path.is_file() else None
+    content = durable.read_bytes(path) if path.is_file() else None
     if content is None or hashlib.sha256(content).hexdigest() != locked["items"]:
         raise IntegrityError(f"{path} is {'missing' if content is None else 'not what was written'}. {REMEDY}")
     try:
@@ -119,3 +128,96 @@ class ItemStore(StoreReader):
             path = self._run.path / ITEMS
             raise IntegrityError(f"{path} is of {len(items.keys)} items, the store of {self.items}. {REMEDY}")
         return items
+
+
+# means.json and means.safetensors: the mean row of items at one stage, which all probes of items read.
+
+FACTS, TENSORS = "means.json", "means.safetensors"
+MEANS_REMEDY = "Delete its folder and type `stagewise probe` to compute it again."
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+class ItemMeans:
+    """The mean row of some items at one stage; more are added, and what is there is never computed again.
+
+    Args:
+        folder: of the two files; what lies there is taken over if it is of these weights, and whole.
+        fingerprint: of what decides the rows.
+        weights: sha256 of the stage's weights; None of those it had before training.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str, weights: str | None) -> None:
+        self.folder, self.fingerprint, self.weights = folder, fingerprint, weights
+        self._means: dict[int, Floats] = {}
+        self._saved = True
+        try:
+            facts, items, means_NC = _read(folder)
+        except (IntegrityError, FileNotFoundError):
+            return  # nothing is lost that is not computed again
+        if facts["fingerprint"] == fingerprint and same_weights(facts["weights"], weights):
+            self._means = dict(zip(items.tolist(), means_NC, strict=True))
+
+    def __contains__(self, item: int) -> bool:
+        return item in self._means
+
+    def __getitem__(self, item: int) -> Floats:
+        return self._means[item]
+
+    def add(self, item: int, mean_C: Floats) -> None:
+        """Keep the mean row of an item."""
+        self._means[item], self._saved = mean_C, False
+
+    def save(self) -> None:
+        """Write all that is there durably, unless it was.
+
+        Raises:
+            DiskError: the disk is full, read-only or failing.
+        """
+        if self._saved:
+            return
+        items = np.array(sorted(self._means), np.int64)
+        with durable.disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        durable.sweep(self.folder)
+        means_NC = np.stack([self._means[item] for item in items.tolist()])
+        digest = durable.write_bytes(self.folder / TENSORS, save({"items": items, "means": means_NC}))
+        facts = {"format": 1, "fingerprint": self.fingerprint, "weights": self.weights, "sha256": digest}
+        durable.write_sealed(self.folder / FACTS, facts)
+        self._saved = True
+
+
+def means_problem(folder: Path) -> str:
+    """Say what is wrong with the means that a folder holds, "" if nothing, or if there are none."""
+    try:
+        _read(folder)
+    except FileNotFoundError:
+        return ""
+    except IntegrityError as error:
+        return str(error)
+    except OSError as error:
+        return f"{folder / TENSORS} cannot be read ({error.strerror}). {MEANS_REMEDY}"
+    return ""
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], Ints, Floats]:
+    """Return facts, items (N,) and means (N, C).
+
+    Raises:
+        FileNotFoundError: there are none.
+        IntegrityError: they are not what was written.
+    """
+    path = folder / TENSORS
+    if not (folder / FACTS).exists():
+        raise FileNotFoundError(folder / FACTS)
+    facts = checked(MeansFacts, durable.read_sealed(folder / FACTS, MEANS_REMEDY), folder / FACTS, MEANS_REMEDY)
+    if not path.exists() or durable.sha256_of(path) != facts["sha256"]:
+        raise IntegrityError(f"{path} is not what was written. {MEANS_REMEDY}")
+    try:
+        tensors = load(durable.read_bytes(path))
+        items, means_NC = tensors["items"], tensors["means"]
+        if (items.dtype.str, means_NC.dtype.str, means_NC.ndim, items.shape) != ("<i8", "<f4", 2, means_NC.shape[:1]):
+            raise ValueError("other shapes")
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise IntegrityError(f"{path} is damaged ({error}). {MEANS_REMEDY}") from None
+    return facts, items, means_NC

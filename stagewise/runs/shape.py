@@ -229,7 +229,7 @@ class Lock(_Table):
 
     @model_validator(mode="after")
     def _fits_its_pipeline(self) -> Self:
-        from stagewise.config import from_json
+        from stagewise.pipeline import from_json
 
         pipeline = from_json(self.pipeline)
         asked, fitted = [stage.name for stage in pipeline.stage], {probe.name for probe in pipeline.probe}

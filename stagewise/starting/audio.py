@@ -1,22 +1,285 @@
-"""What suits a folder of audio files: how they become items, how loud they are, and the stages that fit them."""
+"""A pipeline for a folder of audio: its layout, its windows and strides."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
+from stagewise.datasets.audio import Rules
 from stagewise.datasets.bad_items import judge
 from stagewise.datasets.base import BadItem, Dataset
-from stagewise.datasets.librispeech import SAMPLE_RATE, below
+from stagewise.datasets.librispeech import SAMPLE_RATE, UTTERANCE, below
 from stagewise.datasets.names import Names
-from stagewise.datasets.scan import Rules
-from stagewise.show import counted, seconds_text
-from stagewise.starting.audio_layout import audio_layout
-from stagewise.starting.audio_stages import fitted
+from stagewise.errors import DataError
+from stagewise.modules.geometry import Geometry, Layer
 from stagewise.starting.beside import Beside
-from stagewise.starting.look import Recordings
-from stagewise.starting.recipe import Line, Recipe, few, skipped
+from stagewise.starting.look import Recordings, deeper, folders, tells_apart
+from stagewise.starting.recipe import Line, Recipe, few, root_line, skipped, toml
+from stagewise.text import counted, seconds_text
+
+# How a folder's audio files become items: as LibriSpeech's, or as any folder's; their keys and their labels.
+
+PARTS = {"train", "test", "dev", "val", "valid", "validation", "eval"}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How files become items.
+
+    Attributes:
+        target: of the data table.
+        lines: the first of the data table.
+        keys: of the items, by path below the folder; bad files have one too.
+        labels: how many items every class of a label has.
+        notes: what else is to be known.
+    """
+
+    target: str
+    lines: list[Line]
+    keys: Mapping[str, str]
+    labels: Mapping[str, Counter[str]]
+    notes: Sequence[str] = ()
+
+
+def audio_layout(content: Recordings, beside: Beside) -> Layout:
+    """Take LibriSpeech's layout if half of the files or more lie as there, else that of any folder."""
+    every = sorted([*content.names, *(item.key for item in content.bad)])
+    spoken = {name: match for name in every if (match := UTTERANCE.fullmatch(name))}
+    if 2 * len(spoken) < len(every) or beside.pattern is not None:
+        return _any_folder(content, beside, every)
+    ((prefix, _),) = Counter(match[1] or "" for match in spoken.values()).most_common(1)
+    others = sorted({match[1] or "" for match in spoken.values()} - {prefix})
+    names = [name for name, match in spoken.items() if (match[1] or "") == prefix]
+    keys = [PurePosixPath(name).stem for name in names]
+    paths = {key: name.removeprefix(f"{prefix}/") for name, key in zip(names, keys, strict=True)}
+    splits, listed = beside.splits(Names(list(paths.values())))
+    used = dict(_listed(list(zip(names, keys, strict=True)), listed))
+    lines: list[Line] = [
+        ("target", "librispeech", "SPEAKER/CHAPTER/SPEAKER-CHAPTER-UTTERANCE"),
+        root_line("root", content.root / prefix, f"there are also: {', '.join(others)}" if others else ""),
+        *splits,
+    ]
+    usable = [used[name] for name in content.names if name in used]
+    speakers = Counter(key.split("-")[0] for key in usable)
+    labels = {"speaker": speakers} if tells_apart(speakers) and beside.wants("speaker") else {}
+    tables = beside.tables(content.root / prefix, Names([paths[key] for key in usable]), ("speaker",))
+    if tables:
+        why = f"tables found here, of {_of(tables)}"
+        lines.append(("labels", {label: path for label, (path, _) in tables.items()}, why))
+    beside.check([*labels, *tables])
+    notes = _outside(content, sorted(set(every).difference(names)), prefix)
+    labels |= {label: counts for label, (_, counts) in tables.items()}
+    return Layout("librispeech", lines, used, labels, notes)
+
+
+def _outside(content: Recordings, names: Sequence[str], prefix: str) -> list[str]:
+    """Say which files are none of LibriSpeech's, or of another part of it, and what takes them."""
+    if not names:
+        return []
+    return [
+        f"not used, as they do not lie as SPEAKER/CHAPTER/SPEAKER-CHAPTER-UTTERANCE below {content.root / prefix}: "
+        f'{counted(len(names), "audio file")}, such as {names[0]}; data.target = "audio-folder" with data.root = '
+        f"{toml(str(content.root))} takes all"
+    ]
+
+
+def _any_folder(content: Recordings, beside: Beside, every: list[str]) -> Layout:
+    splits, listed = beside.splits(Names(every, content.twins))
+    used = {name: name for name in _listed(every, listed)}
+    names, bad = [name for name in content.names if name in used], {item.key for item in content.bad}
+    level = 2 if {name.lower() for name in folders(names)} <= PARTS else 1
+    parts = "train and test are chosen file by file, whatever its folders say: data.splits takes lists"
+    lines: list[Line] = [
+        ("target", "audio-folder", ""),
+        root_line("root", content.root, parts if level == 2 and len(folders(names)) > 1 and not splits else ""),
+    ]
+    sources: dict[str, str] = {}
+    labels: dict[str, Counter[str]] = {}
+    why = []
+    classes = folders(names, level)
+    if tells_apart(classes) and beside.wants("class"):
+        source, which = ("folder", "first") if level == 1 else ("folder:2", "second")
+        sources["class"], labels["class"] = source, classes
+        why.append(f"a file's class is the {which} folder that it lies in")
+    usable = np.array([item for item, name in enumerate(every) if name in used and name not in bad], np.int64)
+    found = beside.labels(content.root, Names(every, content.twins).only(usable), sources)
+    for label, (source, counts) in found.items():
+        sources[label], labels[label] = source, counts
+        where = "their names" if source == beside.pattern else "a table found here"
+        why.append(f"{label}: of {counts.total():,} files, in {where}")
+    if sources:
+        lines.append(("labels", sources, "; ".join(why)))
+    elif beside.wanted is None:
+        _look_into_names(names, beside)
+    beside.check(sources)
+    notes = deeper(classes, folders(names, level + 1), content.root) if level == 1 else []
+    return Layout("audio-folder", [*lines, *splits], used, labels, notes)
+
+
+def _look_into_names(names: Sequence[str], beside: Beside) -> None:
+    """Ask for a pattern where the names of all files have as many parts, and some of these could be classes."""
+    for sign in "_-":
+        rows = [PurePosixPath(name).stem.split(sign) for name in names]
+        if len({len(row) for row in rows}) != 1 or len(rows[0]) < 2:
+            continue
+        columns = [Counter(column) for column in zip(*rows, strict=True)]
+        could = [tells_apart(classes) and 4 * len(classes) <= len(rows) for classes in columns]
+        if not any(could):
+            continue
+        parts = [f"{{label{number}}}" if like else "*" for number, like in enumerate(could, 1)]
+        typed = f'--labels "{sign.join(parts)}"'
+        example = PurePosixPath(names[0]).name
+        words = f"names of files, such as {example}, may hold labels: type {typed}, with names of yours"
+        worded = any(like and not any(map(str.isdigit, classes)) for like, classes in zip(could, columns, strict=True))
+        if worded:  # numbers may be dates, and what they count
+            beside.problem(f"{words}.")
+        else:
+            beside.note(words)
+        return
+
+
+def _of(tables: Mapping[str, tuple[str, Counter[str]]]) -> str:
+    return ", ".join(f"{counts.total():,} files ({label})" for label, (_, counts) in tables.items())
+
+
+def _listed(items: Sequence[T], listed: set[int] | None) -> list[T]:
+    return [item for number, item in enumerate(items) if listed is None or number in listed]
+
+
+# The paper's stages for recordings, fitted to their rate and lengths: strides, and the window that nearly all fill.
+#
+# Löwe et al. 2019, section 4.2 and appendix A.2: five convolutions, a row every 10 ms at the fifth, windows of 128
+# rows.
+
+HOP_SECONDS = 0.01  # from one row of the fifth convolution to the next, in the paper
+STRIDES = ((5, 4, 2, 2, 2), (5, 4, 2, 2, 1), (5, 4, 2, 1, 1), (5, 4, 1, 1, 1), (5, 2, 1, 1, 1), (5, 1, 1, 1, 1))
+PADDED = {5: (10, 2), 4: (8, 2), 2: (4, 2), 1: (3, 1)}  # kernel and padding, by stride; 5 to 2 are the paper's
+LAST = (4, 2, 1)  # kernel, stride and padding of the paper's fifth
+WINDOWS, STEPS = (128, 64, 32, 16), 12
+SHARE = 0.9  # of the items that are to fill a window
+SHARES = (SHARE, 0.75, 0.5)  # tried in turn, before the longest item alone decides
+WIDTHS = {False: (64, 64), True: (512, 256)}  # channels and those of the context, by whether there is a GPU
+WHY_WIDTHS = {
+    False: ("64 channels a stage, for speed: the paper's 512 want a GPU", "64 channels, the paper's are 256"),
+    True: ("512 channels a stage, as in the paper", "256 channels, as in the paper"),
+}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Five convolutions and the window of their objectives.
+
+    Attributes:
+        strides: of the convolutions, lowest first.
+        window: rows that are scored at a time, at every stage.
+        rate: samples per second.
+    """
+
+    strides: tuple[int, ...]
+    window: int
+    rate: int
+
+    @property
+    def layers(self) -> list[tuple[int, int, int]]:
+        """Kernel, stride and padding of each convolution."""
+        layers = [(PADDED[stride][0], stride, PADDED[stride][1]) for stride in self.strides]
+        return layers if self.strides[-1] != LAST[1] else [*layers[:-1], LAST]
+
+    @property
+    def geometry(self) -> Geometry:
+        """From samples to the rows of the fifth convolution."""
+        return Geometry(tuple(Layer(kernel, stride, padding, padding) for kernel, stride, padding in self.layers))
+
+    @property
+    def hop(self) -> int:
+        """Samples from one row of the fifth convolution to the next."""
+        return self.geometry.hop
+
+    @property
+    def span(self) -> int:
+        """Samples that an item needs to hold a window of the fifth convolution's rows."""
+        return self.geometry.window_span(self.window)
+
+    @property
+    def steps(self) -> int:
+        """How many rows ahead to predict."""
+        return min(STEPS, self.window // 2)
+
+    def objective(self, lengths: npt.NDArray[np.int64]) -> list[Line]:
+        """Return the lines of the objective's defaults, for items of so many samples."""
+        fill, items = int((lengths >= self.span).sum()), len(lengths)
+        seconds = f"{self.window * self.hop / self.rate:.2g} s at the fifth stage"
+        filled = f"all {items:,} files fill one" if fill == items else f"{fill:,} of {items:,} files fill one"
+        return [
+            ("target", "infonce", "tell the row some steps ahead from rows drawn elsewhere"),
+            ("steps", self.steps, f"rows ahead that are told: {STEPS} in the paper, half a window at most"),
+            ("negatives", 10, "rows that each is told from, as in the paper"),
+            ("window", self.window, f"rows that are scored at a time: {seconds}; {filled}"),
+        ]
+
+    def stages(self, gpu: bool) -> list[list[Line]]:
+        """Return the lines of every stage."""
+        (width, context), (why_width, why_context) = WIDTHS[gpu], WHY_WIDTHS[gpu]
+        stages: list[list[Line]] = []
+        for number, (kernel, stride, padding) in enumerate(self.layers, 1):
+            channels = {"in_channels": 1 if number == 1 else width, "out_channels": width}
+            layer = {"target": "conv1d", **channels, "kernel_size": kernel, "stride": stride, "padding": padding}
+            why = {1: why_width, 5: self._why_hop}.get(number, "")
+            stages.append([("name", f"conv{number}", why), ("encoder", layer, "")])
+        gru = {"target": "gru", "input_size": width, "hidden_size": context}
+        return [*stages, [("name", "context", why_context), ("context", gru, "")]]
+
+    @property
+    def _why_hop(self) -> str:
+        hop = f"a row every {self.hop} samples, {1000 * self.hop / self.rate:.3g} ms"
+        if self.strides == STRIDES[0]:
+            return f"{hop}: the paper's strides" + (", and its 10 ms" if self.rate == 16_000 else "")
+        usual = _nearest(self.rate)
+        if self.strides == usual:
+            return f"{hop}: the paper's 10 ms, with fewer strides for {self.rate:,} samples a second"
+        return f"{hop}: fewer strides than the paper's 10 ms take, so that short files fill a window"
+
+
+def fitted(lengths: npt.NDArray[np.int64], rate: int) -> Stack:
+    """Choose the strides nearest to the paper's 10 ms, and the longest window that nine items in ten fill.
+
+    Where not even the shortest window does, strides are left out; then fewer items have to fill one.
+
+    Args:
+        lengths: samples of every item.
+        rate: samples per second.
+
+    Raises:
+        DataError: no item fills the shortest window.
+    """
+    nearest = STRIDES.index(_nearest(rate))
+    rising = np.sort(lengths)
+    enough = [int(rising[int((1 - share) * len(rising))]) for share in SHARES] + [int(rising[-1])]
+    for length in enough:
+        for strides in STRIDES[nearest:]:
+            for window in WINDOWS:
+                if (stack := Stack(strides, window, rate)).span <= length:
+                    return stack
+    least = Stack(STRIDES[-1], WINDOWS[-1], rate)
+    raise DataError(
+        f"the longest file has {rising[-1] / rate:.2g} s, and training needs {least.span / rate:.2g} s: "
+        "join the files, or name a folder of longer ones."
+    )
+
+
+def _nearest(rate: int) -> tuple[int, ...]:
+    """Return the strides whose rows lie nearest to 10 ms apart, in octaves."""
+    return min(STRIDES, key=lambda strides: abs(np.log2(np.prod(strides) / (HOP_SECONDS * rate))))
+
+
+# What suits a folder of audio files: how they become items, how loud they are, and the stages that fit them.
 
 FEW = 300  # seconds: less teaches little that random weights do not know
 HEARD_ITEMS, HEARD_PARTS = 64, 4  # how many items are listened to, and in how many places each

@@ -15,16 +15,14 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from stagewise.datasets.label_sources import labels_of, read_labels
-from stagewise.datasets.labels import ItemLabels, read_alignment
+from stagewise.datasets.labels import ItemLabels, read_alignment, read_split_lists
 from stagewise.datasets.names import Names
-from stagewise.datasets.splits import read_split_lists
 from stagewise.datasets.tables import SUFFIXES as TABLES
-from stagewise.datasets.tables import Table, read_cells, read_table
+from stagewise.datasets.tables import Table, labels_of, read_cells, read_labels, read_table
 from stagewise.errors import ConfigError, DataError
-from stagewise.show import counted
 from stagewise.starting.look import Pictures, Recordings, tells_apart
 from stagewise.starting.recipe import Line
+from stagewise.text import counted
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".json", ".jsonl")
 SHOWN = 6

@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from stagewise.config.targets import resolve
 from stagewise.datasets import SHORT_NAMES
 from stagewise.datasets.base import Dataset
 from stagewise.datasets.librispeech import SUBSETS
 from stagewise.errors import ConfigError, DiskFull
-from stagewise.show import bytes_text, seconds_text
+from stagewise.pipeline.targets import resolve
+from stagewise.text import bytes_text, seconds_text
 
 NEEDS = {
     "librispeech": "`stagewise data fetch librispeech`, or any folder in its layout",

@@ -12,10 +12,10 @@ from stagewise.datasets.base import BadItem
 from stagewise.datasets.image_files import MAX_PIXELS, resized
 from stagewise.datasets.names import Names
 from stagewise.errors import DataError
-from stagewise.show import counted
 from stagewise.starting.beside import Beside
 from stagewise.starting.look import Pictures, deeper, folders, tells_apart
 from stagewise.starting.recipe import Line, Recipe, few, root_line, skipped, toml
+from stagewise.text import counted
 
 SMALLEST, LARGEST = 40, 96  # pixels of a short side: handwritten digits are enlarged, photographs are reduced
 LARGE = 80  # from here on, the paper's patches of 16 pixels

@@ -1,35 +1,95 @@
-"""The pipeline file that suits a folder and this machine: chosen, written in words, and planned before it is kept."""
+"""The pipeline file that `init` writes, what it will cost, and the verdict on the data."""
 
 from __future__ import annotations
 
 import re
 import shlex
 import textwrap
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stagewise.config import Pipeline
-from stagewise.config.load import load_text
 from stagewise.datasets.audio_files import MEAN, STD
 from stagewise.datasets.audio_folder import AudioFolder
 from stagewise.datasets.base import Dataset
 from stagewise.errors import ConfigError, DataError
+from stagewise.pipeline import Pipeline
+from stagewise.pipeline.read import load_text
 from stagewise.planning.build import Input, build_dataset, build_stages, device_of
-from stagewise.planning.check import LABELS_REMEDY, check_labelled
+from stagewise.planning.check import LABELS_REMEDY, check_labelled, hold_out
 from stagewise.planning.duration import durations, estimate
 from stagewise.planning.plan import SPARE_DISK, Plan, make_plan
-from stagewise.planning.policy import decide, forward_flops, total_rows
+from stagewise.planning.stores import decide, forward_flops, total_rows
 from stagewise.runner import Report, quiet
 from stagewise.runs.folder import RunFolder
-from stagewise.show import about_text, bytes_text, counted
 from stagewise.starting.audio import audio_recipe, loudness
-from stagewise.starting.facts import facts, words
 from stagewise.starting.images import images_recipe
-from stagewise.starting.look import Pictures, Recordings
-from stagewise.starting.machine import Machine
-from stagewise.starting.pace import BUDGET, Pace, pace
-from stagewise.starting.recipe import Line, Recipe, comment, table
+from stagewise.starting.look import Pictures, Recordings, facts, words
+from stagewise.starting.recipe import Line, Machine, Recipe, comment, table, this_machine
+from stagewise.text import about_text, bytes_text, counted, seconds_text
+from stagewise.training.windows import Windows
+
+# How many epochs, and windows of an item in each, train a pipeline in a sensible time.
+
+BUDGET = 2 * 3600.0  # seconds of training, all stages together
+MOST_EPOCHS, MOST_STEPS = 1000, 20_000  # of a stage
+FEWEST_EPOCHS = 10  # that should fit in, before an epoch takes fewer windows of an item
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long a stage trains, and about how long that takes.
+
+    Attributes:
+        epochs: at most.
+        patience: epochs without a better validation loss that end training.
+        windows_per_item: of an epoch.
+        items: that are trained on.
+        steps: of an epoch.
+        seconds: that all of it, with encoding and probes, is reckoned to take at most; once it was planned.
+    """
+
+    epochs: int
+    patience: int
+    windows_per_item: int
+    items: int
+    steps: int
+    seconds: float = 0.0
+
+    def shortened(self, epochs: int) -> Pace:
+        """Return the same with fewer epochs."""
+        return replace(self, epochs=epochs, patience=_patience(epochs))
+
+
+def pace(plan: Plan) -> Pace:
+    """Choose the epochs so that training ends in about two hours, or after 20,000 steps of every stage.
+
+    Args:
+        plan: of the pipeline with any number of epochs; all of its stages have the same batch size.
+    """
+    pipeline, dataset, top = plan.pipeline, plan.size, plan.stages[-1].built
+    assert isinstance(dataset, Dataset)
+    train, _ = hold_out(dataset.pool(), pipeline.data.validation, pipeline.pipeline.seed)
+    reckoned, batch_size = durations(plan), top.config.train.batch_size
+    window = sum(stage.step for stage in reckoned) / batch_size
+    per_item, items = 1, max(1, len(train))
+    if top.grid is None:
+        cover = Windows(train, dataset.lengths, top.geometry, top.rows, "cover").counts
+        items = max(1, int((cover > 0).sum()))
+        # Not all: the lowest stage's windows are 32 times shorter than the fifth's, and it would take as many more.
+        affordable = min(BUDGET / window, MOST_STEPS * batch_size) / FEWEST_EPOCHS
+        per_item = max(1, int(min(cover.sum(), affordable) / items))
+    epoch = items * per_item
+    steps = max(1, epoch // batch_size)
+    epochs = max(1, min(MOST_EPOCHS, MOST_STEPS // steps, int(BUDGET / (epoch * window))))
+    return Pace(epochs, _patience(epochs), per_item, items, steps)
+
+
+def _patience(epochs: int) -> int:
+    return max(1, min(10, epochs // 3))
+
+
+# The pipeline file that suits a folder and this machine: chosen, written in words, and planned before it is kept.
 
 SHARE = {False: 0.5, True: 0.8}  # of the memory that training may take, by whether it is a GPU's
 DISK_SHARE = 0.25  # of what is free, that stores may take
@@ -266,3 +326,54 @@ def _reasons(recipe: Recipe, chosen: Pace, files: int) -> str:
         "random weights."
     )
     return "\n".join(f"# {line}" for text in (told, tried) for line in textwrap.wrap(text, 116))
+
+
+# Whether `init` can make a pipeline of what is in a folder, as facts for programs and in words.
+
+
+def verdict(content: Recordings | Pictures, alone: bool) -> dict[str, Any]:
+    """Choose a recipe as `init` does, and say what came of it, JSON-able.
+
+    Args:
+        content: of a folder.
+        alone: whether it is all there is, of whatever kind.
+    """
+    try:
+        recipe, _, _ = choose(content, this_machine(), "pipeline", Path("pipeline.toml"))
+    except (ConfigError, DataError) as error:
+        to_choose = isinstance(error, ConfigError)
+        return {"fit": False, "why": str(error), "to_choose": to_choose, "notes": content.notes}
+    typed = ["stagewise", "init", str(content.root), *([] if alone else ["--kind", content.kind])]
+    typed += [] if content.labels is None else ["--labels", content.labels]
+    return {
+        "fit": True,
+        "items": recipe.items,
+        "too_short": recipe.short,
+        "labels": {label: dict(classes.most_common()) for label, classes in recipe.labels.items()},
+        "phones": recipe.phones,
+        "notes": recipe.notes,
+        "next": shlex.join(typed),
+    }
+
+
+def verdict_words(found: dict[str, Any]) -> list[str]:
+    """Say what `facts` and `verdict` found: labels, what is too short, what is not used, and last what to type."""
+    if not found["fit"]:
+        return [*found["notes"], f"not fit to train on: {found['why'].partition(chr(10))[0].rstrip(':')}"]
+    lines = []
+    for label, classes in found["labels"].items():
+        (most, many), *_, (least, few) = classes.items()
+        without = found["items"] - sum(classes.values())
+        lines.append(
+            f"label {label}: {len(classes):,} classes of {few:,} ({least}) to {counted(many, 'file')} ({most})"
+            + (f"; {without:,} without" if without > 0 and found["kind"] == "audio" else "")
+        )
+    lines += found["notes"]
+    what = counted(found["items"], "recording" if found["kind"] == "audio" else "image")
+    if found["too_short"]:
+        what = f"{found['items'] - found['too_short']:,} of {what} (the others do not fill a training window)"
+    all_used = found["items"] == found["usable"] and not found["too_short"]
+    long = [seconds_text(found["seconds"])] if found["kind"] == "audio" and all_used else []
+    labels = [*found["labels"], *(["phones"] if found["phones"] else [])]
+    known = f"labels: {', '.join(labels)}" if labels else "no labels found"
+    return [*lines, f"fit to train on: {', '.join([what, *long, known])}; next: {found['next']}"]

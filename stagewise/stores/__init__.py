@@ -4,12 +4,10 @@ Items lie one after another along axis 0 (`z[offsets[i]:offsets[i+1]]` is item i
 One writer at a time, any number of readers.
 """
 
-from stagewise.stores.layout import Layout, StoreSpec
-from stagewise.stores.manifest import Manifest, Shard, read_manifest
-from stagewise.stores.quantise import Scaling
-from stagewise.stores.reader import StoreReader
-from stagewise.stores.verify import verify_store
-from stagewise.stores.writer import StoreWriter, finished, remove_store, stored_scaling
+from stagewise.stores.layout import Layout, Scaling, StoreSpec
+from stagewise.stores.manifest import Manifest, Shard, read_manifest, verify_store
+from stagewise.stores.read import StoreReader
+from stagewise.stores.write import StoreWriter, finished, remove_store, stored_scaling
 
 __all__ = [
     "Layout",

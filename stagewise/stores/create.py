@@ -16,9 +16,8 @@ from zarr.codecs import BytesCodec, Crc32cCodec, TransposeCodec, ZstdCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from stagewise.publishing import publishing
-from stagewise.stores.layout import FILL, FORMAT, STORE, StoreSpec
-from stagewise.stores.quantise import Scaling
+from stagewise.durable import publishing
+from stagewise.stores.layout import FILL, FORMAT, STORE, Scaling, StoreSpec
 
 
 def create_group(folder: Path, spec: StoreSpec, fingerprint: str, scaling: Scaling | None) -> None:

@@ -11,11 +11,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stagewise import atomic
-from stagewise.stores.files import list_files, read_offsets, read_scaling, small_files
-from stagewise.stores.layout import FORMAT, JOURNAL, KEPT, STORE, StoreSpec
+from stagewise import durable
+from stagewise.stores.layout import (
+    FORMAT,
+    JOURNAL,
+    KEPT,
+    STORE,
+    Scaling,
+    StoreSpec,
+    list_files,
+    read_offsets,
+    read_scaling,
+    small_files,
+)
 from stagewise.stores.manifest import Shard
-from stagewise.stores.quantise import Scaling
 
 
 @dataclass(frozen=True)
@@ -29,14 +38,14 @@ class Entry:
 def start(folder: Path, spec: StoreSpec, fingerprint: str, machine: str) -> dict[str, str]:
     """Begin the journal of a newly created group and return the sha256 of its small files."""
     store = folder / STORE
-    files = {name: atomic.sha256_of(store / name) for name in sorted(small_files(spec.dtype))}
+    files = {name: durable.sha256_of(store / name) for name in sorted(small_files(spec.dtype))}
     _write(folder, [{**_intention(spec, fingerprint, machine), "files": files}])
     return files
 
 
 def add(folder: Path, entry: Entry) -> None:
     """Record a shard that is published: from now on it survives."""
-    atomic.append_line(folder / JOURNAL, _line(entry))
+    durable.append_line(folder / JOURNAL, _line(entry))
 
 
 def keep(folder: Path, first_row: int, rows: npt.NDArray[Any], saturated: int) -> None:
@@ -44,7 +53,7 @@ def keep(folder: Path, first_row: int, rows: npt.NDArray[Any], saturated: int) -
     body = rows.reshape(-1).view(np.uint8).data
     facts = {"first_row": first_row, "rows": len(rows), "saturated": saturated}
     header = json.dumps(facts | {"sha256": hashlib.sha256(body).hexdigest()}) + "\n"
-    atomic.write_bytes(folder / KEPT, (header.encode(), body))
+    durable.write_bytes(folder / KEPT, (header.encode(), body))
 
 
 def kept(folder: Path, first_row: int, buffer: npt.NDArray[Any]) -> tuple[int, int]:
@@ -54,7 +63,7 @@ def kept(folder: Path, first_row: int, buffer: npt.NDArray[Any]) -> tuple[int, i
         how many there are, and how many of their values saturated; 0 and 0 when there is nothing to use.
     """
     try:
-        header, body = atomic.read_bytes(folder / KEPT).split(b"\n", 1)
+        header, body = durable.read_bytes(folder / KEPT).split(b"\n", 1)
         facts = json.loads(header)
         rows, saturated = int(facts["rows"]), int(facts["saturated"])
         if facts["first_row"] != first_row or facts["sha256"] != hashlib.sha256(body).hexdigest():
@@ -77,7 +86,7 @@ def resume(
         DiskError: the disk is full, read-only or failing.
     """
     store = folder / STORE
-    lines = atomic.read_lines(folder / JOURNAL)
+    lines = durable.read_lines(folder / JOURNAL)
     sizes = list_files(store)
     try:
         header, *rest = lines
@@ -88,7 +97,7 @@ def resume(
             return None
         if {**header, "machine": known} != wanted or set(files) != small_files(spec.dtype):
             return None
-        if any(atomic.sha256_of(store / name) != digest for name, digest in files.items()):
+        if any(durable.sha256_of(store / name) != digest for name, digest in files.items()):
             return None
         if not np.array_equal(read_offsets(store, spec.items, spec.rows), spec.offsets):
             return None
@@ -97,7 +106,7 @@ def resume(
     except (ValueError, TypeError, KeyError, AttributeError, OSError):
         return None  # damaged beyond use: starting anew loses time, never data
     entries = _good_entries(rest, sizes, spec)
-    with atomic.disk_errors(store):
+    with durable.disk_errors(store):
         for name in sizes.keys() - files.keys() - {entry.shard.path for entry in entries}:
             (store / name).unlink()
     _write(folder, [header, *map(_line, entries)])  # without a torn last line, which the next would prolong
@@ -107,7 +116,7 @@ def resume(
 def stored_scaling(folder: Path, fingerprint: str, machine: str = "") -> Scaling | None:
     """Give the scaling of an unfinished int8 store: a resumed encoding need not measure it again."""
     try:
-        header = atomic.read_lines(folder / JOURNAL)[0]
+        header = durable.read_lines(folder / JOURNAL)[0]
         if (header["format"], header["layout"]["dtype"]) != (FORMAT, "int8"):
             return None
         if (header["fingerprint"], header.get("machine", machine)) != (fingerprint, machine):
@@ -123,7 +132,7 @@ def _intention(spec: StoreSpec, fingerprint: str, machine: str) -> dict[str, Any
 
 
 def _write(folder: Path, lines: list[Any]) -> None:
-    atomic.write_bytes(folder / JOURNAL, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    durable.write_bytes(folder / JOURNAL, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
 def _line(entry: Entry) -> dict[str, Any]:

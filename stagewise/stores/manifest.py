@@ -1,17 +1,65 @@
-"""The manifest: what a finished store consists of; it is written last, so that it commits the store."""
+"""What a store should hold: the hash of every file of it, what is damaged, and how it is verified."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stagewise import atomic
-from stagewise.stores.damage import damaged, remedy
-from stagewise.stores.files import small_files
-from stagewise.stores.layout import COMPRESS, FILL, FORMAT, MANIFEST, Layout
+import numpy as np
+import numpy.typing as npt
+
+from stagewise import durable
+from stagewise.errors import IntegrityError
+from stagewise.stores.layout import (
+    COMPRESS,
+    FILL,
+    FORMAT,
+    MANIFEST,
+    STORE,
+    Layout,
+    file_problem,
+    list_files,
+    read_offsets,
+    read_scaling,
+    small_files,
+)
+
+# How damage is reported: which file, which rows and items, and what to type.
+
+STAGE_FOLDER = re.compile(r"[0-9]+-(.+)-[0-9a-f]{8}")  # as a run directory names the folder of a stage
+
+
+def remedy(path: Path) -> str:
+    """Say what to type about a damaged file of a store."""
+    found = (STAGE_FOLDER.fullmatch(part) for part in reversed(path.parts))
+    name = next((match[1] for match in found if match), "NAME")
+    return f"Type `stagewise stage {name}` to encode it again; `stagewise verify` reads everything."
+
+
+def damaged(path: Path, problem: str) -> IntegrityError:
+    """Say that a file is not to be trusted."""
+    return IntegrityError(f"{path} is damaged: {problem}. {remedy(path)}")
+
+
+def damaged_rows(path: Path, problem: str, rows: range, offsets: npt.NDArray[np.int64] | None) -> IntegrityError:
+    """Say that rows of a shard's file are not to be trusted; without offsets their items are not known."""
+    return damaged(path, f"{problem}, so {describe_rows(rows, offsets)} cannot be used")
+
+
+def describe_rows(rows: range, offsets: npt.NDArray[np.int64] | None) -> str:
+    """Name rows and the items they belong to, both ends included."""
+    text = f"rows {rows.start}–{rows.stop - 1}"
+    if offsets is None:
+        return text
+    first, last = (int(np.searchsorted(offsets, row, side="right")) - 1 for row in (rows.start, rows.stop - 1))
+    return f"{text} (items {first}–{last})"
+
+
+# The manifest: what a finished store consists of; it is written last, so that it commits the store.
 
 MOST_CHUNK_BYTES = 1 << 30  # a manifest that asks for more is not ours
 
@@ -65,7 +113,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     Raises:
         DiskError: the disk is full, read-only or failing.
     """
-    atomic.write_json(folder / MANIFEST, {"format": FORMAT, **asdict(manifest)})
+    durable.write_json(folder / MANIFEST, {"format": FORMAT, **asdict(manifest)})
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -77,7 +125,7 @@ def read_manifest(folder: Path) -> Manifest:
         IntegrityError: the store was never finished, or its manifest is damaged.
     """
     path = folder / MANIFEST
-    content = atomic.read_json(path, remedy(path))
+    content = durable.read_json(path, remedy(path))
     try:
         return _parse(content)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -119,3 +167,55 @@ def _parse(content: Any) -> Manifest:
 def _demand(holds: bool, problem: str) -> None:
     if not holds:
         raise ValueError(problem)
+
+
+# Verifying a store: every byte of every file is read and hashed again, and all problems are told at once.
+
+
+def verify_store(folder: Path, progress: Callable[[int, int], None] | None = None) -> list[str]:
+    """Compare every byte of the store of a stage's folder with its manifest; change nothing.
+
+    Args:
+        folder: of the stage.
+        progress: called with the bytes read so far and the bytes of all files, after each file.
+
+    Returns:
+        One sentence for each problem: path, items where they are known, what to type. None when all is well.
+    """
+    try:
+        manifest = read_manifest(folder)
+    except IntegrityError as error:
+        return [str(error)]
+    store = folder / STORE
+    sizes = list_files(store)
+    digests = {**manifest.files, **{shard.path: shard.sha256 for shard in manifest.shards}}
+    problems, done = {}, 0
+    for name, digest in digests.items():
+        problem = file_problem(store / name, digest, sizes.get(name))
+        if problem:
+            problems[name] = problem
+        done += sizes.get(name, 0)
+        if progress is not None:
+            progress(done, manifest.bytes)
+    strangers = [
+        f"{store / name} is not part of the store. Delete it, then type `stagewise verify` again."
+        for name in sorted(sizes.keys() - digests.keys())
+    ]
+    return _sentences(store, manifest, problems) + strangers
+
+
+def _sentences(store: Path, manifest: Manifest, problems: dict[str, str]) -> list[str]:
+    sentences = [str(damaged(store / name, problems[name])) for name in manifest.files if name in problems]
+    offsets = None  # as long as it is not known which items a shard holds
+    try:
+        offsets = read_offsets(store, manifest.items, manifest.rows)
+        if manifest.dtype == "int8":
+            read_scaling(store, manifest.row_shape[-1])
+    except (ValueError, OSError) as error:
+        if not sentences:  # the files are as the manifest has them: it is the manifest that cannot be true
+            sentences = [str(damaged(store, str(error)))]
+    for shard in manifest.shards:
+        if shard.path in problems:
+            rows = range(shard.first_row, shard.first_row + shard.rows)
+            sentences.append(str(damaged_rows(store / shard.path, problems[shard.path], rows, offsets)))
+    return sentences

@@ -1,1 +1,1 @@
-"""Training one stage: a step, an epoch, convergence, checkpoints, and what can go wrong with numbers."""
+"""Training one stage: windows, the rows they are made of, a step, an epoch, convergence, checkpoints, and memory."""

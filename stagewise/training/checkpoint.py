@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from stagewise import atomic
+from stagewise import durable
 from stagewise.errors import IntegrityError
 
 SLOTS = ("a", "b")
@@ -43,13 +43,13 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         DiskError: the disk is full or failing; the other slot is still valid.
     """
     slot = folder / SLOTS[checkpoint.number % 2]
-    with atomic.disk_errors(slot):
+    with durable.disk_errors(slot):
         slot.mkdir(parents=True, exist_ok=True)
         (slot / "state.json").unlink(missing_ok=True)
-        atomic.fsync_folder(slot)
+        durable.fsync_folder(slot)
     digest = write_tensors(slot / "state.safetensors", checkpoint.tensors)
     state = {"format": 1, "number": checkpoint.number, "sha256": digest, "progress": checkpoint.progress}
-    atomic.write_sealed(slot / "state.json", state)
+    durable.write_sealed(slot / "state.json", state)
 
 
 def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -61,8 +61,8 @@ def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
         if not slot.exists():
             continue
         try:
-            state = atomic.read_sealed(slot / "state.json", "The other slot is used.")
-            if atomic.sha256_of(slot / "state.safetensors") != state["sha256"]:
+            state = durable.read_sealed(slot / "state.json", "The other slot is used.")
+            if durable.sha256_of(slot / "state.safetensors") != state["sha256"]:
                 raise IntegrityError(f"{slot / 'state.safetensors'} is not what was written.")
             found.append(Checkpoint(state["number"], state["progress"], read_tensors(slot / "state.safetensors")))
         except (IntegrityError, OSError, KeyError, TypeError, ValueError) as error:
@@ -74,7 +74,7 @@ def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Write a safetensors file durably and return its sha256; the same tensors give the same bytes."""
-    return atomic.write_bytes(path, _serialised(tensors))
+    return durable.write_bytes(path, _serialised(tensors))
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:

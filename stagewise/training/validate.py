@@ -1,12 +1,13 @@
-"""What a step of training and of validation have in common, and validation: the same windows and negatives every time.
+"""The loss of held-out windows, what is wrong with a representation, and noise.
 
-Legend: B items, C channels of x or z, D channels of c, T rows.
+Legend: B items, C channels, T rows, D channels of c, H, W after the rows).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -15,12 +16,68 @@ from torch import Tensor
 from stagewise.errors import NumberError
 from stagewise.modules.stage_module import represent
 from stagewise.seeds import derive_seed
-from stagewise.training.health import Health
-from stagewise.training.job import Job
-from stagewise.training.step import score_of
-from stagewise.training.together import Place, places
-from stagewise.windows.draw import Batch
-from stagewise.windows.feed import Feed
+from stagewise.training.feed import Feed
+from stagewise.training.step import Job, Place, places, score_of
+from stagewise.training.windows import Batch
+
+# Is a representation worth freezing? Dead channels, and how many directions the rows really use.
+
+DEAD = 1e-6  # of the largest deviation of a channel, or of the channel's own mean
+
+
+class Health:
+    """Adds up the first two moments of representation rows.
+
+    The first row is subtracted from all: a constant channel is then exactly zero, whatever its constant.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self.rows = 0
+        self.first_C: Tensor | None = None
+        self.sum_C = torch.zeros(channels, dtype=torch.float64)
+        self.squares_CC = torch.zeros(channels, channels, dtype=torch.float64)
+
+    def add(self, z_BCT: Tensor) -> None:
+        """Count the rows of z."""
+        rows_RC = z_BCT.detach().transpose(1, 2).flatten(0, 1).float().cpu()
+        if self.first_C is None:
+            self.first_C = rows_RC[0].clone()
+        rows_RC = rows_RC - self.first_C
+        self.rows += len(rows_RC)
+        self.sum_C += rows_RC.sum(0, dtype=torch.float64)
+        self.squares_CC += (rows_RC.T @ rows_RC).double()
+
+    def report(self) -> dict[str, Any]:
+        """Return dead channels, effective rank (Roy & Vetterli 2007) and words of warning, JSON-able."""
+        unknown = {"rows": self.rows, "dead_channels": None, "effective_rank": None}
+        if self.rows < 2 or self.first_C is None:
+            return {**unknown, "warnings": []}
+        if not (torch.isfinite(self.first_C).all() and torch.isfinite(self.squares_CC).all()):
+            return {**unknown, "warnings": ["the representation holds NaN, infinity or huge numbers"]}
+        mean_C = self.sum_C / self.rows
+        covariance_CC = self.squares_CC / self.rows - torch.outer(mean_C, mean_C)
+        deviation_C = covariance_CC.diagonal().clamp(min=0).sqrt()
+        largest = float(deviation_C.max())
+        size_C = (mean_C + self.first_C).abs().clamp(min=max(largest, 1e-30))
+        dead = int((deviation_C <= DEAD * size_C).sum())
+        share = torch.linalg.eigvalsh(covariance_CC).clamp(min=0)
+        share = share / share.sum().clamp(min=1e-300)
+        rank = float(torch.exp(-(share * share.clamp(min=1e-300).log()).sum()))
+        channels = len(deviation_C)
+        warnings = []
+        if dead == channels:
+            warnings.append("the representation has collapsed: every row is the same")
+        elif dead > channels // 2:
+            warnings.append(f"{dead} of {channels} channels are dead (constant)")
+        return {
+            "rows": self.rows,
+            "dead_channels": dead,
+            "effective_rank": round(rank, 2),
+            "warnings": warnings,
+        }
+
+
+# What a step of training and of validation have in common, and validation: the same windows and negatives every time.
 
 
 def as_input(job: Job, stored: Tensor) -> Tensor:
@@ -91,3 +148,37 @@ def validate(job: Job, draw: str = "validation") -> tuple[dict[str, dict[str, fl
         count += len(batch.items)
     averages = {stage: {name: value / count for name, value in own.items()} for stage, own in sums.items()}
     return averages, {name: each.report() for name, each in health.items()}
+
+
+# Noise on a stage's input, in deviations of each channel: against learning a stored, never changing input by heart.
+
+BATCHES = 16  # that deviations are taken from; the same in every run
+
+
+@torch.no_grad()
+def deviations(job: Job) -> Tensor:
+    """Return the standard deviation of every channel of a job's input, (C,), float32.
+
+    Raises:
+        NumberError: the input holds NaN or infinity, which would be everywhere in the noise.
+    """
+    rows, sum_C, squares_C = 0, torch.zeros(()), torch.zeros(())
+    for batch in islice(job.windows.batches(job.batch_size, job.seed, job.name, "deviations"), BATCHES):
+        x_BCT = as_input(job, job.source.batch(batch))
+        x_CN = x_BCT.transpose(0, 1).flatten(1).double().cpu()
+        if not torch.isfinite(x_CN).all():
+            raise NumberError(
+                f"stage {job.name}: its input holds NaN or infinity ({named(job, batch)}); nothing was trained. "
+                "Check these items, then type the same command again."
+            )
+        rows, sum_C, squares_C = rows + x_CN.shape[1], sum_C + x_CN.sum(1), squares_C + x_CN.square().sum(1)
+    variance_C = squares_C / rows - (sum_C / rows).square()
+    return variance_C.clamp(min=0).sqrt().float()
+
+
+def add_noise(x_BCT: Tensor, deviation_C: Tensor, seed: int) -> Tensor:
+    """Add normal noise of each channel's deviation to x, in its place and its order in memory, and return it."""
+    generator = torch.Generator().manual_seed(seed)  # on the CPU: the same noise on any device
+    noise = torch.randn(x_BCT.shape, generator=generator).to(x_BCT.device)
+    shape = (-1, *(1,) * (x_BCT.ndim - 2))
+    return x_BCT.add_(noise.mul_(deviation_C.to(x_BCT.device).view(shape)))

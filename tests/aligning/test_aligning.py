@@ -12,20 +12,17 @@ from click.testing import CliRunner
 from small_files import png
 
 import stagewise
-from stagewise import atomic
+from stagewise import durable
 from stagewise.aligning import align as module
-from stagewise.aligning.align import align, items_file
-from stagewise.aligning.aligner import PHONES, Aligner
-from stagewise.aligning.pronounce import SOUNDS, pronounce, read_dictionary, spell
-from stagewise.aligning.statistics import facts, words
-from stagewise.aligning.transcripts import split_words
+from stagewise.aligning.align import align, facts, items_file, words
+from stagewise.aligning.aligner import PHONES, SOUNDS, Aligner, pronounce, read_dictionary, spell
+from stagewise.aligning.work import split_words
 from stagewise.cli.data import data
 from stagewise.cli.progress import under_way
 from stagewise.datasets.audio_folder import AudioFolder
-from stagewise.datasets.corpus import Utterance, write_corpus
+from stagewise.datasets.corpus import Request, Utterance, write_corpus
 from stagewise.datasets.librispeech import LibriSpeech
-from stagewise.datasets.sentences import sentence
-from stagewise.datasets.speech import Request
+from stagewise.datasets.synthetic_speech import sentence
 from stagewise.errors import ConfigError, DataError, StagewiseError
 
 TEXTS = {f"{voice}-1-{number:04d}": sentence(3, voice, number) for voice in (1, 2) for number in range(2)}
@@ -108,7 +105,7 @@ def test_the_same_bytes_after_a_kill_at_every_append_and_with_two_processes(spok
     class Killed(BaseException):
         pass
 
-    file, append = tmp_path / "killed.txt", atomic.append_line
+    file, append = tmp_path / "killed.txt", durable.append_line
     for kill in range(len(TEXTS)):
 
         def append_and_die(path, content, kill=kill):
@@ -119,11 +116,11 @@ def test_the_same_bytes_after_a_kill_at_every_append_and_with_two_processes(spok
                     torn.write(json.dumps(content).encode()[:40])
             raise Killed
 
-        monkeypatch.setattr(atomic, "append_line", append_and_die)
+        monkeypatch.setattr(durable, "append_line", append_and_die)
         with pytest.raises(Killed):
             align(spoken, file, 1, silent)
         assert not file.exists()
-    monkeypatch.setattr(atomic, "append_line", append)
+    monkeypatch.setattr(durable, "append_line", append)
     aligned = Counter()
     monkeypatch.setattr(Aligner, "align", lambda *a, real=Aligner.align: aligned.update("a") or real(*a))
     align(spoken, file, 1, silent)

@@ -65,7 +65,7 @@ def steps(name: str, count: int, considerate: bool) -> None:
     """Take steps of every stage for every line that is read."""
     from durations import ALONE, PIPELINES, step_of
 
-    from stagewise.config import load_pipeline
+    from stagewise.pipeline import load_pipeline
     from stagewise.planning.build import make_trainee
     from stagewise.runner import plan_pipeline
     from stagewise.runs.folder import RunFolder

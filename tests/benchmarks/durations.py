@@ -10,16 +10,15 @@ import torch
 from report import Table
 from timing import interleaved
 
-from stagewise.config import load_pipeline
 from stagewise.objectives.base import Supervised
+from stagewise.pipeline import load_pipeline
 from stagewise.planning.build import make_trainee
 from stagewise.planning.duration import durations
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
-from stagewise.training.job import Member
-from stagewise.training.together import places, train_together
-from stagewise.windows.draw import Batch
+from stagewise.training.step import Member, places, train_together
+from stagewise.training.windows import Batch
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
 NAMES = ("quickstart", "digits", "librispeech", "librispeech-cpc", "stl10")  # none needs data that is not there

@@ -12,8 +12,7 @@ from PIL import Image
 from report import Table
 from timing import Times, interleaved, ratio
 
-from stagewise.embedding.given_audio import GivenAudio
-from stagewise.embedding.given_images import GivenImages
+from stagewise.frozen.given_files import GivenAudio, GivenImages
 
 AUDIO = {"sample_rate": 16_000, "mean": 0.0, "std": 0.06}
 READS = {"short_side": None, "crop": None}

@@ -15,7 +15,7 @@ from timing import Times, interleaved, ratio, show
 from stagewise.encoding.encode import Chain, calibrate, encode
 from stagewise.stopping import Stop
 from stagewise.stores import Scaling, StoreReader, StoreSpec, StoreWriter
-from stagewise.windows.source import StoreSource
+from stagewise.training.feed import StoreSource
 
 # Rows of the representation below in utterances of twelve seconds, as in LibriSpeech, and how many of them.
 ITEMS = {

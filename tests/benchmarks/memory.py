@@ -18,9 +18,9 @@ import psutil
 import torch
 from paper import STAGES, WINDOW, trainee
 
-from stagewise.memory.measure import measured
-from stagewise.memory.predict import predict_step
 from stagewise.modules.stage_module import Crop
+from stagewise.training.memory_forecast import predict_step
+from stagewise.training.memory_measured import measured
 from stagewise.training.step import train_step
 
 NAMES = ("end-to-end", *STAGES)

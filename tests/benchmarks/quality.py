@@ -14,17 +14,17 @@ from report import Table
 from timing import show
 from whole_runs import ROOT, run
 
-from stagewise.config import load_pipeline
 from stagewise.encoding.encode import Chain, encode
-from stagewise.inputs import input_of, load_weights
+from stagewise.pipeline import load_pipeline
 from stagewise.planning.build import make_optimizer
 from stagewise.planning.plan import Plan
-from stagewise.probing.probe import ProbeJob, run_probe
+from stagewise.probing.fit import ProbeJob, run_probe
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
+from stagewise.stages import input_of, load_weights
 from stagewise.stopping import Stop
 from stagewise.stores import Manifest, StoreReader
-from stagewise.windows.source import StoreSource
+from stagewise.training.feed import StoreSource
 
 SEEDS = 3
 

@@ -13,9 +13,8 @@ from report import Table
 from timing import interleaved, ratio
 
 from stagewise.stores import Scaling, StoreReader, StoreSpec, StoreWriter
-from stagewise.windows.draw import Batch
-from stagewise.windows.feed import Feed
-from stagewise.windows.source import Source, StoreSource
+from stagewise.training.feed import Feed, Source, StoreSource
+from stagewise.training.windows import Batch
 
 WINDOW, CHANNELS, BATCH, ITEM_ROWS = 128, 512, 8, 2_000
 COUNTED = WINDOW * CHANNELS * 2  # bytes of a window in float16

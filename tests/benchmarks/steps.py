@@ -14,13 +14,11 @@ from paper import BATCH, CHANNELS, STAGES, WINDOW, Input, step_input, trainee
 from report import Table
 from timing import interleaved, ratio, total
 
-from stagewise.memory.measure import measured
 from stagewise.modules import Geometry
 from stagewise.modules.stage_module import Crop, represent
-from stagewise.training.job import Member
-from stagewise.training.step import Trainee, gradient, score_of, train_step, update
-from stagewise.training.together import places, train_together
-from stagewise.windows.draw import Batch
+from stagewise.training.memory_measured import measured
+from stagewise.training.step import Member, Trainee, gradient, places, score_of, train_step, train_together, update
+from stagewise.training.windows import Batch
 
 inputs = {name: step_input(name) for name in STAGES}
 PRODUCT = 2 * 1024 * CHANNELS * CHANNELS * 12  # floating-point operations of the plain product

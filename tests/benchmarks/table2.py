@@ -12,15 +12,14 @@ import numpy as np
 import torch
 from report import Table
 
-from stagewise.config import load_pipeline
-from stagewise.memory.measure import measured
 from stagewise.modules import Geometry
 from stagewise.objectives import Supervised
+from stagewise.pipeline import load_pipeline
 from stagewise.planning.build import BuiltStage, Input, build_stages, make_trainee
-from stagewise.planning.memory import forecast
-from stagewise.training.job import Member
-from stagewise.training.together import places, train_together
-from stagewise.windows.draw import Batch
+from stagewise.planning.stage_plan import forecast
+from stagewise.training.memory_measured import measured
+from stagewise.training.step import Member, places, train_together
+from stagewise.training.windows import Batch
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
 PUBLISHED = {"supervised": 6.3, "CPC": 7.7, "GIM, modules in sync": 7.0, "GIM, module 1": 2.5}  # GB, the paper's GPU

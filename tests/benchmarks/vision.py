@@ -11,10 +11,10 @@ from report import Table
 from timing import interleaved, ratio
 from torch import Tensor, nn
 
-from stagewise.memory.measure import measured
 from stagewise.modules import ResNet
 from stagewise.modules.patches import EachPatch
 from stagewise.objectives import GridInfoNCE
+from stagewise.training.memory_measured import measured
 
 IMAGES, GRID, NEGATIVES, STEPS = 8, 7, 16, 5
 PATCHES = IMAGES * GRID * GRID

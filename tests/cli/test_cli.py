@@ -15,7 +15,7 @@ import tiny
 from click.testing import CliRunner
 
 from stagewise.cli.main import KEYS, main
-from stagewise.config import load_pipeline
+from stagewise.pipeline import load_pipeline
 
 REPO = Path(__file__).parents[2]
 

@@ -11,10 +11,9 @@ from small_files import png, wav
 from test_cli import stagewise
 
 from stagewise.cli import progress
-from stagewise.cli.data import data
+from stagewise.cli.data import data, init
 from stagewise.cli.main import main
-from stagewise.cli.start import init
-from stagewise.datasets import SHORT_NAMES, audio, librispeech, scan
+from stagewise.datasets import SHORT_NAMES, audio, librispeech
 from stagewise.errors import ConfigError, DataError, DiskFull
 from stagewise.starting import built_in
 
@@ -90,7 +89,7 @@ def test_init_looks_at_every_file_once_and_tells_of_progress(here, monkeypatch):
         looked.append(path)
         return probe(path)
 
-    for module in (audio, scan):
+    for module in (audio, audio):
         monkeypatch.setattr(module, "probe", counted)
     monkeypatch.setattr(progress, "QUIET_SECONDS", -1.0)
     for number in range(70):

@@ -10,7 +10,7 @@ import tiny
 from click.testing import CliRunner
 from small_files import wav
 
-from stagewise.cli import failed
+from stagewise.cli import options
 from stagewise.cli.main import main
 from stagewise.short_names import MODULES, Given
 
@@ -120,7 +120,7 @@ def test_code_of_an_installed_package_that_gives_classes_is_not_ours(tmp_path, m
         (tmp_path / f"{name}.py").write_text("")
     monkeypatch.setattr("sysconfig.get_paths", lambda: {"purelib": str(tmp_path)})
     monkeypatch.setattr(MODULES, "installed", lambda: {"bird": [Given("birds.nets:Bird", "birds 1.0")]})
-    assert failed._is_foreign(str(tmp_path / "birds.py"))
-    assert not failed._is_foreign(str(tmp_path / "library.py"))
-    assert not failed._is_foreign(failed.__file__)
-    assert failed._is_foreign(__file__)
+    assert options._is_foreign(str(tmp_path / "birds.py"))
+    assert not options._is_foreign(str(tmp_path / "library.py"))
+    assert not options._is_foreign(options.__file__)
+    assert options._is_foreign(__file__)

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from stagewise.cli import progress
-from stagewise.cli.outlook import Outlook
+from stagewise.cli.progress import Outlook
 from stagewise.planning.duration import Duration
 
 RECKONED = {"two": Duration(1.0, 200.0, 30.0), "three": Duration(2.0, 400.0, 50.0), "four": Duration(1.0, 100.0, 0.0)}

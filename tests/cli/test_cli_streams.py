@@ -13,7 +13,7 @@ from click.testing import CliRunner
 import stagewise as package
 from stagewise.cli.main import main
 from stagewise.cli.progress import terminal_report
-from stagewise.show import bytes_text
+from stagewise.text import bytes_text
 
 REPO = Path(__file__).parents[2]
 SHELL = f"{sys.executable} -m stagewise"

@@ -11,10 +11,10 @@ import tiny
 from click.testing import CliRunner
 
 import stagewise
-from stagewise import atomic
+from stagewise import durable
 from stagewise.cli.main import main
 from stagewise.errors import Interrupted
-from stagewise.exporting import write as writing
+from stagewise.frozen import export as writing
 from stagewise.runs.facts import run_facts
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.verdict import REMEDIES, UNSURE, WORSE
@@ -122,9 +122,9 @@ def test_fresh_says_what_it_deletes(home, monkeypatch):
     made = ("run", "tiny.toml", "--run", "runs/fresh", "--set", "defaults.train.epochs=0", "--set", "probe=[]")
     assert "deleting" not in call(*made, "--fresh", "--until", "two").stderr
     for path in (home / "runs/fresh/stages").glob("*/stage.json"):
-        record = atomic.read_sealed(path, "")
+        record = durable.read_sealed(path, "")
         record["train"]["seconds"] = 100.0
-        atomic.write_sealed(path, record)
+        durable.write_sealed(path, record)
     lost = "2 finished stages (one, two): 3 min 20 s of training"
     planned = call(*made, "--fresh", "--dry-run", "--json")
     assert f"--fresh deletes all that runs/fresh holds: {lost}." in json.loads(planned.stdout)["warnings"]
@@ -198,7 +198,7 @@ def test_what_is_worse_than_random_weights_is_not_used_without_a_word(home, monk
         {"name": "speaker", "stage": "two", "words": WORSE},
         {"name": "phones", "stage": "context", "words": UNSURE},
     ]
-    monkeypatch.setattr("stagewise.runs.open.run_facts", lambda _: facts)
+    monkeypatch.setattr("stagewise.frozen.open.run_facts", lambda _: facts)
     words = ["x.wav"] if verb == "embed" else []
     lines = call(verb, "runs/tiny", *words, "--out", tmp_path / "x.npz").stderr.splitlines()
     assert [line for line in lines if line.startswith("warning: probe")] == [

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from audio_examples import RATE, noise
 
-from stagewise.datasets.audio import BLOCK, Header, Reader, probe, read_samples
+from stagewise.datasets.audio import READ_BLOCK, Header, Reader, probe, read_samples
 from stagewise.datasets.containers import examine
 from stagewise.errors import DataError
 
@@ -67,7 +67,13 @@ def test_a_file_held_open_gives_the_same_slices_in_any_order(tmp_path, signal, s
     path = write(tmp_path, signal, suffix, container, subtype)
     whole = read_samples(path, 0, LENGTH)
     random = np.random.default_rng(3)
-    starts = [*range(0, LENGTH, 9_000), *random.integers(0, LENGTH, 8).tolist(), 2 * BLOCK, BLOCK, BLOCK - 1]
+    starts = [
+        *range(0, LENGTH, 9_000),
+        *random.integers(0, LENGTH, 8).tolist(),
+        2 * READ_BLOCK,
+        READ_BLOCK,
+        READ_BLOCK - 1,
+    ]
     with closing(Reader(path)) as reader:
         for start in starts:
             stop = min(LENGTH, start + int(random.integers(1, 20_000)))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from image_examples import naive_patches, picture
 
 from stagewise.datasets.augment import centre_crop, patches, random_crop
-from stagewise.datasets.cut import Cut
+from stagewise.datasets.image_files import Cut
 
 
 def places(pixels_HWC, crop_HWC):

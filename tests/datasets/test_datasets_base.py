@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stagewise.datasets import SHORT_NAMES
-from stagewise.datasets.base import Dataset
-from stagewise.datasets.keys import Keys
+from stagewise.datasets.base import Dataset, Keys
 from stagewise.datasets.labels import FrameTable, ItemLabels
 from stagewise.errors import DataError
 

@@ -14,9 +14,9 @@ from image_examples import picture, save
 from image_folder_examples import SMALL, chunk, encoded, fill, luma
 from PIL import Image
 
+from stagewise.datasets.files import find
 from stagewise.datasets.image_files import CUT, MAX_PIXELS, lacks_a_part
 from stagewise.datasets.image_folder import ImageFolder
-from stagewise.datasets.kinds import find
 from stagewise.errors import DataError
 from stagewise.starting.look import look
 

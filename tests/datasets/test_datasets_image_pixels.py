@@ -12,8 +12,8 @@ from image_examples import picture, save
 from image_folder_examples import SMALL, chunk, luma
 from PIL import ExifTags, Image
 
+from stagewise.datasets.files import find
 from stagewise.datasets.image_folder import ImageFolder
-from stagewise.datasets.kinds import find
 from stagewise.errors import DataError
 from stagewise.starting.look import look
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_examples import naive_patches, picture
 
-from stagewise.datasets.cut import Cut
+from stagewise.datasets.image_files import Cut
 from stagewise.datasets.images import TEST, TRAIN, UNLABELLED, Images
 from stagewise.datasets.labels import ItemLabels
 from stagewise.errors import ConfigError

@@ -13,9 +13,9 @@ from small_data import InMemory
 from small_files import wav
 
 from stagewise.cli.main import main
-from stagewise.datasets.labelled import label_facts, label_words
 from stagewise.datasets.labels import FrameTable, ItemLabels
 from stagewise.datasets.names import Strays
+from stagewise.datasets.tables import label_facts, label_words
 
 
 class Split(InMemory):

@@ -11,14 +11,13 @@ from audio_examples import RATE
 from image_examples import picture, save
 from image_folder_examples import SMALL
 
+from stagewise.datasets.audio_files import find_twins
 from stagewise.datasets.audio_folder import AudioFolder
-from stagewise.datasets.found_files import find_files
+from stagewise.datasets.files import find, find_files
 from stagewise.datasets.image_folder import ImageFolder
-from stagewise.datasets.kinds import find
 from stagewise.datasets.librispeech import LibriSpeech
-from stagewise.datasets.twins import find_twins
-from stagewise.embedding.given_files import Given
 from stagewise.errors import DataError
+from stagewise.frozen.given_files import Given
 
 
 def noise(seed, samples):

@@ -9,11 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stagewise.datasets.labels import read_alignment
-from stagewise.datasets.names import AMBIGUOUS, LEFT_OUT, Names, Strays
-from stagewise.datasets.splits import read_split_lists
+from stagewise.datasets.labels import read_alignment, read_split_lists
+from stagewise.datasets.names import AMBIGUOUS, LEFT_OUT, Names, Strays, read_lines
 from stagewise.datasets.tables import read_cells, read_table
-from stagewise.datasets.textfiles import read_lines
 from stagewise.errors import DataError
 
 MOEWE = unicodedata.normalize("NFD", "a/Möwe.wav")

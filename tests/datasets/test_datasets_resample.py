@@ -10,7 +10,7 @@ from audio_examples import noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stagewise.datasets.resample import can_resample, resample
+from stagewise.datasets.audio import can_resample, resample
 
 RATES = [
     (22_050, 16_000),

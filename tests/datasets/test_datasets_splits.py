@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stagewise.datasets.labels import hash_split, read_split_lists
 from stagewise.datasets.names import Names
-from stagewise.datasets.splits import hash_split, read_split_lists
 from stagewise.errors import ConfigError, DataError
 
 NAMES = Names(["a.wav", "b c.wav", "d.wav"])

@@ -11,11 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stagewise.datasets import corpus, speech
-from stagewise.datasets.corpus import frame_phones, phone_class
-from stagewise.datasets.sentences import sentence
-from stagewise.datasets.speech import Request, Speech, speak
-from stagewise.datasets.synthetic_speech import VOICES, SyntheticSpeech, _utterances
+from stagewise.datasets import corpus
+from stagewise.datasets.corpus import Request, Speech, frame_phones, phone_class, speak
+from stagewise.datasets.synthetic_speech import VOICES, SyntheticSpeech, _utterances, sentence
 from stagewise.errors import ConfigError, DataError, DiskError, IntegrityError
 
 SMALL = {"voices": 3, "sentences": 4}
@@ -187,7 +185,7 @@ def test_a_voice_that_does_not_exist():
 
 def test_a_library_that_crashes(tmp_path, monkeypatch):
     (tmp_path / "espeak.py").write_text("import os\nos.kill(os.getpid(), 11)\n")
-    monkeypatch.setattr(speech, "__file__", str(tmp_path / "speech.py"))
+    monkeypatch.setattr(corpus, "__file__", str(tmp_path / "speech.py"))
     with pytest.raises(DataError, match=r"espeak-ng stopped with code -11 \(no message\): type pip install"):
         list(speak([Request("Hello.", "en-us", 170, 50, 60)]))
 

@@ -16,7 +16,7 @@ from stagewise.modules import GRU, Conv1d
 from stagewise.modules.stage_module import StageModule
 from stagewise.stopping import Stop
 from stagewise.stores import StoreReader, StoreSpec
-from stagewise.windows.source import RawSource, StoreSource
+from stagewise.training.feed import RawSource, StoreSource
 
 CPU = torch.device("cpu")
 

@@ -200,10 +200,10 @@ def differing(one: Path, other: Path) -> list[str]:
 
 def make_bases(folder: Path) -> None:
     """Make a finished run, one stopped while training its second stage, and one stopped while encoding it."""
-    from stagewise.config import load_pipeline
+    from stagewise.pipeline import load_pipeline
     from stagewise.runner import make, quiet
     from stagewise.runs.folder import RunFolder
-    from stagewise.stores import writer
+    from stagewise.stores import write
 
     def stop(kind: str, **facts: Any) -> None:
         if kind == "epoch" and facts.get("stage") == "two" and facts["epoch"] == 2:
@@ -214,7 +214,7 @@ def make_bases(folder: Path) -> None:
         pipeline = load_pipeline(file)
         if name == "encoding":
             make(pipeline, RunFolder(folder / name / "run"), quiet, until="one")
-            writer.write_manifest = lambda *_: os._exit(0)  # type: ignore[assignment]
+            write.write_manifest = lambda *_: os._exit(0)  # type: ignore[assignment]
         every_step = load_pipeline(file, ["defaults.train.checkpoint=0 s"]) if name == "training" else pipeline
         make(every_step, RunFolder(folder / name / "run"), stop if name == "training" else quiet)
 
@@ -260,10 +260,10 @@ def warm(bases: Path) -> None:
             command(line.split())
     import torch._subclasses.fake_tensor  # noqa: F401
 
-    import stagewise.comparing.collect
     import stagewise.planning.facts
     import stagewise.probing.run
-    import stagewise.reporting.report
+    import stagewise.results.compare
+    import stagewise.results.report
     import stagewise.runner
     import stagewise.stores.create  # noqa: F401
 

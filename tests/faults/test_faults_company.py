@@ -14,10 +14,10 @@ import tiny
 from in_process import signals_at, stagewise, told
 
 import stagewise as package
-from stagewise import atomic
+from stagewise import durable
 from stagewise.runs.clean import unused
 from stagewise.runs.folder import RunFolder
-from stagewise.runs.record import mark_dropped, read_record
+from stagewise.runs.records import mark_dropped, read_record
 
 pytestmark = pytest.mark.usefixtures("no_peaks")
 
@@ -84,16 +84,16 @@ def test_reading_goes_on_while_another_process_writes(finished, run):
 
 def test_a_store_that_is_dropped_while_its_record_is_read(run, monkeypatch):
     (folder,) = run.glob("stages/2-two-*")
-    manifest, true = folder / "store.manifest.json", atomic.sha256_of
+    manifest, true = folder / "store.manifest.json", durable.sha256_of
     assert read_record(folder)["store"]["state"] == "written"
 
     def drop(path):
         if manifest.exists():
-            mark_dropped(folder, atomic.read_sealed(folder / "stage.json", ""))
+            mark_dropped(folder, durable.read_sealed(folder / "stage.json", ""))
             manifest.unlink()
         return true(path)
 
-    monkeypatch.setattr(atomic, "sha256_of", drop)
+    monkeypatch.setattr(durable, "sha256_of", drop)
     assert read_record(folder)["store"]["state"] == "dropped"
 
 

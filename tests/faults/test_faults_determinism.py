@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 import stagewise
-from stagewise.windows.feed import Feed
+from stagewise.training.feed import Feed
 
 pytestmark = pytest.mark.usefixtures("no_peaks")  # in this process
 

@@ -13,7 +13,7 @@ from in_process import stagewise as say
 import stagewise
 from stagewise.errors import IntegrityError
 from stagewise.runs.folder import RunFolder
-from stagewise.runs.record import read_record, read_trained
+from stagewise.runs.records import read_record, read_trained
 from stagewise.training.checkpoint import read_tensors
 
 pytestmark = pytest.mark.usefixtures("no_peaks")

@@ -12,7 +12,7 @@ from stagewise.datasets.base import Dataset
 from stagewise.errors import NumberError
 from stagewise.modules import Conv1d
 from stagewise.objectives import InfoNCE, Score
-from stagewise.training.train import Training
+from stagewise.training.loop import Training
 
 CONV, ON_TOP = 'target = "conv1d", in_channels = 1', "stages/1-one-*"
 

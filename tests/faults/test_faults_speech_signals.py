@@ -5,7 +5,7 @@ import signal
 import psutil
 import pytest
 
-from stagewise.datasets.speech import Request, speak
+from stagewise.datasets.corpus import Request, speak
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

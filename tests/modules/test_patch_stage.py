@@ -8,8 +8,7 @@ from torch import nn
 
 from stagewise.errors import ConfigError
 from stagewise.modules import PixelCNN, ResNet
-from stagewise.modules.patch_stage import PatchStage, means
-from stagewise.modules.patches import GROUP_BYTES
+from stagewise.modules.patches import GROUP_BYTES, PatchStage, means
 from stagewise.modules.stage_module import Crop, represent
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from stagewise.objectives import SHORT_NAMES, CrossEntropy, Objective, Supervised
-from stagewise.objectives.cross_entropy import cross_entropy
+from stagewise.objectives.supervised import cross_entropy
 
 
 def naive(objective, c, y):

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from stagewise.objectives import InfoNCE, contrast
-from stagewise.objectives.negatives import DRAWS, draw_negatives
+from stagewise.objectives import InfoNCE, infonce
+from stagewise.objectives.infonce import DRAWS, draw_negatives
 
 
 def naive(objective, z_BCT, c_BDT, negatives_BTN):
@@ -46,7 +46,7 @@ def problem(B=3, C=5, D=4, T=7, seed=0, **arguments):
 @pytest.mark.parametrize("chunk_rows", [1, 6, 1000])
 @pytest.mark.parametrize("draw", [*DRAWS, "all"])
 def test_value_and_gradient_equal_a_naive_loop(draw, chunk_rows, monkeypatch):
-    monkeypatch.setattr(contrast, "CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(infonce, "CHUNK_ROWS", chunk_rows)
     ways = {"negatives": "all"} if draw == "all" else {"negatives": 4, "draw": draw}
     objective, z, c = problem(steps=3, **ways)
     drawn = None if draw == "all" else draw_negatives(draw, 3, 7, 4, torch.Generator().manual_seed(5))

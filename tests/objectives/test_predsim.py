@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from stagewise.objectives import PredSim, predsim
-from stagewise.objectives.predsim import similarity
+from stagewise.objectives import PredSim, supervised
+from stagewise.objectives.supervised import similarity
 
 
 def convolved(h, kernel):
@@ -72,7 +72,7 @@ def naive(objective, c, y):
 
 def made(channels=5, classes=3, weight=0.9, seen=20, seed=0):
     torch.manual_seed(seed)
-    with patch.object(predsim, "PREDICTING", seen):
+    with patch.object(supervised, "PREDICTING", seen):
         objective = PredSim(channels, channels, classes, "class", weight).double()
     torch.nn.init.normal_(objective.linear.weight)  # it begins at zero, where c would get no gradient through it
     return objective

@@ -6,7 +6,7 @@ import tiny_images
 import torch
 
 from stagewise.cli.tables import print_plan
-from stagewise.config import load_text
+from stagewise.pipeline import load_text
 from stagewise.planning import duration
 from stagewise.planning.duration import FIT_EXAMPLE, FIT_STEP, Speed, durations, estimate
 from stagewise.planning.facts import plan_facts

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from stagewise.config import from_json, load_text, schema, to_json
 from stagewise.errors import ConfigError
 from stagewise.objectives import InfoNCE
-from stagewise.planning.identity import probe_identity
+from stagewise.pipeline import from_json, load_text, schema, to_json
+from stagewise.planning.changes import probe_identity
 from stagewise.probing.run import planned_probes
 from stagewise.runner import plan_pipeline, quiet
 from stagewise.runs.folder import RunFolder

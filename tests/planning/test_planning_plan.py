@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 import tiny
 
-from stagewise.config import load_text
+from stagewise.pipeline import load_text
 from stagewise.runner import make, plan_pipeline, quiet
 from stagewise.runs.folder import RunFolder
 

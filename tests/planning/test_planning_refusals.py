@@ -4,8 +4,8 @@ import optimizers
 import pytest
 from small_files import png, wav
 
-from stagewise.config import load_text
 from stagewise.errors import StagewiseError
+from stagewise.pipeline import load_text
 from stagewise.probing.run import planned_probes
 from stagewise.runner import make, plan_pipeline, quiet
 from stagewise.runs.folder import RunFolder

@@ -4,12 +4,12 @@ import shutil
 
 import pytest
 
-from stagewise import atomic
-from stagewise.config import load_pipeline, load_text
+from stagewise import durable
+from stagewise.pipeline import load_pipeline, load_text
 from stagewise.planning.facts import plan_facts
 from stagewise.runner import make, plan_pipeline, quiet
 from stagewise.runs.folder import RunFolder
-from stagewise.runs.record import epochs_done
+from stagewise.runs.records import epochs_done
 
 pytestmark = pytest.mark.usefixtures("no_peaks")
 
@@ -68,7 +68,7 @@ def test_a_half_trained_stage_says_how_far_it_is(finished, tmp_path, schedule):
     top = stages[stages[0].together[-1]]
     for slot, epoch in (("a", 0), ("b", 1)):
         (folder := top.folder / "checkpoint" / slot).mkdir(parents=True)
-        atomic.write_sealed(folder / "state.json", {"progress": {"epoch": epoch}})
+        durable.write_sealed(folder / "state.json", {"progress": {"epoch": epoch}})
     found = {(s.action, s.reason) for s in planned(finished, run, **sets).stages[: len(stages[0].together)]}
     assert found == {("resume", "interrupted in epoch 2 of 2 at most; it goes on from its checkpoint")}
     other = planned(finished, run, **sets, **{"defaults.train.epochs": 3}).stages[top.index - 1]

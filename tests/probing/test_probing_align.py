@@ -8,7 +8,7 @@ from random_stacks import PAPER
 
 from stagewise.datasets.labels import HOP, SPAN, FrameLabels, frame_count
 from stagewise.modules import Conv1d, Geometry, Layer, geometry_of
-from stagewise.windows.align import BEST_CENTRED, Alignment
+from stagewise.training.windows import BEST_CENTRED, Alignment
 
 
 def labels(count, hop=HOP, first=SPAN / 2):

@@ -17,8 +17,8 @@ from stagewise.modules.stage_module import StageModule
 from stagewise.probing import features as probing
 from stagewise.probing.features import SEGMENT, RowFeatures
 from stagewise.stopping import Stop
-from stagewise.windows.align import Alignment
-from stagewise.windows.source import RawSource, StoreSource
+from stagewise.training.feed import RawSource, StoreSource
+from stagewise.training.windows import Alignment
 
 LENGTHS = [9000, 300, 0, 16000, 4010, 23456]
 CPU = torch.device("cpu")

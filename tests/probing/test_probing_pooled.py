@@ -13,12 +13,12 @@ import stagewise
 from stagewise.cli.main import main
 from stagewise.encoding.ladder import Rung
 from stagewise.errors import Interrupted
-from stagewise.probing import pooled
+from stagewise.probing import rows
 from stagewise.runner import run_pipeline
 from stagewise.runs.clean import unused
 from stagewise.runs.folder import RunFolder
-from stagewise.runs.item_means import ItemMeans, means_problem
-from stagewise.runs.verify import verify_run
+from stagewise.runs.items import ItemMeans, means_problem
+from stagewise.verify import verify_run
 
 pytestmark = pytest.mark.usefixtures("no_peaks")
 
@@ -30,8 +30,8 @@ TOML = tiny.TOML.replace('pool = "mean"\n', 'pool = "mean"\nrandom = true\n').sp
 def taken(monkeypatch):
     """The items that were read, and from which ladder."""
     seen = []
-    take = pooled._Walk.take
-    monkeypatch.setattr(pooled._Walk, "take", lambda walk, item: (seen.append(item), take(walk, item)))
+    take = rows._Walk.take
+    monkeypatch.setattr(rows._Walk, "take", lambda walk, item: (seen.append(item), take(walk, item)))
     return seen
 
 
@@ -76,7 +76,7 @@ def test_each_stage_is_computed_once(tmp_path, monkeypatch):
     computed = []
     heard = Rung._heard
     monkeypatch.setattr(Rung, "_heard", lambda rung, item: computed.append(item) or heard(rung, item))
-    monkeypatch.setattr(pooled, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(rows, "SAVE_SECONDS", 0.0)
     go(tmp_path, **{"defaults.store.dtype": "float32", "probe.speaker.stages": ["one", "two", "context"]})
     # Three trained and three random rungs an item; nothing is calibrated for float32.
     assert len(computed) == 6 * 12

@@ -5,21 +5,21 @@ import pytest
 import torch
 from small_data import InMemory, phones, speakers
 
-from stagewise.atomic import read_sealed
-from stagewise.config import Probe
+from stagewise.durable import read_sealed
 from stagewise.encoding.encode import Chain
 from stagewise.errors import DataError
 from stagewise.modules import Conv1d
 from stagewise.modules.stage_module import StageModule
+from stagewise.pipeline import Probe
 from stagewise.probing.features import PooledFeatures, RowFeatures
-from stagewise.probing.probe import ProbeJob, run_probe
-from stagewise.runs.interval import of_accuracy
-from stagewise.runs.item_means import ItemMeans
-from stagewise.runs.probe_record import probe_problems, read_predictions
+from stagewise.probing.fit import ProbeJob, run_probe
+from stagewise.runs.facts import of_accuracy
+from stagewise.runs.items import ItemMeans
+from stagewise.runs.records import probe_problems, read_predictions
 from stagewise.stopping import Stop
 from stagewise.training.checkpoint import read_tensors
-from stagewise.windows.align import Alignment
-from stagewise.windows.source import RawSource
+from stagewise.training.feed import RawSource
+from stagewise.training.windows import Alignment
 
 LENGTHS = [3000] * 8
 

@@ -6,7 +6,7 @@ import pytest
 import tiny
 
 import stagewise
-from stagewise.config import load_pipeline
+from stagewise.pipeline import load_pipeline
 from stagewise.runner import make, plan_pipeline, quiet
 from stagewise.runs.folder import RunFolder
 
@@ -60,12 +60,12 @@ def test_a_deleted_folder_of_a_finished_run_is_made_again_with_its_company(finis
 
 def test_weights_of_two_trainings_are_not_mixed(finished, tmp_path, monkeypatch):
     """As on a GPU, where another training ends with other weights."""
-    from stagewise import train_stages
+    from stagewise import stages
 
-    run, held_out = RunFolder(tmp_path / "run"), train_stages.held_out
+    run, held_out = RunFolder(tmp_path / "run"), stages.held_out
     shutil.copytree(finished / "run", run.path)
     shutil.rmtree(next(run.path.glob("stages/2-two-*")))
-    monkeypatch.setattr(train_stages, "held_out", lambda *given: held_out(*given[:3], given[3] + 1))
+    monkeypatch.setattr(stages, "held_out", lambda *given: held_out(*given[:3], given[3] + 1))
     stagewise.run(finished / "tiny.toml", run=run.path, set=SYNC)
     stagewise.run(finished / "tiny.toml", run=tmp_path / "whole", set=SYNC)
     made, whole, old = (stage_files(path) for path in (run.path, tmp_path / "whole", finished / "run"))

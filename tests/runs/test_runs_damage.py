@@ -9,13 +9,13 @@ import pytest
 import tiny
 
 import stagewise
-from stagewise import atomic
+from stagewise import durable
 from stagewise.cli.main import main
 from stagewise.errors import IntegrityError, StagewiseError
 from stagewise.runner import make, quiet
 from stagewise.runs.clean import delete, unused
 from stagewise.runs.folder import RunFolder
-from stagewise.runs.verify import verify_run
+from stagewise.verify import verify_run
 
 pytestmark = pytest.mark.usefixtures("no_peaks")
 
@@ -104,9 +104,9 @@ def test_a_damaged_record_is_an_integrity_error(finished, run, content):
 
 def test_keys_that_a_run_was_made_without_have_their_defaults(run, capsys):
     path = run.path / "pipeline.lock.json"
-    content = atomic.read_sealed(path, "")
+    content = durable.read_sealed(path, "")
     del content["pipeline"]["probe"][0]["data"], content["pipeline"]["pipeline"]["seed"]
-    atomic.write_sealed(path, content)
+    durable.write_sealed(path, content)
     for verb in ("inspect", "compare", "report", "verify"):
         with pytest.raises(SystemExit) as ended:
             main([verb, str(run.path)])
@@ -129,7 +129,7 @@ def test_training_never_consumes_a_damaged_store(finished, run):
 def test_a_damaged_store_is_encoded_again(run, name):
     before = tiny.results(run.path)
     flip(one(run, f"stages/2-two-*/{name}"), at=40)
-    from stagewise.config import from_json
+    from stagewise.pipeline import from_json
 
     make(from_json(run.locked["pipeline"]), run, quiet, only="two", anew=True)
     assert tiny.results(run.path) == before
@@ -145,8 +145,8 @@ def test_a_damaged_lock_file_is_named(run):
 @pytest.mark.slow
 def test_a_checkpoint_that_is_torn_is_discarded(finished, tmp_path):
     """Both slots are torn in turn after an interruption; the run ends with the same bytes."""
-    from stagewise.config import load_pipeline
     from stagewise.errors import Interrupted
+    from stagewise.pipeline import load_pipeline
 
     pipeline, run = load_pipeline(finished / "tiny.toml"), RunFolder(tmp_path / "run")
 
@@ -216,7 +216,7 @@ def test_a_lock_whose_pipeline_is_refused_is_told_in_one_line(run):
     path = run.path / "pipeline.lock.json"
     content = {key: value for key, value in json.loads(path.read_bytes()).items() if key != "own_sha256"}
     content["pipeline"]["pipeline"]["seed"] = "x"
-    atomic.write_sealed(path, content)
+    durable.write_sealed(path, content)
     with pytest.raises(IntegrityError) as raised:
         _ = run.locked
     assert "\n" not in str(raised.value)

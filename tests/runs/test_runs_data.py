@@ -11,7 +11,7 @@ import soundfile
 from click.testing import CliRunner
 
 import stagewise
-from stagewise import atomic
+from stagewise import durable
 from stagewise.cli.main import main
 from stagewise.datasets.audio_folder import AudioFolder
 from stagewise.errors import ConfigError, IntegrityError
@@ -222,9 +222,9 @@ def test_an_item_that_is_for_testing_now(recordings, tmp_path):
 
 def forget_items(run):
     """Make a run one that is older than its items.csv."""
-    locked = atomic.read_sealed(run / LOCK_FILE, "")
+    locked = durable.read_sealed(run / LOCK_FILE, "")
     locked.pop("items")
-    atomic.write_sealed(run / LOCK_FILE, locked)
+    durable.write_sealed(run / LOCK_FILE, locked)
     (run / ITEMS).unlink()
 
 
@@ -276,7 +276,7 @@ def test_items_that_are_damaged_or_were_never_kept(recordings, tmp_path):
         ('"' + "x" * 200_000, "is damaged (Error: field larger"),
     ):
         (run / "items.csv").write_text(text)
-        digest = atomic.sha256_of(run / "items.csv")
-        atomic.write_sealed(run / LOCK_FILE, atomic.read_sealed(run / LOCK_FILE, "") | {"items": digest})
+        digest = durable.sha256_of(run / "items.csv")
+        durable.write_sealed(run / LOCK_FILE, durable.read_sealed(run / LOCK_FILE, "") | {"items": digest})
         with pytest.raises(IntegrityError, match=re.escape(f"items.csv {words}")):
             stagewise.open(run).stages["one"].store.keys  # noqa: B018

@@ -9,8 +9,8 @@ import torch
 
 import stagewise
 from stagewise.errors import InputError, StagewiseError
+from stagewise.frozen.given_arrays import check_pixels, check_samples
 from stagewise.modules.geometry import Geometry, Layer
-from stagewise.runs.given import check_pixels, check_samples
 
 FIELD = Geometry((Layer(10, 5),))
 

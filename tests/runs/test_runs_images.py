@@ -7,13 +7,13 @@ import torch
 from tiny_images import TinyImages
 
 import stagewise
-from stagewise.config import load_pipeline
 from stagewise.errors import ConfigError
+from stagewise.frozen.encoder import FrozenPatches
+from stagewise.pipeline import load_pipeline
 from stagewise.probing import run as probing
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
-from stagewise.runs.frozen import FrozenPatches
-from stagewise.windows.crops import Crops
+from stagewise.training.windows import Crops
 
 pytestmark = pytest.mark.usefixtures("no_peaks")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from stagewise.runs.interval import of_accuracy, of_difference, wilson
+from stagewise.runs.facts import of_accuracy, of_difference, wilson
 
 
 @pytest.mark.parametrize(("correct", "total"), [(0, 7), (7, 7), (1, 1), (3, 10), (5000, 5708), (0, 1), (251, 500)])

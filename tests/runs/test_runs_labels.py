@@ -9,9 +9,9 @@ from small_data import phones
 
 import stagewise
 from stagewise.cli.main import main
-from stagewise.config import load_pipeline
 from stagewise.datasets.labels import FrameTable, ItemLabels
 from stagewise.errors import ConfigError, DataError
+from stagewise.pipeline import load_pipeline
 from stagewise.runner import make, quiet
 from stagewise.runs.folder import RunFolder
 

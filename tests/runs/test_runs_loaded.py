@@ -13,9 +13,9 @@ from torch import nn
 
 import stagewise
 from stagewise.cli.main import main
-from stagewise.config import load_pipeline
 from stagewise.errors import ConfigError
 from stagewise.objectives import Objective, Score
+from stagewise.pipeline import load_pipeline
 from stagewise.planning.build import start_of
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder

@@ -7,8 +7,8 @@ import tiny
 import tiny_images
 
 import stagewise
-from stagewise.config import load_pipeline
 from stagewise.errors import ConfigError
+from stagewise.pipeline import load_pipeline
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
 

@@ -8,7 +8,7 @@ import tiny_images
 import torch
 
 import stagewise
-from stagewise import atomic
+from stagewise import durable
 from stagewise.runner import run_pipeline
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.verdict import BETTER, GUESSING, LIKE_GUESSING, UNSURE, WORSE, above_guessing, verdict
@@ -75,7 +75,7 @@ def test_a_run_is_not_complete_without_them(tmp_path):
     assert all(random for _, random in fitted)  # those on trained weights are there
     folder = RunFolder(tmp_path / "run")
     (path,) = folder.path.glob("probes/speaker-context-random-*")
-    atomic.remove(path)
+    durable.remove(path)
     facts = stagewise.open(folder.path).facts
     assert facts["state"] == "partial"
     assert len(facts["probes"]) == len(probes) - 1

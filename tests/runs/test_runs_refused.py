@@ -9,7 +9,7 @@ from tiny import results
 
 from stagewise.cli.main import main
 from stagewise.runs.folder import RunFolder
-from stagewise.runs.record import mark_trained, read_trained
+from stagewise.runs.records import mark_trained, read_trained
 from stagewise.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("no_peaks")

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("no_peaks")
 
 
 def plan(folder, **sets):
-    from stagewise.config import load_pipeline
+    from stagewise.pipeline import load_pipeline
 
     sets = {key.replace("__", "."): value for key, value in sets.items()}
     return plan_pipeline(load_pipeline(folder / "tiny.toml", sets), RunFolder(folder / "run"))
@@ -160,7 +160,7 @@ def test_windows_that_fit_nowhere_are_an_error(tmp_path):
 
 def test_interrupted_at_any_step_ends_with_the_same_bytes(finished, tmp_path):
     """Ask to stop at the n-th report, for a spread of n, and go on."""
-    from stagewise.config import load_pipeline
+    from stagewise.pipeline import load_pipeline
 
     pipeline = load_pipeline(finished / "tiny.toml")
     stops = 0

@@ -10,11 +10,11 @@ import tiny
 import tiny_images
 
 import stagewise
-from stagewise.config import load_pipeline
 from stagewise.errors import ConfigError, Interrupted
+from stagewise.pipeline import load_pipeline
 from stagewise.runner import make, plan_pipeline, quiet
 from stagewise.runs.folder import RunFolder
-from stagewise.training import train
+from stagewise.training import loop
 
 pytestmark = pytest.mark.usefixtures("no_peaks")
 
@@ -135,9 +135,9 @@ class Killed(BaseException):
 @pytest.mark.parametrize("nth", [1, 2])
 def test_killed_between_two_stages_that_are_marked_as_trained(finished, tmp_path, monkeypatch, nth):
     kind, folder, _ = finished
-    from stagewise import train_stages
+    from stagewise import stages
 
-    mark, count = train_stages.mark_trained, 0
+    mark, count = stages.mark_trained, 0
 
     def kill(*arguments):
         nonlocal count
@@ -146,17 +146,17 @@ def test_killed_between_two_stages_that_are_marked_as_trained(finished, tmp_path
             raise Killed
         mark(*arguments)
 
-    monkeypatch.setattr(train_stages, "mark_trained", kill)
+    monkeypatch.setattr(stages, "mark_trained", kill)
     with pytest.raises(Killed):
         run(kind, tmp_path)
-    monkeypatch.setattr(train_stages, "mark_trained", mark)
+    monkeypatch.setattr(stages, "mark_trained", mark)
     assert run(kind, tmp_path)["state"] == "complete"
     assert tiny.results(tmp_path / "run") == tiny.results(folder / "run")
     assert not list(tmp_path.rglob("trained.json"))
 
 
 def test_a_stage_with_every_2_is_updated_in_every_second_step(tmp_path, monkeypatch):
-    states, together = [], train.train_together
+    states, together = [], loop.train_together
 
     def spy(trainees, x, where, generators, classes, due):
         before = [[p.detach().clone() for p in trainee.parameters()] for trainee in trainees]
@@ -168,7 +168,7 @@ def test_a_stage_with_every_2_is_updated_in_every_second_step(tmp_path, monkeypa
         states.append((moved, [score is not None for score in scores]))
         return scores
 
-    monkeypatch.setattr(train, "train_together", spy)
+    monkeypatch.setattr(loop, "train_together", spy)
     file = tiny_images.write_pipeline(tmp_path)
     sets = {**SYNC, "stage.one.train.every": 2, "defaults.train.windows_per_item": 1}
     facts = stagewise.run(file, run=tmp_path / "run", set=sets)

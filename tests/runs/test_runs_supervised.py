@@ -9,13 +9,13 @@ import tiny_images
 import torch
 
 import stagewise
-from stagewise.config import load_pipeline
 from stagewise.datasets.labels import FrameTable, ItemLabels
 from stagewise.errors import ConfigError, DataError
 from stagewise.objectives import CrossEntropy
+from stagewise.pipeline import load_pipeline
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
-from stagewise.windows.align import Alignment
+from stagewise.training.windows import Alignment
 
 pytestmark = pytest.mark.usefixtures("no_peaks")
 

@@ -8,14 +8,14 @@ import tiny
 import tiny_images
 
 import stagewise
-from stagewise import stage as stage_module
-from stagewise import train_stages
-from stagewise.atomic import write_sealed
-from stagewise.config import load_pipeline
+from stagewise import stages
+from stagewise import stages as stage_module
+from stagewise.durable import write_sealed
 from stagewise.errors import DiskError
+from stagewise.pipeline import load_pipeline
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
-from stagewise.runs.record import TRAINED, read_trained
+from stagewise.runs.records import TRAINED, read_trained
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_peaks")]
 
@@ -63,7 +63,7 @@ def test_a_failure_in_encoding_keeps_the_weights(kind, schedule, tmp_path, monke
     planned = plan(file, tmp_path / "run", sets)
     assert [s.action for s in planned.stages[:count]] == ["encode"] * count
     assert planned.stages[0].reason == "trained, but its store is not finished"
-    monkeypatch.setattr(train_stages, "Training", Poison)
+    monkeypatch.setattr(stages, "Training", Poison)
     facts = stagewise.run(file, run=tmp_path / "run", set=sets, until="one")
     assert facts["stages"][0]["state"] == "complete"
     assert weights(tmp_path / "run") == kept
@@ -100,7 +100,7 @@ def test_changed_store_settings_adopt_the_weights(tmp_path, monkeypatch, change)
     planned = plan(file, tmp_path / "run", sets).stages[0]
     assert planned.action == "encode"
     assert planned.reason in ("only its store changed", "trained, but its store is not finished")
-    monkeypatch.setattr(train_stages, "Training", Poison)
+    monkeypatch.setattr(stages, "Training", Poison)
     facts = stagewise.run(file, run=tmp_path / "run", set=sets, until="one")["stages"][0]
     assert set(weights(tmp_path / "run").values()) == {content}
     assert (facts["folder"] == folder) == (
@@ -120,14 +120,14 @@ def test_changed_store_settings_adopt_in_sync_too(tmp_path, monkeypatch):
     """In sync, no stage is trained on a store: the stores' number format decides no weights."""
     sets = {"pipeline.schedule": "simultaneous", "defaults.store.write": True, "defaults.train.epochs": 1}
     file, kept = fail_in_encoding(tmp_path, tiny_images, monkeypatch, sets)
-    monkeypatch.setattr(train_stages, "Training", Poison)
+    monkeypatch.setattr(stages, "Training", Poison)
     stagewise.run(file, run=tmp_path / "run", set={**sets, "defaults.store.dtype": "float16"})
     assert set(weights(tmp_path / "run").values()) == set(kept.values())
 
 
 def test_other_training_settings_do_not_adopt(tmp_path, monkeypatch):
     file, _ = fail_in_encoding(tmp_path, tiny, monkeypatch)
-    monkeypatch.setattr(train_stages, "Training", Poison)
+    monkeypatch.setattr(stages, "Training", Poison)
     with pytest.raises(AssertionError, match="stage one is trained again"):
         stagewise.run(file, run=tmp_path / "run", set={"pipeline.seed": 1})
 

@@ -6,9 +6,9 @@ import pytest
 import tiny
 
 import stagewise
-from stagewise import train_stages
-from stagewise.config import load_pipeline
-from stagewise.planning.weights import OUTGROWN
+from stagewise import stages
+from stagewise.pipeline import load_pipeline
+from stagewise.planning.changes import OUTGROWN
 from stagewise.runner import make as make_run
 from stagewise.runner import plan_pipeline, quiet
 from stagewise.runs.folder import RunFolder
@@ -24,8 +24,8 @@ def run(finished, tmp_path):
 
 def other_validation(monkeypatch):
     """As on another machine, where the same training ends with other weights."""
-    held_out = train_stages.held_out
-    monkeypatch.setattr(train_stages, "held_out", lambda *given: held_out(*given[:3], given[3] + 1))
+    held_out = stages.held_out
+    monkeypatch.setattr(stages, "held_out", lambda *given: held_out(*given[:3], given[3] + 1))
 
 
 def lose(run, pattern):
@@ -110,7 +110,7 @@ def test_another_machine_is_said_and_rows_are_not_mixed(finished, tmp_path, monk
         return report
 
     def on(name):
-        monkeypatch.setattr("stagewise.training.train.machine", lambda device: name)
+        monkeypatch.setattr("stagewise.training.loop.machine", lambda device: name)
         monkeypatch.setattr("stagewise.encoding.encode.machine", lambda device: name)
 
     on("here")
@@ -163,14 +163,14 @@ def test_what_is_outgrown_is_not_shown_as_done_and_probe_deletes_nothing(finishe
 
 def test_records_without_weights_are_taken_as_they_are(finished, run):
     """As runs have them that were made before weights were recorded."""
-    from stagewise import atomic
+    from stagewise import durable
 
     for path, key in [(p, "below") for p in run.path.glob("stages/*/stage.json")] + [
         (p, "weights") for p in run.path.glob("probes/*/probe.json")
     ]:
-        content = atomic.read_sealed(path, "")
+        content = durable.read_sealed(path, "")
         del content[key]
-        atomic.write_sealed(path, content)
+        durable.write_sealed(path, content)
     before = tiny.results(run.path)
     calls = []
     make_run(load_pipeline(finished / "tiny.toml"), run, lambda kind, **facts: calls.append(kind))

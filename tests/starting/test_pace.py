@@ -8,8 +8,8 @@ import pytest
 from stagewise.datasets.base import Dataset
 from stagewise.modules.geometry import Geometry
 from stagewise.planning.duration import Duration
-from stagewise.starting import pace as module
-from stagewise.starting.pace import BUDGET, MOST_STEPS, pace
+from stagewise.starting import write as module
+from stagewise.starting.write import BUDGET, MOST_STEPS, pace
 
 ROWS, BATCH = 49, 8  # of a window, of a step
 

@@ -7,23 +7,20 @@ import pytest
 from PIL import Image
 from small_files import png, wav
 
-from stagewise.config import load_pipeline
-from stagewise.datasets.kinds import find
+from stagewise.datasets.files import find
 from stagewise.errors import ConfigError, DataError
+from stagewise.pipeline import load_pipeline
 from stagewise.planning.duration import estimate
 from stagewise.planning.facts import plan_facts
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
-from stagewise.show import about_text
 from stagewise.starting import write as writing
 from stagewise.starting.audio import audio_recipe
-from stagewise.starting.facts import facts, words
 from stagewise.starting.images import images_recipe
-from stagewise.starting.look import look, tells_apart
-from stagewise.starting.machine import Machine, this_machine
-from stagewise.starting.pace import BUDGET, Pace
-from stagewise.starting.recipe import comment, toml
-from stagewise.starting.write import encoded, start
+from stagewise.starting.look import facts, look, tells_apart, words
+from stagewise.starting.recipe import Machine, comment, this_machine, toml
+from stagewise.starting.write import BUDGET, Pace, encoded, start
+from stagewise.text import about_text
 
 CPU = Machine(None, 8 << 30, 50_000_000_000, 2)
 GPU = Machine("a GPU", 80 << 30, 50_000_000_000, 16)

@@ -11,17 +11,15 @@ from click.testing import CliRunner
 from small_files import png, wav
 
 from stagewise.cli.main import main
-from stagewise.datasets.kinds import find
+from stagewise.datasets.files import find
 from stagewise.datasets.labels import frame_count
 from stagewise.errors import ConfigError, DataError
 from stagewise.probing.run import planned_probes
 from stagewise.starting.audio import audio_recipe
 from stagewise.starting.images import images_recipe
 from stagewise.starting.look import look
-from stagewise.starting.machine import Machine
-from stagewise.starting.recipe import WIDTH, root_line, table
-from stagewise.starting.verdict import verdict
-from stagewise.starting.write import start
+from stagewise.starting.recipe import WIDTH, Machine, root_line, table
+from stagewise.starting.write import start, verdict
 
 CPU = Machine(None, 8 << 30, 50_000_000_000, 2)
 

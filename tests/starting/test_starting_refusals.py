@@ -5,12 +5,12 @@ from click.testing import CliRunner
 from PIL import Image
 from small_files import png, wav
 
-from stagewise.cli.start import init
-from stagewise.datasets.kinds import find
+from stagewise.cli.data import init
+from stagewise.datasets.files import find
 from stagewise.errors import ConfigError, DataError
 from stagewise.starting.images import images_recipe
 from stagewise.starting.look import look
-from stagewise.starting.machine import Machine
+from stagewise.starting.recipe import Machine
 
 CPU = Machine(None, 8 << 30, 50_000_000_000, 2)
 

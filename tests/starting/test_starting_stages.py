@@ -11,8 +11,7 @@ from test_starting import made
 
 from stagewise.errors import DataError
 from stagewise.modules.geometry import Geometry, Layer
-from stagewise.starting.audio import loudness
-from stagewise.starting.audio_stages import STRIDES, WINDOWS, Stack, fitted
+from stagewise.starting.audio import STRIDES, WINDOWS, Stack, fitted, loudness
 
 LEAST = Stack(STRIDES[-1], WINDOWS[-1], 16_000).span
 

@@ -75,7 +75,7 @@ def test_shard_that_goes_while_a_reader_is_open(write, compress):
 
 @pytest.mark.parametrize("mapped_bytes", [0, 1 << 30], ids=["read", "mapped"])
 def test_checked_chunk_that_is_cut_off_later(write, mapped_bytes, monkeypatch):
-    monkeypatch.setattr("stagewise.stores.open_shards.MAPPED_BYTES", mapped_bytes)
+    monkeypatch.setattr("stagewise.stores.read.MAPPED_BYTES", mapped_bytes)
     store = write("int8")
     reader = StoreReader(store.folder)
     list(reader)

@@ -93,8 +93,8 @@ def test_empty_stores_and_empty_items(write, dtype, compress, lengths):
     ids=["no map", "some mapped", "all mapped", "zstd"],
 )
 def test_five_threads_share_a_reader_with_few_open_files(write, compress, mapped_bytes, monkeypatch):
-    monkeypatch.setattr("stagewise.stores.open_shards.OPEN_SHARDS", 2)  # files are closed under threads that read
-    monkeypatch.setattr("stagewise.stores.open_shards.MAPPED_BYTES", mapped_bytes)
+    monkeypatch.setattr("stagewise.stores.read.OPEN_SHARDS", 2)  # files are closed under threads that read
+    monkeypatch.setattr("stagewise.stores.read.MAPPED_BYTES", mapped_bytes)
     store = write("int8", compress)
     reader = StoreReader(store.folder)
 
@@ -129,7 +129,7 @@ def test_forked_worker_goes_on_with_its_parents_reader(write, compress):
 
 @pytest.mark.parametrize(("mapped_bytes", "files_a_shard"), [(0, 1), (1 << 30, 2)], ids=["read", "mapped"])
 def test_a_reader_let_go_closes_its_files(write, mapped_bytes, files_a_shard, monkeypatch):
-    monkeypatch.setattr("stagewise.stores.open_shards.MAPPED_BYTES", mapped_bytes)
+    monkeypatch.setattr("stagewise.stores.read.MAPPED_BYTES", mapped_bytes)
     store = write("int8")
     if not sys.platform.startswith("linux"):
         pytest.skip("counts open files in /proc, which other systems do not have")
@@ -221,8 +221,8 @@ def test_threads_that_open_more_shards_than_stay_open(write, monkeypatch):
             time.sleep(0.002)
             return iter([oldest])
 
-    monkeypatch.setattr("stagewise.stores.open_shards.OPEN_SHARDS", 2)
-    monkeypatch.setattr("stagewise.stores.open_shards.MAPPED_BYTES", 0)
+    monkeypatch.setattr("stagewise.stores.read.OPEN_SHARDS", 2)
+    monkeypatch.setattr("stagewise.stores.read.MAPPED_BYTES", 0)
     shards = StoreReader(write("int8").folder)._shards
     shards._others = Slow()
     numbers = np.random.default_rng(0).integers(0, 6, (4, 60))
@@ -235,7 +235,7 @@ def test_a_file_system_without_maps_is_read_all_the_same(write, monkeypatch):
     def fail(*_, **__):
         raise OSError(19, "No such device")
 
-    monkeypatch.setattr("stagewise.stores.open_shard.mmap.mmap", fail)
+    monkeypatch.setattr("stagewise.stores.read.mmap.mmap", fail)
     store = write("int8")
     reader = StoreReader(store.folder)
     for _ in range(2):

@@ -10,15 +10,7 @@ import pytest
 from stores_example import LENGTHS, ROWS, UNIT, break_disk, spec, write_all, write_some
 
 from stagewise.errors import DiskError, NumberError
-from stagewise.stores import (
-    Scaling,
-    StoreReader,
-    StoreSpec,
-    StoreWriter,
-    finished,
-    remove_store,
-    stored_scaling,
-)
+from stagewise.stores import Scaling, StoreReader, StoreSpec, StoreWriter, finished, remove_store, stored_scaling
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])

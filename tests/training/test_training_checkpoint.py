@@ -117,7 +117,7 @@ def test_two_damaged_slots(tmp_path):
 def test_an_interrupted_save_leaves_the_other_slot(tmp_path, monkeypatch):
     save(tmp_path, 1, 2)
     before = {p: p.read_bytes() for p in (tmp_path / "a").iterdir()}
-    monkeypatch.setattr("stagewise.atomic.write_json", lambda *_: pytest.fail("killed here"))
+    monkeypatch.setattr("stagewise.durable.write_json", lambda *_: pytest.fail("killed here"))
     with pytest.raises(pytest.fail.Exception):
         save(tmp_path, 3)
     assert {p: p.read_bytes() for p in (tmp_path / "a").iterdir()} == before

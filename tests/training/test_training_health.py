@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from stagewise.training.health import Health
+from stagewise.training.validate import Health
 
 
 def report(rows_RC, batches=1):

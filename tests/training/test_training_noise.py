@@ -13,20 +13,18 @@ from small_data import InMemory
 from tiny_images import TinyImages
 
 import stagewise
-from stagewise.config import load_pipeline
 from stagewise.errors import Interrupted
 from stagewise.modules import Conv1d, Geometry
 from stagewise.modules.stage_module import StageModule, represent
 from stagewise.objectives import InfoNCE
+from stagewise.pipeline import load_pipeline
 from stagewise.runner import make, quiet
 from stagewise.runs.folder import RunFolder
-from stagewise.training import train
-from stagewise.training.job import Job, Member
-from stagewise.training.noise import BATCHES, add_noise, deviations
-from stagewise.training.step import Trainee
-from stagewise.windows.crops import Crops
-from stagewise.windows.draw import Windows
-from stagewise.windows.source import RawSource
+from stagewise.training import loop
+from stagewise.training.feed import RawSource
+from stagewise.training.step import Job, Member, Trainee
+from stagewise.training.validate import BATCHES, add_noise, deviations
+from stagewise.training.windows import Crops, Windows
 
 pytestmark = pytest.mark.usefixtures("no_peaks")
 
@@ -135,8 +133,8 @@ def test_noise_of_nothing_changes_no_byte_and_some_noise_does(kind, tmp_path, mo
         torch.testing.assert_close(deviation_C, 0.3 * found[-1])
         return add_noise(x, deviation_C, seed)
 
-    monkeypatch.setattr(train, "deviations", lambda job: found.append(deviations(job)) or found[-1])
-    monkeypatch.setattr(train, "add_noise", noise)
+    monkeypatch.setattr(loop, "deviations", lambda job: found.append(deviations(job)) or found[-1])
+    monkeypatch.setattr(loop, "add_noise", noise)
     file = kind.write_pipeline(tmp_path, kind.TOML.replace("epochs = 2", "epochs = 1", 1))
     without = stagewise.run(file, run=tmp_path / "without", until="one")
     nothing = stagewise.run(file, run=tmp_path / "nothing", set={"stage.one.train.noise": 0.0}, until="one")

@@ -13,15 +13,12 @@ from random_stacks import stacks, stage, whole
 from torch import nn
 
 from stagewise.modules import GRU, Conv1d, Geometry, ResNet
-from stagewise.modules.patch_stage import PatchStage
+from stagewise.modules.patches import PatchStage
 from stagewise.modules.stage_module import StageModule, represent
 from stagewise.objectives import GridInfoNCE, InfoNCE
 from stagewise.training.checkpoint import read_tensors, restore, state_of, write_tensors
-from stagewise.training.job import Member
-from stagewise.training.step import Trainee, train_step
-from stagewise.training.together import intact_rows, places, train_together
-from stagewise.windows.crops import Crops
-from stagewise.windows.draw import Windows
+from stagewise.training.step import Member, Trainee, intact_rows, places, train_step, train_together
+from stagewise.training.windows import Crops, Windows
 
 ROWS = 8
 ALL = 1000  # more rows than there are: a window is all that no cut has spoilt

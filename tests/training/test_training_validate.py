@@ -16,10 +16,10 @@ from stagewise.cli.main import main
 from stagewise.errors import Interrupted
 from stagewise.modules.geometry import Geometry, Layer
 from stagewise.objectives import Objective, Score
-from stagewise.planning.trained_on import hold_out, silent
+from stagewise.planning.check import hold_out, silent
 from stagewise.runs.verdict import unmoved
 from stagewise.training.checkpoint import load_checkpoint, save_checkpoint
-from stagewise.windows.draw import Windows
+from stagewise.training.windows import Windows
 
 ONE = TOML.split('[[stage]]\nname = "two"')[0]  # the first stage alone
 NAMED = "test_training_validate:Recordings"

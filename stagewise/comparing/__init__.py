@@ -1,1 +1,0 @@
-"""Runs beside each other, and beside what others published: rows are systems, columns are probes."""

@@ -1,1 +1,0 @@
-"""Frozen stages in a folder that needs no run: weights, settings, a program, a model card; and read again."""

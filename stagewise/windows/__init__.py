@@ -1,1 +1,0 @@
-"""From items on disk to batches of windows: where rows come from, which windows, and reading them ahead."""
