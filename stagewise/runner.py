@@ -9,10 +9,11 @@ from typing import Any
 
 from stagewise import durable
 from stagewise.datasets.base import Dataset, Expected
+from stagewise.datasets.build import build_dataset, dataset_kind
 from stagewise.datasets.tables import label_words
 from stagewise.errors import ConfigError, DiskError, IntegrityError
 from stagewise.pipeline import Pipeline, load_pipeline, refusals
-from stagewise.planning.build import Input, build_dataset, build_stages, dataset_kind, device_of
+from stagewise.planning.build import Input, build_stages, device_of
 from stagewise.planning.changes import OUTGROWN, outgrown, undeclared_files
 from stagewise.planning.check import splits
 from stagewise.planning.duration import estimate, to_make

@@ -8,11 +8,11 @@ from functools import partial
 import numpy as np
 
 from stagewise.datasets.base import Dataset
+from stagewise.datasets.build import build_dataset, dataset_kind
 from stagewise.encoding.encode import Chain
 from stagewise.errors import ConfigError, DataError, IntegrityError
 from stagewise.frozen.open import open_run
 from stagewise.pipeline import Pipeline
-from stagewise.planning.build import build_dataset, dataset_kind
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.items import FACTS, Items, means_problem, read_items
 from stagewise.runs.records import DATA, PREDICTIONS, RESULT, probe_problems, read_data, read_record

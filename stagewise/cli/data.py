@@ -71,7 +71,8 @@ def init(
         report("note", text=f"choosing a pipeline for {counted(len(content.names), 'file')} and planning it …")
         from stagewise.cli.tables import print_plan  # these take seconds, too
         from stagewise.planning.facts import plan_facts
-        from stagewise.starting.write import encoded, start
+        from stagewise.starting.choose import encoded
+        from stagewise.starting.write import start
 
         text, plan = start(content, this_machine(), name, file, report)
     written = encoded(text)
@@ -137,8 +138,8 @@ def check(folder: Path, kind: Literal["audio", "images"] | None, labels: str | N
     from stagewise.datasets.bad_items import remembering
     from stagewise.datasets.files import find
     from stagewise.errors import ConfigError, DataError
+    from stagewise.starting.choose import verdict, verdict_words
     from stagewise.starting.look import facts, look, words
-    from stagewise.starting.write import verdict, verdict_words
 
     found = find(folder)
     if kind is not None and not found.count(kind):

@@ -1,9 +1,17 @@
 """What a stage can be made of: the paper's encoders and contexts, and the geometry of any other module."""
 
-from stagewise.modules.audio import GRU, Conv1d, Mfcc
-from stagewise.modules.geometry import Geometry, Layer, Recurrent, geometry_of
-from stagewise.modules.vision import PixelCNN, ResNet
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from stagewise.modules.geometry import Geometry, Layer
 from stagewise.short_names import MODULES as SHORT_NAMES
+
+if TYPE_CHECKING:
+    from stagewise.modules.audio import GRU, Conv1d, Mfcc
+    from stagewise.modules.trial import Recurrent, geometry_of
+    from stagewise.modules.vision import PixelCNN, ResNet
 
 __all__ = [
     "GRU",
@@ -17,3 +25,20 @@ __all__ = [
     "ResNet",
     "geometry_of",
 ]
+
+# Looked up on first use: what looks at data needs the arithmetic of windows, and no torch.
+_WITH_TORCH = {
+    "GRU": "audio",
+    "Conv1d": "audio",
+    "Mfcc": "audio",
+    "PixelCNN": "vision",
+    "Recurrent": "trial",
+    "ResNet": "vision",
+    "geometry_of": "trial",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WITH_TORCH:
+        raise AttributeError(f"module 'stagewise.modules' has no attribute {name!r}")
+    return getattr(import_module(f"stagewise.modules.{_WITH_TORCH[name]}"), name)

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stagewise.libraries import load
-from stagewise.modules.geometry import Numbers, Recurrent, check_number, per_layer
+from stagewise.modules.geometry import Numbers, check_number, per_layer
+from stagewise.modules.trial import Recurrent
 
 # The paper's audio encoder: one or several 1-D convolutions, each with a bias and a ReLU, without a norm.
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from stagewise.errors import ConfigError
-from stagewise.modules.geometry import Geometry, Recurrent, geometry_of, out_channels
+from stagewise.modules.geometry import Geometry
+from stagewise.modules.trial import Recurrent, geometry_of, out_channels
 
 
 @dataclass(frozen=True)

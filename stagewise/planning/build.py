@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +13,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from stagewise import datasets, modules, objectives
+from stagewise import modules, objectives
 from stagewise.datasets import SHORT_NAMES
-from stagewise.datasets.bad_items import telling
-from stagewise.datasets.base import Dataset, Expected, check_promises
+from stagewise.datasets.base import Dataset, Expected
+from stagewise.datasets.build import dataset_kind
 from stagewise.errors import ConfigError, DataError
 from stagewise.modules.geometry import Geometry
 from stagewise.modules.patches import PatchStage
@@ -177,25 +176,6 @@ def device_of(pipeline: Pipeline) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f'{pipeline.where("pipeline.device")}: there is no GPU here; use device = "cpu" or "auto".')
     return torch.device(name)
-
-
-def build_dataset(
-    pipeline: Pipeline,
-    spec: Spec | None = None,
-    where: str = "data",
-    report: Callable[..., None] | None = None,
-) -> Dataset:
-    """Construct the pipeline's data set, or the one of a probe, and tell how many of its files were looked at."""
-    with nullcontext() if report is None else telling(report):
-        dataset = build(spec or pipeline.data, Dataset, datasets.SHORT_NAMES, pipeline.where(where))
-    if not type(dataset).__module__.startswith("stagewise."):
-        check_promises(dataset, pipeline.where(where))
-    return dataset
-
-
-def dataset_kind(pipeline: Pipeline) -> type[Dataset]:
-    """Return the class of the pipeline's data set, without constructing it."""
-    return resolve(pipeline.data.target, Dataset, datasets.SHORT_NAMES, pipeline.where("data"))
 
 
 def build_stages(pipeline: Pipeline, data: Input, device: torch.device) -> list[BuiltStage]:

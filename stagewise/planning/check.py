@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from stagewise.datasets.base import Dataset, Expected, read_rows
+from stagewise.datasets.build import check_classes
 from stagewise.datasets.images import Images
 from stagewise.errors import ConfigError, DataError
 from stagewise.modules.geometry import Geometry
 from stagewise.objectives.base import Supervised
-from stagewise.pipeline import Pipeline, Probe
+from stagewise.pipeline import Pipeline
 from stagewise.planning.build import BuiltStage
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.seeds import derive_seed
@@ -130,9 +131,6 @@ def silent(dataset: Dataset, item: int) -> bool:
 SHARED = ("epochs", "batch_size", "patience", "windows_per_item", "checkpoint")  # by stages in sync
 
 
-LABELS_REMEDY = "Check data.splits and the labels (images lie in one folder per class), or leave the probe out."
-
-
 def check_stages(pipeline: Pipeline, stages: Sequence[StagePlan], size: Dataset | Expected) -> None:
     """Refuse labels of the wrong kind, and what has no meaning for images or in a stage's schedule.
 
@@ -192,55 +190,6 @@ def _check_rows(pipeline: Pipeline, stage: StagePlan, size: Dataset | Expected) 
     steps = f", or steps = {fewer}" if fewer > 0 else ""
     where = pipeline.where(f"stage.{stage.name}.objective")
     raise ConfigError(f"{where}: it needs {problem}: write {remedy}{steps}.")
-
-
-def check_classes(dataset: Dataset, label: str, where: str, remedy: str) -> None:
-    """Refuse a label by which no two training items, or frames, can be told apart.
-
-    Raises:
-        DataError: none of them has it, or all have the same class.
-    """
-    classes = some_classes(dataset, label, dataset.split("train"))
-    if not classes:
-        raise DataError(f"{where}: no training item has a label '{label}'. {remedy}")
-    if len(classes) == 1:
-        (name,) = (dataset.label_classes(label)[number] for number in classes)
-        raise DataError(
-            f"{where}: all training items have the same label '{label}', '{name}': there is nothing to tell apart. "
-            f"{remedy}"
-        )
-
-
-def check_labelled(probe: Probe, dataset: Dataset) -> None:
-    """Refuse a probe whose labels cannot be learnt, or tested.
-
-    Raises:
-        DataError: too few training or test items have one.
-    """
-    where = f"probe {probe.name}"
-    check_classes(dataset, probe.labels, where, LABELS_REMEDY)
-    tested = some_classes(dataset, probe.labels, dataset.split("test"))
-    if not tested:
-        raise DataError(f"{where}: no test item has a label '{probe.labels}'. {LABELS_REMEDY}")
-    if probe.pool is not None and not tested & some_classes(dataset, probe.labels, dataset.split("train")):
-        raise DataError(
-            f"{where}: no training item has a label '{probe.labels}' that a test item has: it could get nothing "
-            f"right. {LABELS_REMEDY}"
-        )
-
-
-def some_classes(dataset: Dataset, label: str, items: npt.NDArray[np.int64]) -> set[int]:
-    """Return classes that some items have: all if there are none or one, else two or more of them."""
-    if dataset.label_kind(label) == "item":
-        return set(dataset.item_labels(label)[items].tolist()) - {-1}
-    found = set[int]()
-    for item in items.tolist():
-        labels = dataset.frame_labels(label, item)
-        if labels is not None:
-            found |= set(np.unique(labels.classes).tolist()) - {-1}
-        if len(found) > 1:
-            break
-    return found
 
 
 def _check_fit(pipeline: Pipeline, stages: Sequence[StagePlan], stage: StagePlan, size: Dataset) -> None:

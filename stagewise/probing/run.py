@@ -16,14 +16,14 @@ import numpy.typing as npt
 
 from stagewise import durable
 from stagewise.datasets.base import BadItem, Dataset
+from stagewise.datasets.build import build_dataset, check_labelled, some_classes
 from stagewise.datasets.images import Images
 from stagewise.datasets.tables import has_label, label_facts
 from stagewise.errors import ConfigError, DataError
 from stagewise.pipeline import Probe
 from stagewise.pipeline.identity import fingerprint
-from stagewise.planning.build import BuiltStage, build_dataset, check_optimizer, make_optimizer
+from stagewise.planning.build import BuiltStage, check_optimizer, make_optimizer
 from stagewise.planning.changes import means_identity, probe_identity, start_identity
-from stagewise.planning.check import check_labelled, some_classes
 from stagewise.planning.facts import read_labels
 from stagewise.planning.plan import Plan
 from stagewise.planning.stage_plan import StagePlan

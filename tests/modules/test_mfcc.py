@@ -13,7 +13,7 @@ from random_stacks import PAPER
 from torch import nn
 
 from stagewise.modules import SHORT_NAMES, Conv1d, Layer, Mfcc, geometry_of
-from stagewise.modules.geometry import out_channels
+from stagewise.modules.trial import out_channels
 
 MFCC = Mfcc()
 GEOMETRY = geometry_of(MFCC, 1)

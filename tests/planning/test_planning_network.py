@@ -11,9 +11,10 @@ from small_files import png, wav
 from test_planning_refusals import AUDIO, IMAGES
 
 import stagewise
+from stagewise.datasets.build import build_dataset
 from stagewise.errors import StagewiseError
 from stagewise.pipeline import load_text
-from stagewise.planning.build import Input, build_dataset, build_stages
+from stagewise.planning.build import Input, build_stages
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
 

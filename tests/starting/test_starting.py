@@ -16,10 +16,11 @@ from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
 from stagewise.starting import write as writing
 from stagewise.starting.audio import audio_recipe
+from stagewise.starting.choose import Pace, encoded
 from stagewise.starting.images import images_recipe
 from stagewise.starting.look import facts, look, tells_apart, words
 from stagewise.starting.recipe import Machine, comment, this_machine, toml
-from stagewise.starting.write import BUDGET, Pace, encoded, start
+from stagewise.starting.write import BUDGET, start
 from stagewise.text import about_text
 
 CPU = Machine(None, 8 << 30, 50_000_000_000, 2)

@@ -16,10 +16,11 @@ from stagewise.datasets.labels import frame_count
 from stagewise.errors import ConfigError, DataError
 from stagewise.probing.run import planned_probes
 from stagewise.starting.audio import audio_recipe
+from stagewise.starting.choose import verdict
 from stagewise.starting.images import images_recipe
 from stagewise.starting.look import look
 from stagewise.starting.recipe import WIDTH, Machine, root_line, table
-from stagewise.starting.write import start, verdict
+from stagewise.starting.write import start
 
 CPU = Machine(None, 8 << 30, 50_000_000_000, 2)
 
