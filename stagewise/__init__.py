@@ -14,7 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from stagewise.libraries import VERSION as __version__  # noqa: N811 (the name that tools look for)
 
 # Looked up on first use: `stagewise --help` must not wait for torch.
 _PUBLIC = {

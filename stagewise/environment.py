@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from stagewise import __version__
+from stagewise.libraries import VERSION
 
 # Settings of the libraries that change which instructions, and so which last bits, a result is computed with.
 VARIABLES = (
@@ -30,7 +30,7 @@ VARIABLES = (
 def environment(device: torch.device) -> dict[str, Any]:
     """Return what `stage.json` records of the machine and its libraries, JSON-able."""
     return {
-        "stagewise": __version__,
+        "stagewise": VERSION,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": version("numpy"),

@@ -1,4 +1,4 @@
-"""The libraries beside torch: loaded where they are used, and what is said where one of them does not load."""
+"""Our version, and the libraries that we stand on: loaded where they are used, and what is said where one does not."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from types import ModuleType
 from typing import NamedTuple
 
 from stagewise.errors import StagewiseError
+
+VERSION = "0.1.0"  # of stagewise
 
 
 class Library(NamedTuple):

@@ -17,7 +17,7 @@ from stagewise.planning.build import Input, build_stages, device_of
 from stagewise.planning.changes import OUTGROWN, outgrown, undeclared_files
 from stagewise.planning.check import splits
 from stagewise.planning.duration import estimate, to_make
-from stagewise.planning.facts import replaced, untested
+from stagewise.planning.facts import data_facts, replaced, untested
 from stagewise.planning.plan import Plan, make_plan
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.probing.run import plan_labels, planned_probes, probes_left_out, run_probes
@@ -148,7 +148,7 @@ def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: 
     plan.run.lock(locked)
     assert isinstance(plan.size, Dataset)
     labels = plan_labels(plan, probes)
-    if write_data(plan.run, plan.size, labels, bad):
+    if write_data(plan.run, data_facts(plan.size, labels, bad)):
         for words in [*(words for words, _ in map(label_words, labels)), *filter(None, [untested(plan)])]:
             report("note", text=words)
     _tidy(plan)

@@ -8,9 +8,8 @@ from typing import Any
 
 import psutil
 
-from stagewise import __version__
 from stagewise.errors import ConfigError
-from stagewise.libraries import LIBRARIES, check, installed_version
+from stagewise.libraries import LIBRARIES, VERSION, check, installed_version
 from stagewise.short_names import DATASETS, MODULES, OBJECTIVES
 from stagewise.text import bytes_text, counted
 
@@ -19,7 +18,7 @@ def machine_facts() -> dict[str, Any]:
     """Return versions, processor, memory, disk and GPU, JSON-able; "problems" says which libraries do not load."""
     checked = check()
     return {
-        "stagewise": __version__,
+        "stagewise": VERSION,
         "python": platform.python_version(),
         "system": platform.platform(),
         **(_of_torch() if checked[LIBRARIES[0]] is None else {}),

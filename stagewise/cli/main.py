@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from stagewise import __version__
 from stagewise.cli.completion import completion
 from stagewise.cli.data import data, init
 from stagewise.cli.make import plan, probe, run, stage
@@ -22,6 +21,7 @@ from stagewise.cli.read import clean, compare, doctor, inspect, report, schema, 
 from stagewise.cli.use import embed, export, predict
 from stagewise.datasets.hush import own_stream
 from stagewise.errors import Interrupted, StagewiseError
+from stagewise.libraries import VERSION
 
 MEANT = {
     "train": "run", "fit": "run", "resume": "run", "classify": "predict", "encode": "embed", "features": "embed",
@@ -163,7 +163,7 @@ def _not_loaded(error: Exception) -> str | None:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="stagewise")
+@click.version_option(VERSION, prog_name="stagewise")
 def main() -> None:
     """Train deep encoders stage by stage, each in the memory of one module.
 

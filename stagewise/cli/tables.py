@@ -55,6 +55,8 @@ def print_run(facts: dict[str, Any]) -> None:
     for stage in facts["stages"]:
         for text in left_out(stage):
             console.print(f"{stage['name']}: {text}.")
+    for note in (facts["data"] or {}).get("notes", ()):
+        console.print(printable(note), style="dim")
     if skipped := (facts["data"] or {}).get("skipped"):
         console.print(
             f"warning: {counted(len(skipped), 'file was', 'files were')} left out, such as {skipped[0]['key']} "

@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
-from stagewise import __version__, durable
+from stagewise import durable
 from stagewise.durable import publishing
 from stagewise.errors import ConfigError, InputError, IntegrityError, NumberError
 from stagewise.frozen.encoder import FrozenEncoder, Network, Origin, build_encoder
@@ -20,6 +20,7 @@ from stagewise.frozen.given_own import exported, takes
 from stagewise.frozen.open import Run
 from stagewise.frozen.program import check_onnx, example, write_onnx, write_program
 from stagewise.frozen.writers import check_place
+from stagewise.libraries import VERSION
 from stagewise.pipeline import Spec
 from stagewise.runs.folder import LOCK_FILE, is_export
 from stagewise.stopping import stoppable
@@ -253,7 +254,7 @@ def settings_of(encoder: FrozenEncoder) -> dict[str, Any]:
     facts = encoder.facts
     return {
         "format": 1,
-        "stagewise": __version__,
+        "stagewise": VERSION,
         "torch": torch.__version__,
         "pipeline": encoder.origin.pipeline,
         "tuned": encoder.origin.tuned,

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from stagewise.datasets.base import Dataset
+from stagewise.datasets.base import BadItem, Dataset
 from stagewise.datasets.tables import label_facts
 from stagewise.errors import IntegrityError
 from stagewise.objectives.base import Supervised
@@ -55,6 +55,24 @@ def _finished(plan: Plan, folder: str | None) -> bool:
     with suppress(IntegrityError):
         return read_record(plan.run.path / "stages" / folder, with_store=False) is not None
     return False
+
+
+def data_facts(dataset: Dataset, labels: list[dict[str, Any]], others: Sequence[BadItem] = ()) -> dict[str, Any]:
+    """Return what a run writes down of its data.
+
+    Args:
+        dataset: of the pipeline.
+        labels: what is known of them.
+        others: files that were left out of the data of probes.
+    """
+    return {
+        "fingerprint": dataset.fingerprint(),
+        "items": len(dataset),
+        "samples": int(dataset.lengths.sum()),
+        "labels": labels,
+        "skipped": [{"key": item.key, "reason": item.reason} for item in [*dataset.bad, *others]],
+        "notes": [*dataset.notes],
+    }
 
 
 def plan_facts(plan: Plan, fits: Sequence[Fit] | None = None) -> dict[str, Any]:

@@ -87,6 +87,8 @@ def warnings(view: View) -> Iterator[str]:
     left = [f"{stage['name']}: {text}" for stage in view.facts["stages"] for text in left_out(stage)]
     if left:
         yield page.note(f"What stages of {view.name} did without:") + page.listed(left)
+    if notes := (view.facts["data"] or {}).get("notes"):
+        yield page.note(f"What was noted of the data of {view.name}:") + page.listed(notes)
     skipped = (view.facts["data"] or {}).get("skipped", [])
     if skipped:
         lines = [f"{item['key']}: {item['reason']}" for item in skipped[:SKIPPED]]

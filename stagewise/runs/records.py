@@ -19,7 +19,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from stagewise import durable
-from stagewise.datasets.base import BadItem, Dataset
 from stagewise.errors import IntegrityError
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.shape import DataFacts, ProbeResult, Record, Trained, checked
@@ -138,26 +137,17 @@ DATA = "data.json"
 DATA_REMEDY = "Delete it and type `stagewise run FILE` to write it again."
 
 
-def write_data(run: RunFolder, dataset: Dataset, labels: list[dict[str, Any]], others: Sequence[BadItem] = ()) -> bool:
+def write_data(run: RunFolder, facts: dict[str, Any]) -> bool:
     """Write what a run's data is, and what is known of its labels; return whether that was not there already.
 
     Args:
         run: the run directory.
-        dataset: of the pipeline.
-        labels: what is known of them.
-        others: files that were left out of the data of probes.
+        facts: of the data.
 
     Raises:
         DiskError: the disk is full, read-only or failing.
     """
-    content = {
-        "format": 1,
-        "fingerprint": dataset.fingerprint(),
-        "items": len(dataset),
-        "samples": int(dataset.lengths.sum()),
-        "labels": labels,
-        "skipped": [{"key": item.key, "reason": item.reason} for item in [*dataset.bad, *others]],
-    }
+    content = {"format": 1, **facts}
     with suppress(IntegrityError):  # what is damaged is written again
         if read_data(run) == content:
             return False

@@ -153,6 +153,7 @@ class DataFacts(_Table):
     samples: Count
     labels: list[_Label] = []
     skipped: list[_Skipped]
+    notes: list[str] = []  # what was noted of the files; older versions kept none
 
 
 class _Policy(_Table):

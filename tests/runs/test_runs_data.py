@@ -60,6 +60,7 @@ def made(folder, root, dtype="int8"):
 def test_what_was_left_out_is_listed(recordings, tmp_path):
     shutil.copytree(recordings, tmp_path / "data")
     (tmp_path / "data" / "007.wav").write_bytes(b"no sound")
+    shutil.copy(tmp_path / "data" / "008.wav", tmp_path / "data" / "008.xyz")
     run = made(tmp_path, tmp_path / "data")
     listed = json.loads((run / "data.json").read_bytes())
     assert (listed["items"], listed["samples"]) == (99, 99 * 400)
@@ -69,8 +70,12 @@ def test_what_was_left_out_is_listed(recordings, tmp_path):
     assert str(tmp_path) not in (run / "data.json").read_text()
     shown = CliRunner().invoke(main, ["inspect", str(run)]).stdout
     assert "1 file was left out, such as 007.wav" in " ".join(shown.split())
+    assert listed["notes"] == ["left out by their suffix: 1 .xyz"]
+    assert "left out by their suffix: 1 .xyz" in shown
     CliRunner().invoke(main, ["report", str(run), "--out", str(tmp_path / "report.html")])
-    assert "1 file was left out of run:" in (tmp_path / "report.html").read_text()
+    report = (tmp_path / "report.html").read_text()
+    assert "1 file was left out of run:" in report
+    assert "left out by their suffix: 1 .xyz" in report
 
 
 PROBE = """\
