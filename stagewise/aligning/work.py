@@ -73,13 +73,14 @@ def split_words(text: str, dictionary: Container[str]) -> list[str] | str:
 
 def _table(folder: Path) -> dict[str, str]:
     """Read LibriSpeech's lists of transcripts, a line `NAME text` for each utterance."""
-    table = {}
+    table = dict[str, str]()
     for path in sorted(folder.glob("*.trans.txt")):
         if path.name.startswith("."):  # as no audio file's name does: macOS keeps notes of its own under ._NAME
             continue
-        for _, line in read_lines(path):
+        for number, line in read_lines(path):
             name, _, text = line.strip().partition(" ")
-            table[name] = text
+            if table.setdefault(name, text) != text:
+                raise DataError(f"{path}:{number}: '{name}' has another transcript already: leave one of them.")
     return table
 
 

@@ -39,6 +39,7 @@ class Files:
         others: how many files have other suffixes, in small letters.
         hidden: how many files of these kinds have names that begin with a dot.
         unread: folders that other programs keep for themselves, and how often they are there.
+        again: folders that a link leads to, and that are taken where they lie.
     """
 
     names: list[str]
@@ -46,6 +47,7 @@ class Files:
     others: Mapping[str, int]
     hidden: int
     unread: Mapping[str, int]
+    again: Sequence[str] = ()
 
     def notes(self, beside: Sequence[str] = ()) -> list[str]:
         """Say what was left out.
@@ -64,6 +66,9 @@ class Files:
             said.append(f"left out by their suffix: {', '.join(named + more)}")
         if self.hidden:
             said.append(f"left out: {counted(self.hidden, 'file')} whose names begin with a dot")
+        if self.again:
+            rest = ", …" if len(self.again) > SHOWN else ""
+            said.append(f"links to folders that are taken once: {', '.join(self.again[:SHOWN])}{rest}")
         if self.unread:
             named = [f"{count:,} {name}" for name, count in self.unread.items()]
             said.append(f"folders of other programs, which were not looked into: {', '.join(named)}")
@@ -100,10 +105,12 @@ def find_files(root: Path, suffixes: Sequence[str], kind: str, key: str, unread:
     foreign: Counter[str] = Counter()
     hidden = 0
     visited: set[tuple[int, int]] = set()
+    again: list[str] = []
     for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         status = Path(folder).stat()
         if (status.st_dev, status.st_ino) in visited:
             folders.clear()  # a link that leads back up would never end
+            again.append(printable(os.path.relpath(folder, root)))
             continue
         visited.add((status.st_dev, status.st_ino))
         foreign.update(sorted(FOREIGN.intersection(folders)))
@@ -125,7 +132,7 @@ def find_files(root: Path, suffixes: Sequence[str], kind: str, key: str, unread:
             else:
                 shown = ascii(name)[1:-1]
                 refused.append(BadItem(shown, f"{root}/{shown}", problem))
-    found = Files(sorted(names), refused, others, hidden, foreign)
+    found = Files(sorted(names), refused, others, hidden, foreign, sorted(again))
     if not names and not refused:
         there, listed = "".join(f"; {note}" for note in found.notes()), f" ({', '.join(suffixes)})" if suffixes else ""
         raise DataError(

@@ -25,7 +25,7 @@ from stagewise.datasets.image_files import MAX_PIXELS, TOO_MANY, Cut, Pixels, re
 from stagewise.datasets.image_files import SUFFIXES as IMAGE_SUFFIXES
 from stagewise.datasets.image_files import Header as ImageHeader
 from stagewise.datasets.image_files import probe as probe_image
-from stagewise.datasets.images import UNLABELLED, Images
+from stagewise.datasets.images import UNLABELLED, Images, words_of_notes
 from stagewise.datasets.labels import ItemLabels
 from stagewise.datasets.names import Names
 from stagewise.errors import ConfigError, DataError
@@ -288,8 +288,14 @@ class GivenImages(GivenPixels):
             return TOO_MANY if height * width > MAX_PIXELS else no_patch(height, width, facts)
 
         found, bad = given.probed(to_the_end(probe_image, _decode) if skip else probe_image, problem, report, skip)
-        if text := _too_large(list(found.values()), facts["reads"]):
-            report("note", text=text)
+        noted = dict[str, list[str]]()
+        for key, each in found.items():
+            greyed = ("in colour, taken in grey",) if each.colour and facts["row_shape"][0] == 1 else ()
+            for note in (*each.notes, *greyed):
+                noted.setdefault(note, []).append(key)
+        for text in [*words_of_notes(noted), _too_large(list(found.values()), facts["reads"])]:
+            if text:
+                report("note", text=text)
         super().__init__({key: resized(each.height, each.width, short) for key, each in found.items()}, bad, facts)
         self._short = short
 

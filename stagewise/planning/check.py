@@ -14,7 +14,7 @@ from stagewise.datasets.images import Images
 from stagewise.errors import ConfigError, DataError
 from stagewise.modules.geometry import Geometry
 from stagewise.objectives.base import Supervised
-from stagewise.pipeline import Pipeline
+from stagewise.pipeline import Objective, Pipeline
 from stagewise.planning.build import BuiltStage
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.seeds import derive_seed
@@ -155,6 +155,9 @@ def _check_kind(pipeline: Pipeline, stage: StagePlan, size: Dataset | Expected) 
     if stage.built.grid and stage.built.config.train.windows_per_item == "cover":
         where = pipeline.where(f"{key}.train.windows_per_item")
         raise ConfigError(f'{where}: "cover" is for recordings; give images a number.')
+    if stage.built.grid and stage.built.config.objective.window != Objective().window:
+        where = pipeline.where(f"{key}.objective.window")
+        raise ConfigError(f"{where}: is for recordings; of images, data.crop says what is scored: leave it out.")
     if not isinstance(objective, Supervised) or not isinstance(size, Dataset):
         return
     kind = size.label_kind(objective.labels)

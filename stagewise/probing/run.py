@@ -121,6 +121,10 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
                 f"{plan.pipeline.where(where)}: label '{probe.labels}' is one class per "
                 + ('item: set pool = "mean".' if probe.pool is None else "frame: leave out `pool`.")
             )
+        if probe.pool is not None and probe.label_offset != Probe.model_fields["label_offset"].default:
+            raise ConfigError(
+                f"{plan.pipeline.where(f'{where}.label_offset')}: is for labels per row; with `pool` leave it out."
+            )
         check_labelled(probe, dataset)
         check_optimizer(plan.pipeline, probe.optimizer, f"{where}.optimizer", (1, 2))  # of a linear layer
         data, labels = dataset.fingerprint(), dataset.label_fingerprint(probe.labels)

@@ -16,7 +16,7 @@ from stagewise import durable
 from stagewise.aligning import align as module
 from stagewise.aligning.align import align, facts, items_file, words
 from stagewise.aligning.aligner import PHONES, SOUNDS, Aligner, pronounce, read_dictionary, spell
-from stagewise.aligning.work import split_words
+from stagewise.aligning.work import find_transcripts, split_words
 from stagewise.cli.data import data
 from stagewise.cli.progress import under_way
 from stagewise.datasets.audio_folder import AudioFolder
@@ -99,6 +99,14 @@ def test_transcripts_beside_the_files_other_rates_and_channels_and_the_labels_of
     assert np.mean(a == b) > 0.9
     with pytest.raises(ConfigError, match="data.phones is for data.sample_rate = 16000, not 8000"):
         AudioFolder(**arguments, sample_rate=8000)
+
+
+def test_two_transcripts_of_one_name_are_no_choice(tmp_path):
+    (tmp_path / "a.trans.txt").write_text("one YES\ntwo NO\none YES\n")
+    assert find_transcripts(tmp_path, ["one.flac", "two.flac"]) == ["YES", "NO"]
+    (tmp_path / "b.trans.txt").write_text("\ntwo MAYBE\n")
+    with pytest.raises(DataError, match=r"b\.trans\.txt:2: 'two' has another transcript already: leave one of them"):
+        find_transcripts(tmp_path, ["one.flac", "two.flac"])
 
 
 def test_the_same_bytes_after_a_kill_at_every_append_and_with_two_processes(spoken, made, tmp_path, monkeypatch):

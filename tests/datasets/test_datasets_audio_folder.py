@@ -185,7 +185,10 @@ def test_links_are_followed_once(folder, tmp_path):
     soundfile.write(tmp_path / "other" / "six.flac", noise(6), RATE)
     (folder / "linked").symlink_to(tmp_path / "other")
     (folder / "anna" / "up").symlink_to(folder)
-    assert list(AudioFolder(root=str(folder)).keys) == sorted([*FILES, "linked/six.flac"])
+    (folder / "twice").symlink_to(tmp_path / "other")
+    found = AudioFolder(root=str(folder))
+    assert list(found.keys) == sorted([*FILES, "linked/six.flac"])
+    assert list(found.notes) == ["links to folders that are taken once: anna/up, twice"]
 
 
 def test_no_files(tmp_path):

@@ -11,6 +11,7 @@ from PIL import Image
 
 import stagewise
 from stagewise.errors import DataError, InputError
+from stagewise.frozen.encoder import embedding
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +197,14 @@ def test_an_image_that_is_cut_off_or_has_a_sample_rate(looker, tmp_path):
         looker.embed(image)
     with pytest.raises(InputError, match="sample_rate is of sound"):
         looker.embed(np.zeros((30, 40), np.uint8), sample_rate=16_000)
+
+
+def test_images_in_colour_are_taken_in_grey_and_said(looker, tmp_path):
+    for name, mode in (("a.png", "RGB"), ("b.png", "L"), ("c.png", "RGB")):
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 24, 3), np.uint8)).convert(mode).save(
+            tmp_path / name
+        )
+    told = []
+    paths = [tmp_path / name for name in ("a.png", "b.png", "c.png")]
+    embedding(looker, paths, report=lambda kind, **said: told.append(said.get("text")))
+    assert f"2 images in colour, taken in grey: {paths[0]}, {paths[2]}" in told

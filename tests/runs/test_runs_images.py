@@ -177,6 +177,11 @@ def test_cover_has_no_meaning_for_images(tmp_path):
         run(tmp_path, {"defaults.train.windows_per_item": "cover"})
 
 
+def test_a_window_has_no_meaning_for_images(tmp_path):
+    with pytest.raises(ConfigError, match="objective.window: is for recordings; of images, data.crop says what"):
+        run(tmp_path, {"stage.two.objective.window": 16})
+
+
 def test_several_crops_an_image(tmp_path, jobs):
     run(tmp_path, {"defaults.train.windows_per_item": 3}, until="one")
     (job,) = jobs

@@ -79,6 +79,11 @@ def test_a_probe_on_data_of_another_shape(tmp_path, kind, data, words):
     refused(tmp_path, kind, rf"probe\.{name}\.data: its rows are of {words}", {f"probe.{name}.data": data}, ConfigError)
 
 
+def test_an_offset_of_labels_has_no_meaning_for_items(tmp_path):
+    words = r"probe\.speaker\.label_offset: is for labels per row; with `pool` leave it out"
+    refused(tmp_path, tiny, words, {"probe.speaker.label_offset": 2}, ConfigError)
+
+
 def test_labels_are_not_asked_for_again_where_they_are(tmp_path):
     pipeline = load_pipeline(tiny_images.write_pipeline(tmp_path), {"stage.two.objective": CLASSES})
     make(pipeline, RunFolder(tmp_path / "run"), quiet)
