@@ -200,6 +200,9 @@ def print_plan(facts: dict[str, Any]) -> None:
         f"data: {counted(data['items'], 'item')}{_parts(data)}, {data['samples']:,} {data['unit']} ({data['source']}). "
         f"stores: {bytes_text(wanted)} of {bytes_text(facts['disk_free_bytes'])} free.",
     )
+    precisions = " and ".join(dict.fromkeys(stage["precision"] for stage in facts["stages"]))
+    threads = f" with {counted(facts['threads'], 'thread')}" if facts["device"] == "cpu" else ""
+    console.print(f"computed on {facts['device']}{threads}, in {precisions}.")
     _print_labels(console, data["labels"])
     if text := _time(facts):
         console.print(text)

@@ -1,6 +1,7 @@
 """Tables of facts: whole words and figures at any width, and names as they are."""
 
 import copy
+import re
 
 import pytest
 
@@ -109,6 +110,7 @@ def test_names_are_printed_as_they_are(run, facts, capsys, monkeypatch):
     text = printed(capsys, monkeypatch, 200, print_plan, planned)
     assert f"plan for {SHOWN}" in text
     assert f"samples ({SHOWN})" in text
+    assert re.search(r"computed on cpu with \d+ threads?, in float32\.", text)
     read = "label 'speaker', read from"
     assert f"probe {SHOWN}: {read} every stage, and from the same stages before training." in text
     assert f"probe some: {read} one, two." in text
