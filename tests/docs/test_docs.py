@@ -100,6 +100,20 @@ def test_a_folder_has_three_files_or_is_a_file():
         )
 
 
+def test_the_way_of_a_step_and_of_a_row_names_what_is_there():
+    way = README.split("A training step, from room to room")[1].split("## A run directory")[0]
+    named = re.findall(r"`([\w/]+)\.py: (\w+)(?:\.(\w+))?`", way)
+    assert len(named) >= 25
+    assert len(named) == way.count(".py: ")
+    for file, name, member in named:
+        tree = ast.parse((REPO / "stagewise" / f"{file}.py").read_text())
+        found = [node for node in tree.body if getattr(node, "name", None) == name]
+        assert found, f"{file}.py has no {name}"
+        assert not member or member in {getattr(node, "name", None) for node in found[0].body}, (
+            f"{name} has no {member}"
+        )
+
+
 EVIL = re.compile(
     r"\bpickle\b|\bmarshal\b|\bshelve\b|\bdill\b|joblib\.load|torch\.(load|save)\(|weights_only|allow_pickle"
     r"|(?<![\w.])(eval|exec|compile)\(|__import__|yaml\.|os\.(system|popen|exec|spawn)|shell=True"
