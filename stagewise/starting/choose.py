@@ -290,7 +290,7 @@ def verdict_words(found: dict[str, Any]) -> list[str]:
         without = found["items"] - sum(classes.values())
         lines.append(
             f"label {label}: {len(classes):,} classes of {few:,} ({least}) to {counted(many, 'file')} ({most})"
-            + (f"; {without:,} without" if without > 0 else "")
+            + (f"; {without:,} without" if without > 0 and found["kind"] == "audio" else "")
         )
     lines += found["notes"]
     what = counted(found["items"], "recording" if found["kind"] == "audio" else "image")
