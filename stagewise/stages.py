@@ -129,7 +129,8 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
     for stage in stages:
         warnings = progress.health[stage.name]["warnings"]
         if stage.built.epochs:
-            warnings += filter(None, [few, unmoved(progress.history[stage.name], progress.best_epoch)])
+            again = progress.scored_again.get(stage.name)
+            warnings += filter(None, [few, unmoved(progress.history[stage.name], progress.best_epoch, again)])
         for text in warnings:
             report("note", text=f"stage {stage.name}: {text}.")
         if stage.record is not None:

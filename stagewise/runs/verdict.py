@@ -45,18 +45,21 @@ def above_guessing(train: Mapping[str, Any]) -> str:
     return f"its loss, {loss:.3f}, is above that of guessing, {chance:.3f}: train it for more epochs"
 
 
-def unmoved(history: Sequence[Mapping[str, Any]], best: int) -> str:
+def unmoved(history: Sequence[Mapping[str, Any]], best: int, again: Mapping[str, float] | None = None) -> str:
     """Say that training has hardly lowered a stage's loss, or not much below that of guessing; "" if it has.
 
     Args:
         history: losses of the untrained stage, and after every epoch.
         best: number of the epoch whose weights were kept.
+        again: what these weights scored on windows that did not choose them, if they were scored again.
     """
     losses = [loss for record in history if (loss := record.get("validation_loss", record.get("loss"))) is not None]
     if len(losses) < 2:
         return ""
     before, after = losses[0], losses[best - len(history)]  # without validation, the untrained stage has none
     information = history[best].get("validation_information")
+    if again:
+        after, information = again["loss"], again.get("information")
     chance = None if information is None else after + information
     if min(before, before if chance is None else chance) - after >= MOVED * abs(before):
         return ""

@@ -241,3 +241,6 @@ def test_when_a_loss_has_not_moved(losses, information, said):
     assert not unmoved(history[:1], 0)
     assert not unmoved([{"epoch": 0}, {"loss": 1.0}], 1)  # of training alone, there is nothing to compare it with
     assert unmoved([{"epoch": 0}, {"loss": 1.0}, {"loss": 0.999}], 2)
+    moved = [{"validation_loss": 2.6}, {"validation_loss": 1.0}]
+    assert not unmoved(moved, 1)
+    assert "2.600 → 2.590" in unmoved(moved, 1, {"loss": 2.59})  # the number that the record reports
