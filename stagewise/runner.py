@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from stagewise import durable
 from stagewise.datasets.base import Dataset, Expected
 from stagewise.datasets.build import build_dataset, dataset_kind
@@ -30,6 +32,7 @@ from stagewise.stages import carry_out
 from stagewise.stopping import Stop, stoppable
 from stagewise.stores import remove_store, verify_store
 from stagewise.stores.layout import MANIFEST
+from stagewise.text import computed_text
 from stagewise.training.memory_measured import release_memory
 from stagewise.waiting import considerate
 
@@ -157,6 +160,8 @@ def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: 
     release_memory(now=True)  # planning left much behind
     if probe is None and (reckoned := to_make(plan, until, only)):
         to_fit = [] if until or only else [each for each in probes if not each.is_there]
+        precisions = {stage.name: stage.built.precision for stage in plan.stages}
+        report("note", text=computed_text(str(plan.device), torch.get_num_threads(), precisions))
         report("reckoned", stages=reckoned, probes=estimate(plan, to_fit).probes)
     made = False
     for position, stage in enumerate(plan.stages):

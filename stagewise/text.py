@@ -32,6 +32,22 @@ def counted(count: int, one: str, several: str = "") -> str:
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"
 
 
+def computed_text(device: str, threads: int, precisions: Mapping[str, str]) -> str:
+    """Say what computes, and in which numbers: `device` and `precision` may have been left to be chosen.
+
+    Args:
+        device: that was chosen: "cpu", "cuda:0".
+        threads: of the CPU.
+        precisions: of every stage, by its name.
+    """
+    stages: dict[str, list[str]] = {}
+    for name, precision in precisions.items():
+        stages.setdefault(precision, []).append(name)
+    whose = {precision: f" ({', '.join(names)})" * (len(stages) > 1) for precision, names in stages.items()}
+    place = f"{device} with {counted(threads, 'thread')}" if device == "cpu" else device
+    return f"computed on {place}, in {' and '.join(precision + names for precision, names in whose.items())}"
+
+
 def epochs_text(train: Mapping[str, Any]) -> str:
     """Say how many epochs a stage was trained, of how many it might have been."""
     allowed = train.get("epochs_allowed")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stagewise.text import bytes_text, clock_text, counted, printable, seconds_text
+from stagewise.text import bytes_text, clock_text, computed_text, counted, printable, seconds_text
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,12 @@ def test_one_of_a_thing_is_not_several():
 def test_times():
     assert (clock_text(4), clock_text(620), clock_text(93900)) == ("0:04", "10:20", "26:05:00")
     assert (seconds_text(4.2), seconds_text(200), seconds_text(7500)) == ("4.2 s", "3 min 20 s", "2 h 5 min")
+
+
+def test_what_was_chosen_to_compute_with():
+    assert computed_text("cpu", 1, {"a": "float32", "b": "float32"}) == "computed on cpu with 1 thread, in float32"
+    mixed = {"a": "bfloat16", "b": "float32", "c": "bfloat16"}
+    assert computed_text("cuda:1", 8, mixed) == "computed on cuda:1, in bfloat16 (a, c) and float32 (b)"
 
 
 def test_control_characters_are_replaced_but_for_those_of_a_message():

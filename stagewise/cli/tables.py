@@ -14,7 +14,7 @@ from stagewise.datasets.tables import label_words
 from stagewise.runs.facts import STATES, left_out
 from stagewise.runs.folder import in_use
 from stagewise.runs.verdict import LIKE_GUESSING, REMEDIES, UNSURE, above_guessing, of_guessing
-from stagewise.text import about_text, bytes_text, clock_text, counted, epochs_text, printable
+from stagewise.text import about_text, bytes_text, clock_text, computed_text, counted, epochs_text, printable
 
 SHARE = "of end\nto end"  # heading of the share of what training end to end would take
 
@@ -200,10 +200,9 @@ def print_plan(facts: dict[str, Any]) -> None:
         f"data: {counted(data['items'], 'item')}{_parts(data)}, {data['samples']:,} {data['unit']} ({data['source']}). "
         f"stores: {bytes_text(wanted)} of {bytes_text(facts['disk_free_bytes'])} free.",
     )
-    precisions = " and ".join(dict.fromkeys(stage["precision"] for stage in facts["stages"]))
-    threads = f" with {counted(facts['threads'], 'thread')}" if facts["device"] == "cpu" else ""
-    console.print(f"computed on {facts['device']}{threads}, in {precisions}.")
     _print_labels(console, data["labels"])
+    precisions = {stage["name"]: stage["precision"] for stage in facts["stages"]}
+    console.print(f"{computed_text(facts['device'], facts['threads'], precisions)}.")
     if text := _time(facts):
         console.print(text)
     for probe in facts["probes"]:

@@ -143,7 +143,7 @@ def _list(
     for folder, path in folders.items():
         files = find_files(path, SUFFIXES, "image", f"data.{folder or 'root'}")
         names, bad = files.names, files.refused
-        notes += [f"{path}: {note}" if len(folders) > 1 else note for note in files.notes()]
+        notes += [f"data.{folder or 'root'}: {note}" if len(folders) > 1 else note for note in files.notes()]
         if folder == "" and splits is not None:
             members = read_split_lists(splits, Names(names))
             notes += words_of_unlisted(names, members)

@@ -30,6 +30,7 @@ from stagewise.modules.stage_module import StageModule
 from stagewise.pipeline import Spec, from_json, resolve, without_files
 from stagewise.planning.build import make_network, reads_of
 from stagewise.stages import load_weights
+from stagewise.text import computed_text
 from stagewise.training.feed import RawSource
 
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ def embedding(
         ConfigError: there are no paths, or the run's data set does not say how a file is read.
         DataError: files cannot be used.
     """
+    precisions = {network.name: network.precision for network in encoder.networks}
+    report("note", text=computed_text(str(encoder.device), torch.get_num_threads(), precisions))
     return _embedding(encoder, _files(encoder, paths, report, skip), pool)
 
 

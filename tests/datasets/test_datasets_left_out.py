@@ -86,7 +86,7 @@ def test_images_tell_what_is_left_out_of_each_folder(tmp_path):
     save(tmp_path / "test" / "a" / "a.png", picture(1))
     save(tmp_path / "test" / "a" / "a.gif", picture(1))
     data = ImageFolder(root=str(tmp_path / "train"), test=str(tmp_path / "test"), **SMALL)
-    assert data.notes == [f"{tmp_path}/test: left out by their suffix: 1 .gif"]
+    assert data.notes == ["data.test: left out by their suffix: 1 .gif"]
 
 
 def test_twins_are_one_item(tmp_path):

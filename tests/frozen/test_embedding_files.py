@@ -1,6 +1,7 @@
 """The files that `embed` writes, read back as anybody would; the command line."""
 
 import os
+import re
 import signal
 import sys
 
@@ -185,6 +186,7 @@ def test_the_command_takes_as_many_threads_as_the_run(run, root, tmp_path, monke
     done = CliRunner().invoke(embed_command, [str(run.path), str(root), "--out", str(tmp_path / "z.npz")])
     assert (done.exit_code, asked) == (0, [1])
     assert f"stage context of {run.path}" in done.stderr
+    assert re.search(r"^computed on (cpu with \d+ threads?|cuda), in float32$", done.stderr, re.MULTILINE)
 
 
 def stagewise_command(*arguments):

@@ -138,6 +138,10 @@ def test_images_of_another_scale_are_told_of(tmp_path, monkeypatch):
     assert "2 of 12 images" not in done.stderr
     for number, side in enumerate((40, 41, 90)):
         Image.new("RGB", (side, side + 100)).save(tmp_path / f"{number}.png")
+    Image.new("L", (30, 30)).save(two := tmp_path / "two.tif", save_all=True, append_images=[Image.new("L", (30, 30))])
+    noted = call("embed", tmp_path / "run", two, tmp_path / "0.png", "--out", tmp_path / "x.npz").stderr
+    assert f"1 image with several frames, of which the first is taken: {two}\n" in noted
+    assert f"1 image in colour, taken in grey: {tmp_path}/0.png\n" in noted
     done = call("embed", tmp_path / "run", *(tmp_path / f"{n}.png" for n in range(3)), "--out", tmp_path / "y.npz")
     assert "warning: 2 of 3 images are more than twice as large as the crops trained on (20 pixels)" in done.stderr
     monkeypatch.setattr(writing, "write_program", lambda *_: "model.pt2 is left out: not asked for.")

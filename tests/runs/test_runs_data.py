@@ -78,6 +78,16 @@ def test_what_was_left_out_is_listed(recordings, tmp_path):
     assert "left out by their suffix: 1 .xyz" in report
 
 
+def test_what_a_run_is_computed_with_is_said_once(recordings, tmp_path):
+    (tmp_path / "x.toml").write_text(TOML.format(root=recordings, dtype="int8"))
+    noted = []
+    sets = {"pipeline.threads": 1, "defaults.train.precision": "bfloat16"}
+    stagewise.run(
+        tmp_path / "x.toml", tmp_path / "run", sets, report=lambda _, **facts: noted.append(facts.get("text"))
+    )
+    assert noted.count("computed on cpu with 1 thread, in bfloat16") == 1
+
+
 PROBE = """\
 [[probe]]
 name = "kind"
