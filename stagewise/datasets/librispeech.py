@@ -36,6 +36,7 @@ SUBSETS = {
     "test-clean": (2_620, 5.40, 40),
     "test-other": (2_939, 5.34, 33),
 }
+DEFAULT = "train-clean-100"
 ENDINGS = "|".join(map(re.escape, SUFFIXES))
 # A file's path, wherever the speakers lie.
 UTTERANCE = re.compile(rf"(?:(.*)/)?([0-9]+)/([0-9]+)/\2-\3-[0-9]+(?:{ENDINGS})")
@@ -54,7 +55,7 @@ class LibriSpeech(AudioFiles):
 
     Args:
         root: the folder that holds the subset, `LibriSpeech/subset`, or the speakers' folders themselves.
-        subset: the subset's name; None if `root` holds the speakers' folders.
+        subset: the subset's name, train-clean-100 when left out; of no use if `root` holds the speakers' folders.
         splits: `{train = "…", test = "…"}`, files of one key a line, as `1688-142285-0000`; without them
             a part of every speaker's utterances is for testing.
         phones: a file of `key class class …` lines, one class per 160 samples.
@@ -81,7 +82,7 @@ class LibriSpeech(AudioFiles):
     def __init__(
         self,
         root: str,
-        subset: str | None = "train-clean-100",
+        subset: str | None = None,
         splits: Mapping[str, str] | None = None,
         phones: str | None = None,
         bad_items: Policy = "error",
@@ -94,7 +95,9 @@ class LibriSpeech(AudioFiles):
         labels: Mapping[str, str] | None = None,
     ) -> None:
         sources = _sources(labels)
-        folder, found = _locate(Path(root), subset, download)
+        folder, found = _locate(Path(root), subset or DEFAULT, download)
+        if subset is not None and folder == Path(root) and folder.resolve().name != subset:
+            found.notes.append(f"data.subset, {subset}, is not looked for: data.root holds the speakers themselves")
         keys = sorted(found.suffixes)
         self._suffixes = {key: suffix for key, suffix in found.suffixes.items() if suffix != ".flac"}
 
@@ -162,13 +165,13 @@ def _sources(labels: Mapping[str, str] | None) -> dict[str, Path]:
     return {name: Path(source) for name, source in (labels or {}).items()}
 
 
-def _locate(root: Path, subset: str | None, download: bool) -> tuple[Path, _Utterances]:
+def _locate(root: Path, subset: str, download: bool) -> tuple[Path, _Utterances]:
     """Find the folder that holds the speakers' folders, and the utterances in it; download it if asked."""
-    if download and not (subset in SUBSETS and isinstance(subset, str)):
+    if download and subset not in SUBSETS:
         raise ConfigError(f"data.subset is {subset!r}: to download, set it to one of {', '.join(SUBSETS)}.")
-    folders = [root] if subset is None else [root / subset, root / "LibriSpeech" / subset, root]
+    folders = [root / subset, root / "LibriSpeech" / subset, root]
     found = _first_with_utterances(folders)
-    if found is None and download and subset is not None:
+    if found is None and download:
         _download(root, subset)
         found = _first_with_utterances(folders)
         if found is None:
@@ -187,7 +190,7 @@ def _locate(root: Path, subset: str | None, download: bool) -> tuple[Path, _Utte
         )
     folder, utterances = found
     there = len(utterances.suffixes)
-    if download and subset is not None and there < SUBSETS[subset][0]:
+    if download and there < SUBSETS[subset][0]:
         raise DataError(
             f"{folder} holds {there:,} of the {SUBSETS[subset][0]:,} utterances of {subset}: {REMEDY} What is "
             "there can be used without a download."

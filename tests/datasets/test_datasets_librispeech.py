@@ -27,6 +27,11 @@ def test_finds_the_subset_wherever_it_lies(speech, tmp_path, below):
     assert data.label_classes("speaker") == ["10", "9"]
     assert data.item_labels("speaker").tolist() == [0, 0, 1, 1, 1]
     assert data.bad == []
+    ignored = "data.subset, train-clean-100, is not looked for: data.root holds the speakers themselves"
+    assert data.notes == []
+    named = LibriSpeech(root=str(tmp_path / "root"), subset="train-clean-100")
+    assert named.notes == ([] if below else [ignored])
+    assert LibriSpeech(root=str(place), subset=place.name).notes == []
     everything = np.concatenate([data.split("train"), data.split("test")])
     assert sorted(everything.tolist()) == list(range(5))
     assert data.split("test").tolist() == sorted(data.split("test").tolist())
@@ -180,7 +185,6 @@ def test_nothing_there(tmp_path, exists):
             {"subset": "dev", "download": True},
             "data.subset is 'dev': to download, set it to one of train-clean-100",
         ),
-        ({"subset": None, "download": True}, "data.subset is None"),
     ],
 )
 def test_arguments_out_of_range(speech, arguments, message):
