@@ -64,10 +64,12 @@ def align(root: Path, file: Path, jobs: int, report: Callable[..., None]) -> lis
     if not find(root).count("audio"):
         raise DataError(f"{root} holds no audio files: name the folder that holds the speech.")
     dataset = AudioFolder(str(root), bad_items="skip", resample=True, mono=True, mean=0.0, std=1.0)
+    for note in dataset.notes:
+        report("note", text=note)
     items, lines = _prepare(dataset, report)
     lines += [{"key": _key(bad.key), "seconds": 0.0, "failed": bad.reason} for bad in dataset.bad]
     with _alone(file), stoppable() as stop:
-        done = _kept(kept, header)
+        done = _kept(kept, header, report)
         todo = []
         for item in items:
             line = done.get(item.key)
@@ -147,8 +149,8 @@ def _key(name: str) -> str:
 
 
 def _problem(key: str, frames: int) -> str | None:
-    if len(key.split()) > 1:
-        return "a key of a label file holds no space: rename the file or its folder"
+    if '"' in key and _written(key) != key:
+        return "a name with blanks and double quotes cannot stand in a label file: rename the file or its folder"
     if not frames:
         return f"it is shorter than a label, {1000 * SPAN / SAMPLE_RATE:.0f} ms"
     if frames * HOP > LONGEST * SAMPLE_RATE:
@@ -174,10 +176,13 @@ def _alone(file: Path) -> Iterator[None]:
         lock.release()
 
 
-def _kept(path: Path, header: Line) -> dict[str, Line]:
+def _kept(path: Path, header: Line, report: Callable[..., None]) -> dict[str, Line]:
     """Return the lines of the items that were aligned before in the same way, or begin anew."""
     head, *lines = durable.read_lines(path) or [None]
     if head != header:
+        if lines:
+            now = ", ".join(f"{name} {header[name]}" for name in NEEDED)
+            report("note", text=f"{path} is of another version than {now}: all of it is aligned again.")
         durable.write_bytes(path, _encoded(header))
         return {}
     return {str(line.get("key")): line for line in lines if isinstance(line, dict) and "phones" in line}
@@ -202,7 +207,12 @@ def _encoded(line: Line) -> bytes:
 
 def _labels(line: Line) -> bytes:
     classes = [f"{number} " * frames for number, frames in runs(line)]
-    return f"{line['key']} {''.join(classes).rstrip()}\n".encode()
+    return f"{_written(line['key'])} {''.join(classes).rstrip()}\n".encode()
+
+
+def _written(key: str) -> str:
+    """Return a key as it stands in a label file: in quotes, where a blank or a quote would end it."""
+    return f'"{key}"' if len(key.split()) > 1 or key.startswith('"') else key
 
 
 def _first_failure(lines: Sequence[Line]) -> str:
