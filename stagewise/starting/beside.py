@@ -40,14 +40,18 @@ class Beside:
         self.wanted = (
             None if content.labels is None else {label.strip() for label in content.labels.split(",")} - {NONE}
         )
-        transcribed = {PurePosixPath(name).stem for name in content.names if "/" not in name}
-        self._left = {
+        stems = {PurePosixPath(name).stem for name in content.names if "/" not in name}
+        files = {
             path.name: path
             for path in sorted(content.root.iterdir())
-            if path.suffix.lower() in SUFFIXES
-            and path.stem not in transcribed
-            and not path.name.startswith(".")
-            and path.is_file()
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        }
+        own = Counter(path.suffix.lower() for path in files.values() if path.stem in stems)
+        # What is called as an item is of that alone, but for a single table: birds.csv may be of all, beside birds.wav.
+        self._left = {
+            name: path
+            for name, path in files.items()
+            if path.stem not in stems or (path.suffix.lower() in TABLES and own[path.suffix.lower()] == 1)
         }
         self._refused: list[str] = []
         self._problems: list[str] = []

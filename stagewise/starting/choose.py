@@ -272,6 +272,7 @@ def verdict(content: Recordings | Pictures, alone: bool) -> dict[str, Any]:
     return {
         "fit": True,
         "items": recipe.items,
+        "of": recipe.items if recipe.counted is None else recipe.counted,
         "too_short": recipe.short,
         "labels": {label: dict(classes.most_common()) for label, classes in recipe.labels.items()},
         "phones": recipe.phones,
@@ -287,10 +288,10 @@ def verdict_words(found: dict[str, Any]) -> list[str]:
     lines = []
     for label, classes in found["labels"].items():
         (most, many), *_, (least, few) = classes.items()
-        without = found["items"] - sum(classes.values())
+        without = found["of"] - sum(classes.values())
         lines.append(
             f"label {label}: {len(classes):,} classes of {few:,} ({least}) to {counted(many, 'file')} ({most})"
-            + (f"; {without:,} without" if without > 0 and found["kind"] == "audio" else "")
+            + (f"; {without:,} without" if without > 0 else "")
         )
     lines += found["notes"]
     what = counted(found["items"], "recording" if found["kind"] == "audio" else "image")

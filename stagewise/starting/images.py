@@ -120,6 +120,7 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
         ],
         items=len(used),
         images=True,
+        counted=len(trained),
     )
 
 

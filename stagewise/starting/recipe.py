@@ -87,6 +87,7 @@ class Recipe:
         items: that can be used.
         images: whether items are images.
         short: of the items, those shorter than a training window.
+        counted: items whose classes are counted, those for training where others are for testing; all when left out.
     """
 
     data: list[Line]
@@ -101,6 +102,7 @@ class Recipe:
     items: int
     images: bool
     short: int = 0
+    counted: int | None = None
 
     def without(self, refused: Mapping[str, str]) -> Recipe:
         """Return it without some labels, and with the reasons among the notes."""

@@ -120,6 +120,15 @@ def test_init_never_overwrites_and_leaves_nothing_behind_when_it_fails(here):
     assert (here / "in.toml").read_text() != "mine"
 
 
+def test_check_says_how_many_images_have_no_label(here):
+    for part, many in (("train", 6), ("test", 2)):
+        for number in range(many):
+            png(here / "in" / part / "ab"[number % 2] / f"{number}.png", 40, 40)
+    assert "label class: 2 classes of 3 (b) to 3 files (a)\n" in call(data, "check", "in").output
+    png(here / "in" / "train" / "loose.png", 40, 40)
+    assert "label class: 2 classes of 3 (b) to 3 files (a); 1 without\n" in call(data, "check", "in").output
+
+
 def test_check_counts_and_names_what_is_bad(here):
     wav(here / "in" / "a.wav", 2.0, 44_100, 2)
     wav(here / "in" / "b.wav", 1.0)

@@ -278,6 +278,14 @@ def test_what_is_no_file_is_not_opened(birds):
     assert recipe(birds)[1].notes == []
 
 
+def test_a_table_that_is_called_as_a_file_is_one_of_all(birds):
+    (birds / "0.csv").write_text("file,species\n0,a\n1,b\n2,a\n3,b\n")
+    data, made = recipe(birds)
+    assert (data["labels"], made.notes) == ({"species": str(birds / "0.csv")}, [])
+    (birds / "1.csv").write_text("seconds,call\n0.1,x\n")  # a series: what is called in each
+    assert recipe(birds)[1].labels == {}
+
+
 def test_lists_of_images(tmp_path):
     for number in range(4):
         png(tmp_path / "in" / "ab"[number % 2] / f"{number}.png", 48, 48)
