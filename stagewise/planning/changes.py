@@ -17,7 +17,7 @@ from stagewise.planning.build import BuiltStage, source_hashes
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.planning.stores import Policy
 from stagewise.runs.folder import RunFolder
-from stagewise.runs.records import WEIGHTS, epochs_done, read_record, read_trained, same_weights
+from stagewise.runs.records import RECORD, TRAINED, WEIGHTS, epochs_done, read_record, read_trained, same_weights
 
 # What a stage's and a probe's result depends on, and nothing else: the contents of their fingerprints.
 
@@ -326,7 +326,10 @@ def _changes(stage: StagePlan) -> str:
         for folder, record in _older(stage)
     }
     if not known:
-        begun = any((folder / "checkpoint").exists() for folder in _folders(stage))
+        folders = _folders(stage)
+        if damaged := [folder.name for folder in folders if (folder / RECORD).exists() or (folder / TRAINED).exists()]:
+            return f"no weights of it can be read: {', '.join(damaged)} {'is' if len(damaged) == 1 else 'are'} damaged"
+        begun = any((folder / "checkpoint").exists() for folder in folders)
         if not stage.built.trains and len(stage.together) == 1:
             return "nothing in it can be trained: it is frozen as it is"
         return "not trained yet" + (

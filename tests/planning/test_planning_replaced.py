@@ -78,3 +78,10 @@ def test_a_half_trained_stage_says_how_far_it_is(finished, tmp_path, schedule):
     (top.folder / "checkpoint" / "b" / "state.json").write_bytes(b"{")
     assert (epochs_done(top.folder), epochs_done(tmp_path)) == (0, None)
     assert "in epoch 1 of" in planned(finished, run, **sets).stages[0].reason
+
+
+def test_older_folders_that_are_damaged_are_named(finished, run):
+    (folder,) = run.path.glob("stages/2-two-*")
+    (folder / "encoder.safetensors").write_bytes(b"")
+    stages = planned(finished, run, **{"stage.two.train.epochs": 3}).stages
+    assert (stages[1].action, stages[1].reason) == ("train", f"no weights of it can be read: {folder.name} is damaged")
