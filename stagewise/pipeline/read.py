@@ -48,7 +48,11 @@ def apply_overrides(sets: Overrides, source: Source, report: Report) -> None:
 
 
 def take_away(keys: Sequence[str], source: Source, report: Report) -> None:
-    """Take keys, tables or items of a list out of the source's tree, and report those that are not there."""
+    """Take keys, tables or items of a list out of the source's tree, and report those that are not there.
+
+    Numbers are those of the file as it is: `probe.1` and `probe.2` are its first two probes.
+    """
+    found: dict[KeyPath, Any] = {}
     for key in keys:
         try:
             parts = split_key(key)
@@ -56,11 +60,12 @@ def take_away(keys: Sequence[str], source: Source, report: Report) -> None:
             step = _step(holder, parts[-1], path, parts)
             if isinstance(holder, dict) and step not in holder:
                 raise ValueError(f"the file does not say it{did_you_mean(step, list(holder))}")
-            del holder[step]
+            found[(*path, step)] = holder
         except ValueError as error:
             report.add_unset(key, str(error))
-        else:
-            source.forget((*path, step))
+    for path in sorted(found, reverse=True):  # what is behind or within another first
+        del found[path][path[-1]]
+        source.forget(path)
 
 
 def parse_value(text: str) -> Any:

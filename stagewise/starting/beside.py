@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from stagewise.datasets.labels import ItemLabels, read_alignment, read_split_lists
 from stagewise.datasets.names import Names
+from stagewise.datasets.tables import KEYS, Table, labels_of, read_cells, read_labels, read_table
 from stagewise.datasets.tables import SUFFIXES as TABLES
-from stagewise.datasets.tables import Table, labels_of, read_cells, read_labels, read_table
 from stagewise.errors import ConfigError, DataError
 from stagewise.starting.look import Pictures, Recordings, tells_apart
 from stagewise.starting.recipe import Line
@@ -172,6 +172,9 @@ class Beside:
         columns = [label for label in table.labels if label and self.wants(label)]
         many = []
         del self._left[table.path.name]
+        if others := [column for column in columns if column.lower() in KEYS]:
+            key = table.columns[table.key or 0]
+            self.note(f"{table.path.name}: its column {key} says what a line is of; labels: {', '.join(others)}")
         for label in columns:
             if label in taken:
                 self.note(f"{table.path.name} not used: there is a {label} already: give its column another name")

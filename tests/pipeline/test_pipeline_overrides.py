@@ -211,6 +211,14 @@ def test_keys_tables_and_items_are_taken_away() -> None:
     assert load_text(FILE, "x.toml", unset=["defaults.train"]).stage[0].train.optimizer.arguments == {"lr": 2e-4}
 
 
+def test_numbers_of_what_is_taken_away_are_those_of_the_file() -> None:
+    third = FILE + '[[probe]]\nname = "c"\nstages = "all"\nlabels = "z"\n'
+    for unset in (["probe.1", "probe.2"], ["probe.2", "probe.1"], ["probe.a", "probe.2", "probe.1", "probe.2.epochs"]):
+        left = load_text(third, "x.toml", unset=unset)
+        assert [probe.name for probe in left.probe] == ["c"]
+        assert left.where("probe.c.labels") == load_text(third, "x.toml").where("probe.c.labels")
+
+
 def test_keys_are_taken_away_before_others_are_set() -> None:
     made = load_text(FILE, "x.toml", ["defaults.train.epochs=3"], ["defaults.train", "probe"])
     assert (made.stage[0].train.epochs, made.probe) == (3, ())

@@ -286,6 +286,13 @@ def test_a_table_that_is_called_as_a_file_is_one_of_all(birds):
     assert recipe(birds)[1].labels == {}
 
 
+def test_a_table_of_files_and_folders_is_one_of_files(birds):
+    (birds / "t.csv").write_text("folder,image,sex\nx,0,m\nx,1,w\ny,2,m\ny,3,w\n")
+    data, made = recipe(birds)
+    assert sorted(data["labels"]) == ["folder", "sex"]
+    assert "t.csv: its column image says what a line is of; labels: folder" in made.notes
+
+
 def test_lists_of_images(tmp_path):
     for number in range(4):
         png(tmp_path / "in" / "ab"[number % 2] / f"{number}.png", 48, 48)
