@@ -10,6 +10,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -146,6 +147,7 @@ STRETCH = 0.5  # seconds from the middle of both that are compared
 LAG = 0.1  # seconds that a lossy encoding may shift or lengthen it by
 ROUNDED = 1e-4  # what a sample of 16 bits may differ by, of a maximum of 1
 ALIKE = 0.2  # correlation of the phases of two encodings at least; of two recordings, it is some hundredths
+MOST = 32  # files of one name that each is compared with: where there are more, those of the folders most alike
 
 
 def find_twins(root: Path, names: Sequence[str]) -> dict[str, str]:
@@ -163,16 +165,27 @@ def find_twins(root: Path, names: Sequence[str]) -> dict[str, str]:
     twins: dict[str, str] = {}
     for group in groups.values():
         taken: list[str] = []
+        near: dict[tuple[str, ...], list[str]] = {}
         heard: dict[str, Header | str] = {}
         several = len({_rank(name) for name in group}) > 1
         for name in sorted(group, key=lambda name: (_rank(name), name)) if several else ():
-            for other in taken:
-                if _rank(other) != _rank(name) and _same(root, name, other, heard):
-                    twins[name] = other
-                    break
-            else:
-                taken.append(name)
+            places = _places(name)
+            others = taken if len(taken) <= MOST else chain(*(near.get(place, ()) for place in places))
+            lesser = (other for other in others if _rank(other) != _rank(name))
+            found = next((other for other in islice(lesser, MOST) if _same(root, name, other, heard)), None)
+            if found is not None:
+                twins[name] = found
+                continue
+            taken.append(name)
+            for place in places:
+                near.setdefault(place, []).append(name)
     return twins
+
+
+def _places(name: str) -> list[tuple[str, ...]]:
+    """Return the folders that a file lies in, and these but for one: `flac/ann` is near to `wav/ann`."""
+    folders = PurePosixPath(name).parent.parts
+    return [folders, *(folders[:place] + folders[place + 1 :] for place in range(len(folders)))]
 
 
 def words_of_twins(twins: Mapping[str, str]) -> list[str]:

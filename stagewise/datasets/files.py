@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from stagewise.datasets import audio_files, images
 from stagewise.datasets.audio import SUFFIXES as AUDIO
-from stagewise.datasets.audio_files import find_twins, words_of_twins
+from stagewise.datasets.audio_files import words_of_twins
 from stagewise.datasets.base import BadItem
 from stagewise.datasets.image_files import SUFFIXES as IMAGES
 from stagewise.errors import ConfigError, DataError
@@ -166,14 +167,14 @@ class Found:
         root: the folder.
         names: the paths in it of the files of every kind.
         refused: those whose names cannot be used.
-        twins: recordings that are left out, and those that hold the same.
+        twins: files of every kind that are left out, and those that hold the same.
         notes: what else is left out, in words.
     """
 
     root: Path
     names: dict[Kind, list[str]]
     refused: dict[Kind, list[BadItem]]
-    twins: dict[str, str]
+    twins: dict[Kind, dict[str, str]]
     notes: list[str]
 
     def count(self, kind: Kind) -> int:
@@ -208,10 +209,14 @@ def find(root: Path) -> Found:
     names: dict[Kind, list[str]] = {
         kind: [name for name in files.names if name.lower().endswith(suffixes)] for kind, suffixes in SUFFIXES.items()
     }
-    twins = find_twins(root, names["audio"])
-    names["audio"] = [name for name in names["audio"] if name not in twins]
+    twins: dict[Kind, dict[str, str]] = {
+        "audio": audio_files.find_twins(root, names["audio"]),
+        "images": images.find_twins(root, names["images"]),
+    }
+    names = {kind: [name for name in names[kind] if name not in twins[kind]] for kind in SUFFIXES}
     refused: dict[Kind, list[BadItem]] = {
         kind: [bad for bad in files.refused if bad.key.lower().endswith(suffixes)]
         for kind, suffixes in SUFFIXES.items()
     }
-    return Found(root, names, refused, twins, [*files.notes(), *words_of_twins(twins)])
+    notes = [note for same in twins.values() for note in words_of_twins(same)]
+    return Found(root, names, refused, twins, [*files.notes(), *notes])

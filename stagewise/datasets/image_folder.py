@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from stagewise.datasets.audio_files import words_of_twins
 from stagewise.datasets.bad_items import Policy, check_policy
 from stagewise.datasets.base import BadItem
 from stagewise.datasets.files import find_files
 from stagewise.datasets.image_files import SUFFIXES, Cut, Numbers, Pixels, read_pixels
-from stagewise.datasets.images import TEST, TRAIN, UNLABELLED, Images, scan_images
+from stagewise.datasets.images import TEST, TRAIN, UNLABELLED, Images, find_twins, scan_images
 from stagewise.datasets.labels import ItemLabels, hash_split, read_split_lists, words_of_unlisted
 from stagewise.datasets.names import Names
 from stagewise.datasets.tables import read_labels
@@ -97,11 +98,12 @@ class ImageFolder(Images):
         }
         _refuse_nested(self._folders)
 
-        keys, refused, listed, notes = _list(self._folders, splits)
+        keys, refused, listed, notes, twins = _list(self._folders, splits)
         found = scan_images(keys, [self._path(key) for key in keys], cut, size, bad_items, refused)
         names = [keys[item] for item in found.items]
         classes = ItemLabels.from_names([_class(name) for name in names])
-        below = Names([key.replace("//", "/") for key in keys]).only(found.items)
+        same = {name.replace("//", "/"): other.replace("//", "/") for name, other in twins.items()}
+        below = Names([key.replace("//", "/") for key in keys], same).only(found.items)
         within = Names([key.rpartition("//")[2] for key in keys]).only(found.items)
         tables = {name: read_labels(Path(root), name, source, below, within) for name, source in (labels or {}).items()}
         parts_N = np.array([PARTS[name.rpartition("//")[0]] for name in names], np.int8)
@@ -134,24 +136,31 @@ class ImageFolder(Images):
 
 def _list(
     folders: Mapping[str, Path], splits: Mapping[str, str] | None
-) -> tuple[list[str], list[BadItem], set[str] | None, list[str]]:
-    """Return the keys of all files, those that cannot have one, the keys listed for testing, and what is left out."""
+) -> tuple[list[str], list[BadItem], set[str] | None, list[str], dict[str, str]]:
+    """Return the keys of all files, those that cannot have one, those listed for testing, what is left out, twins."""
     keys: list[str] = []
     refused: list[BadItem] = []
     notes: list[str] = []
+    twins: dict[str, str] = {}
     listed: set[str] | None = None
     for folder, path in folders.items():
         files = find_files(path, SUFFIXES, "image", f"data.{folder or 'root'}")
-        names, bad = files.names, files.refused
-        notes += [f"data.{folder or 'root'}: {note}" if len(folders) > 1 else note for note in files.notes()]
+        same = find_twins(path, files.names)
+        names, bad = [name for name in files.names if name not in same], files.refused
+        left = [*files.notes(), *words_of_twins(same)]
+        notes += [f"data.{folder or 'root'}: {note}" if len(folders) > 1 else note for note in left]
         if folder == "" and splits is not None:
-            members = read_split_lists(splits, Names(names))
+            members = read_split_lists(splits, Names(names, same))
             notes += words_of_unlisted(names, members)
             listed = {names[item] for item in members["test"]}
             names, bad = [names[item] for item in sorted(members["train"] | members["test"])], []
-        keys += [f"{folder}//{name}" if folder else name for name in names]
+            used = {*names}
+            same = {name: other for name, other in same.items() if other in used}
+        first = f"{folder}//" if folder else ""
+        keys += [first + name for name in names]
+        twins |= {first + name: first + other for name, other in same.items()}
         refused += bad
-    return keys, refused, listed, notes
+    return keys, refused, listed, notes, twins
 
 
 def _class(key: str) -> str:

@@ -10,6 +10,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -17,8 +18,18 @@ import numpy.typing as npt
 
 from stagewise.datasets.bad_items import Policy, judge, looked_at, probe_all
 from stagewise.datasets.base import BadItem, Dataset, Floats, Ints, Keys
-from stagewise.datasets.image_files import MAX_PIXELS, TOO_MANY, Cut, Pixels, probe, resized
+from stagewise.datasets.image_files import (
+    MAX_PIXELS,
+    SUFFIXES,
+    TOO_MANY,
+    Cut,
+    Pixels,
+    probe,
+    read_pixels,
+    resized,
+)
 from stagewise.datasets.labels import ItemLabels
+from stagewise.errors import DataError
 from stagewise.text import counted
 
 # What all sets of images share: an image is an item whose rows are its patches, from left to right and downwards.
@@ -163,6 +174,51 @@ class Images(Dataset):
 
     def _items(self, chosen_N: npt.NDArray[np.bool_]) -> Ints:
         return np.flatnonzero(chosen_N).astype(np.int64) * self.views
+
+
+# The same image in two files, as `a.png` and `a.jpg`: one item, or its twin would be tested after training on it.
+
+ALIKE = 0.98  # correlation of the greys of two encodings at least: an image and its mask have less
+
+
+def find_twins(root: Path, names: Sequence[str]) -> dict[str, str]:
+    """Return which files show what the one beside it shows that has its name, but for the suffix: that, by their names.
+
+    The taken one is the one whose suffix comes first among those that are read.
+
+    Args:
+        root: the folder.
+        names: the files in it.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(str(PurePosixPath(name).with_suffix("")), []).append(name)
+    twins: dict[str, str] = {}
+    for group in groups.values():
+        group.sort(key=lambda name: (SUFFIXES.index(PurePosixPath(name).suffix.lower()), name))
+        taken: list[str] = []
+        for name in group:
+            found = next((other for other in taken if _same(f"{root}/{name}", f"{root}/{other}")), None)
+            if found is None:
+                taken.append(name)
+            else:
+                twins[name] = found
+    return twins
+
+
+def _same(*paths: str) -> bool:
+    headers = [probe(path) for path in paths]
+    try:
+        one, other = (
+            read_pixels(path, True, None, (header.height, header.width))
+            for path, header in zip(paths, headers, strict=True)
+            if not isinstance(header, str)
+        )
+    except (DataError, ValueError):  # it is damaged, which is said of it
+        return False
+    if one.shape != other.shape or np.array_equal(one, other):
+        return one.shape == other.shape
+    return bool(one.std() and other.std() and np.corrcoef(one.ravel(), other.ravel())[0, 1] >= ALIKE)
 
 
 # Look at every image file before training starts, and decide what happens to the bad ones.

@@ -42,7 +42,7 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
     parts = folders(every)
     test = next((part for part in TESTS if part in parts), None) if TRAIN in parts else None
     roots = [f"{TRAIN}/", f"{test}/"] if test else [""]
-    splits, listed = ([], None) if test else beside.splits(Names(every))
+    splits, listed = ([], None) if test else beside.splits(Names(every, content.twins))
     taken = {
         name for item, name in enumerate(every) if name.startswith(tuple(roots)) and (listed is None or item in listed)
     }
@@ -74,7 +74,7 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
     ]
     if not test:
         usable = np.array([item for item, name in enumerate(every) if name in sizes and name not in huge], np.int64)
-        found = beside.labels(content.root, Names(every).only(usable), ("class",))
+        found = beside.labels(content.root, Names(every, content.twins).only(usable), ("class",))
         if found:
             why = "labels that are found here, in tables or names of files"
             data.append(("labels", {label: source for label, (source, _) in found.items()}, why))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,11 +14,13 @@ from stagewise.datasets.bad_items import looked_at, probe_all, telling
 from stagewise.datasets.base import BadItem
 from stagewise.datasets.files import Found, Kind
 from stagewise.datasets.images import words_of_notes
+from stagewise.durable import sha256_of
 from stagewise.text import bytes_text, counted, seconds_text
 
 # What a folder holds that could be trained on: audio files and images, what their headers say, which are bad.
 
 SHOWN = 3  # files of a kind that are named
+BEGINNING = 1 << 12  # bytes of a file that are compared before all of it is
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Pictures:
     headers: list[image_files.Header]
     bad: list[BadItem]
     notes: list[str]
+    twins: dict[str, str]
     kind: Literal["images"] = "images"
     labels: str | None = None
 
@@ -77,8 +81,10 @@ def _look(found: Found, kind: Kind, names: list[str], bad: list[BadItem], inside
         notes = list(found.notes)
         if inside and (silent := _those(found.root, [name for name, _ in heard], audio.is_silent)):
             notes.append(f"warning: every sample is the same, in {_examples(silent, 'recording')}")
+        if inside:
+            notes += _twice(found.root, dict(heard))
         return Recordings(
-            found.root, [name for name, _ in heard], [header for _, header in heard], bad, notes, found.twins
+            found.root, [name for name, _ in heard], [header for _, header in heard], bad, notes, found.twins[kind]
         )
     pictures = list(zip(names, probe_all(image_files.probe, paths, tell), strict=True))
     bad += [_bad(found.root, name, header) for name, header in pictures if isinstance(header, str)]
@@ -90,14 +96,47 @@ def _look(found: Found, kind: Kind, names: list[str], bad: list[BadItem], inside
     for name, header in seen:
         for note in header.notes:
             noted.setdefault(note, []).append(name)
-    notes = [*found.notes, *words_of_notes(noted)]
-    return Pictures(found.root, [name for name, _ in seen], [header for _, header in seen], bad, notes)
+    notes = [*found.notes, *words_of_notes(noted), *(_twice(found.root, dict(seen)) if inside else [])]
+    return Pictures(
+        found.root, [name for name, _ in seen], [header for _, header in seen], bad, notes, found.twins[kind]
+    )
 
 
 def _those(root: Path, names: list[str], test: Callable[[str], bool]) -> dict[str, None]:
     """Return the files of which something is true, in order."""
     found = probe_all(test, [f"{root}/{name}" for name in names])
     return {name: None for name, so in zip(names, found, strict=True) if so}
+
+
+def _twice(root: Path, headers: Mapping[str, audio.Header] | Mapping[str, image_files.Header]) -> list[str]:
+    """Say which files are the same, byte for byte, whatever they are called: one may be tested, another trained on."""
+    # Only those of one size are read, and only those that begin alike as a whole.
+    alike: dict[object, list[str]] = {"": list(headers)}
+    looks: Sequence[Callable[[str], object]] = (
+        lambda name: headers[name].size,
+        lambda name: _begins(root / name),
+        lambda name: sha256_of(root / name),
+    )
+    for look_at in looks:
+        parts: dict[object, list[str]] = {}
+        for key, names in alike.items():
+            for name in names if len(names) > 1 else ():
+                parts.setdefault((key, look_at(name)), []).append(name)
+        alike = parts
+    same = [names for names in alike.values() if len(names) > 1]
+    if not same:
+        return []
+    first, second, *_ = same[0]
+    more = counted(sum(len(names) - 1 for names in same), "file is", "files are")
+    return [
+        f"warning: {more} another one once more, byte for byte, such as {second} and {first}: if one is trained on and "
+        "the other tested, its test says nothing; leave one out"
+    ]
+
+
+def _begins(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.sha256(file.read(BEGINNING)).digest()
 
 
 def _examples(names: dict[str, None], what: str) -> str:

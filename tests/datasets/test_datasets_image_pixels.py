@@ -120,7 +120,7 @@ def test_notes_behind_the_pixels_of_a_png_and_damaged_ones_are_ignored(tmp_path)
     png = (tmp_path / "a" / "late.png").read_bytes()
     (tmp_path / "a" / "late.png").write_bytes(png[:-12] + chunk(b"eXIf", exif.tobytes()[6:]) + png[-12:])
     for suffix in ("png", "jpg", "webp"):
-        save(tmp_path / "a" / f"odd.{suffix}", picture(0), exif=b"Exif\0\0garbage")
+        save(tmp_path / "a" / f"odd {suffix}.{suffix}", picture(0), exif=b"Exif\0\0garbage")
     data = ImageFolder(root=str(tmp_path), grayscale=False, **SMALL)
     np.testing.assert_array_equal(data.image(0), picture(0))
     assert [data.image(item).shape for item in (1, 2, 3)] == [(40, 48, 3)] * 3
@@ -175,7 +175,7 @@ def test_white_is_zero_of_fewer_bits(tmp_path, bits):
 
 def test_what_is_to_be_known_of_images_is_noted(tmp_path):
     dark = Image.fromarray(np.tile(np.arange(64, dtype=np.uint16) * 65, (40, 1)))
-    for name in ("12 in 16.png", "12 in 16.tif"):
+    for name in ("12 in 16.png", "other.tif"):
         dark.save(tmp_path / name)
     first, second = (Image.fromarray(picture(seed)) for seed in (0, 1))
     first.save(tmp_path / "pages.tif", save_all=True, append_images=[second])
@@ -185,7 +185,7 @@ def test_what_is_to_be_known_of_images_is_noted(tmp_path):
     data = ImageFolder(root=str(tmp_path), **SMALL)
     assert data.notes == [
         "2 images with 16 bits of which the upper four are unused, nearly black so: multiply by 16: "
-        "12 in 16.png, 12 in 16.tif",
+        "12 in 16.png, other.tif",
         "2 images with several frames, of which the first is taken: moving.webp, pages.tif",
         "1 image with damaged EXIF, which may be turned: notes.jpg",
     ]

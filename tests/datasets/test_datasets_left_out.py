@@ -10,7 +10,9 @@ import soundfile
 from audio_examples import RATE
 from image_examples import picture, save
 from image_folder_examples import SMALL
+from PIL import Image
 
+from stagewise.datasets import audio_files
 from stagewise.datasets.audio_files import find_twins
 from stagewise.datasets.audio_folder import AudioFolder
 from stagewise.datasets.files import find, find_files
@@ -18,6 +20,7 @@ from stagewise.datasets.image_folder import ImageFolder
 from stagewise.datasets.librispeech import LibriSpeech
 from stagewise.errors import DataError
 from stagewise.frozen.given_files import Given
+from stagewise.starting.look import look
 
 
 def noise(seed, samples):
@@ -41,7 +44,7 @@ def test_every_suffix_that_is_decoded_is_taken(tmp_path):
     assert set(data.lengths.tolist()) == {8000}
     assert data.notes == []
     for suffix in ("jpg", "jpeg", "jpe", "jfif"):
-        save(tmp_path / f"a.{suffix}", picture(0), format="JPEG")
+        save(tmp_path / f"{suffix}.{suffix}", picture(0), format="JPEG")
     assert len(ImageFolder(root=str(tmp_path), **SMALL)) == 4
 
 
@@ -110,12 +113,64 @@ def test_twins_are_one_item(tmp_path):
     found = find(tmp_path)
     assert found.names["audio"] == keys
     assert found.notes == data.notes
-    assert found.twins == {
+    assert found.twins["audio"] == {
         "a.wav": "flac/a.flac",
         "a.mp3": "flac/a.flac",
         "b.wav": "flac/b.flac",
         "b.ogg": "flac/b.flac",
     }
+
+
+def test_many_files_of_one_name_are_compared_with_those_of_the_folders_most_alike(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio_files, "MOST", 3)
+    for number in range(20):
+        for kind in ("wav", "flac"):
+            sound(tmp_path / kind / str(number) / f"a.{kind}", number)
+    compared, same = [], audio_files._same
+    monkeypatch.setattr(audio_files, "_same", lambda *given: compared.append(given) or same(*given))
+    names = [f"{kind}/{number}/a.{kind}" for kind in ("wav", "flac") for number in range(20)]
+    twins = find_twins(tmp_path, names)
+    assert twins == {f"wav/{number}/a.wav": f"flac/{number}/a.flac" for number in range(20)}
+    assert len(compared) == 20
+
+
+def test_images_that_are_there_twice_are_one_item(tmp_path):
+    small = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
+    photo = np.asarray(Image.fromarray(small).resize((120, 80)))[:, :, None]
+    for name in ("a/x.png", "a/x.jpg", "a/y.jpg", "b/y.png"):  # those of other folders are others
+        save(tmp_path / name, photo)
+    save(tmp_path / "a" / "m.jpg", photo)
+    save(tmp_path / "a" / "m.png", (255 * (photo > 200)).astype(np.uint8))  # a mask
+    (tmp_path / "a" / "d.png").write_bytes((tmp_path / "a" / "x.png").read_bytes()[:-900])
+    save(tmp_path / "a" / "d.jpg", photo)
+    (tmp_path / "kind.csv").write_text("file,kind\na/x.jpg,p\nb/y.png,q\n")
+    arguments = SMALL | {"bad_items": 1, "labels": {"kind": str(tmp_path / "kind.csv")}}
+    data = ImageFolder(root=str(tmp_path), **arguments)
+    keys = ["a/d.jpg", "a/m.jpg", "a/m.png", "a/x.png", "a/y.jpg", "b/y.png"]
+    assert list(data.keys) == keys
+    words = "left out, since another file of the same name holds the same: 1 file, such as a/x.jpg beside a/x.png"
+    assert words in data.notes
+    assert data.item_labels("kind").tolist() == [-1, -1, -1, 0, -1, 1]
+    found = find(tmp_path)
+    assert (found.names["images"], found.twins["images"]) == (["a/d.jpg", "a/d.png", *keys[1:]], {"a/x.jpg": "a/x.png"})
+    (tmp_path / "train.txt").write_text("a/x.jpg\na/d.jpg\n")
+    (tmp_path / "test.txt").write_text("b/y\n")
+    splits = {part: str(tmp_path / f"{part}.txt") for part in ("train", "test")}
+    listed = ImageFolder(root=str(tmp_path), splits=splits, **arguments)
+    assert (list(listed.keys), listed.split("test").tolist()) == (["a/d.jpg", "a/x.png", "b/y.png"], [2])
+
+
+def test_the_same_bytes_under_other_names_are_said_by_data_check(tmp_path):
+    for name, seed in (("train/a.wav", 1), ("test/b.wav", 1), ("c.wav", 2)):
+        sound(tmp_path / name, seed)
+    for name, seed in (("train/a.png", 1), ("test/b.png", 1), ("test/c.png", 1), ("d.png", 2)):
+        save(tmp_path / name, picture(seed))
+    found, words = find(tmp_path), "another one once more, byte for byte, such as"
+    (note,) = look(found, "audio", inside=True).notes
+    assert note.startswith(f"warning: 1 file is {words} train/a.wav and test/b.wav: if one is trained on")
+    (note,) = look(found, "images", inside=True).notes
+    assert note.startswith(f"warning: 2 files are {words} test/c.png and test/b.png: if one is trained on")
+    assert look(found, "images").notes == []
 
 
 def test_a_twin_at_another_rate(tmp_path):
