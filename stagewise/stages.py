@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from stagewise import durable
+from stagewise.arrays import Ints
 from stagewise.datasets.base import Dataset
 from stagewise.datasets.images import Images
 from stagewise.encoding.encode import Chain, Encoded, encode
@@ -66,7 +66,6 @@ def load_weights(module: StageModule, folder: Path) -> StageModule:
 
 # From a plan to a training: of one stage, or of several in sync; what it leaves behind are final weights.
 
-Ints = npt.NDArray[np.int64]
 Report = Callable[..., None]
 
 

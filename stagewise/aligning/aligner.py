@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stagewise.datasets.base import Floats
+from stagewise.arrays import Floats
 from stagewise.datasets.corpus import Request, speak
 
 # Fit the words of a transcript to speech with pocketsphinx.

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 
 from stagewise import durable
+from stagewise.arrays import Floats, Ints
 from stagewise.datasets.bad_items import AGAIN, Policy, check_policy, judge, looked_at, probe_all
-from stagewise.datasets.base import BadItem, Ints
+from stagewise.datasets.base import BadItem
 from stagewise.datasets.containers import Flaw, Mending, examine
 from stagewise.datasets.hush import hushed
 from stagewise.errors import ConfigError, DataError
@@ -33,7 +33,6 @@ from stagewise.libraries import load
 # The filter is torchaudio's. Results are computed in blocks of one size on a fixed grid, whatever the slice: a
 # convolution over pieces of other sizes would change last bits.
 
-Floats = npt.NDArray[np.float32]
 Read = Callable[[int, int], Floats]  # start, stop -> samples (T,)
 
 FILTER_WIDTH = 6  # zero crossings and roll-off of torchaudio's windowed sinc, its defaults

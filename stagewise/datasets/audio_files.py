@@ -16,8 +16,9 @@ from typing import Literal
 
 import numpy as np
 
+from stagewise.arrays import Floats, Ints
 from stagewise.datasets.audio import READ_BLOCK, SUFFIXES, Header, Reader, Rules, probe, read_samples, resample, scan
-from stagewise.datasets.base import BadItem, Dataset, Floats, Ints, Keys
+from stagewise.datasets.base import BadItem, Dataset, Keys
 from stagewise.datasets.labels import FrameTable, ItemLabels, hash_split, read_split_lists, words_of_unlisted
 from stagewise.datasets.names import Names
 from stagewise.errors import ConfigError, DataError

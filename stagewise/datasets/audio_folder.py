@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from stagewise.arrays import Ints
 from stagewise.datasets.audio import SUFFIXES, Rules
 from stagewise.datasets.audio_files import MEAN, STD, AudioFiles, Labels, find_twins, words_of_twins
 from stagewise.datasets.bad_items import Policy
-from stagewise.datasets.base import Ints
 from stagewise.datasets.files import find_files
 from stagewise.datasets.labels import read_alignment
 from stagewise.datasets.names import Names

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import functional
 
-from stagewise.datasets.base import Floats
+from stagewise.arrays import Floats
 from stagewise.datasets.image_files import Cut, Pixels
 from stagewise.seeds import derive_seed
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
+from stagewise.arrays import Floats, Ints
 from stagewise.datasets.labels import FrameLabels, FrameTable, ItemLabels
 from stagewise.errors import ConfigError, DataError
 
@@ -103,9 +104,6 @@ class Keys(Sequence[str]):
 
 
 # What a data set is: ordered items, each with a key, an array of rows (samples or patches) and labels.
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from stagewise.arrays import Floats, Ints
 from stagewise.datasets.bad_items import Policy, judge, looked_at, probe_all
-from stagewise.datasets.base import BadItem, Dataset, Floats, Ints, Keys
+from stagewise.datasets.base import BadItem, Dataset, Keys
 from stagewise.datasets.image_files import (
     MAX_PIXELS,
     SUFFIXES,

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stagewise.arrays import Ints
 from stagewise.datasets.audio import SUFFIXES, Rules
 from stagewise.datasets.audio_files import MEAN, STD, AudioFiles, Labels
 from stagewise.datasets.bad_items import Policy
-from stagewise.datasets.base import Expected, Ints
+from stagewise.datasets.base import Expected
 from stagewise.datasets.labels import read_alignment
 from stagewise.datasets.names import Names
 from stagewise.datasets.tables import SUFFIXES as SUFFIXES_OF_TABLES

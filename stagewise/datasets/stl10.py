@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from stagewise.datasets.base import Expected, Ints
+from stagewise.arrays import Ints
+from stagewise.datasets.base import Expected
 from stagewise.datasets.image_files import Cut, Numbers, Pixels, pixels_of
 from stagewise.datasets.images import TEST, TRAIN, UNLABELLED, Images
 from stagewise.datasets.labels import ItemLabels

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from stagewise.arrays import Ints
 from stagewise.encoding.stream import stream
 from stagewise.environment import machine
 from stagewise.errors import NumberError
@@ -33,7 +34,6 @@ RUN_UP = 128  # rows before a segment, for the state of a recurrent stage to com
 SEGMENT = 512  # rows of a long item that are looked at in one place: its beginning may be quieter than the rest
 KEPT_SECONDS = 240.0  # no more work than this is lost
 Ends = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 HEADROOM = 0.25  # of a channel's range: on real speech 3 to 14 times fewer values lie outside, and zstd leaves 5 % less
 
 

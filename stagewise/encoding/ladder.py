@@ -8,16 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from stagewise.arrays import Ints
 from stagewise.encoding.encode import Chain, rows_of
 from stagewise.encoding.stream import Trail
 from stagewise.stores import Scaling
 from stagewise.training.feed import Source
-
-Ints = npt.NDArray[np.int64]
 
 
 class Rung(Source):

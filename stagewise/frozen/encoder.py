@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from stagewise.arrays import Floats
 from stagewise.datasets.base import Dataset
 from stagewise.encoding.encode import Chain
 from stagewise.errors import ConfigError, InputError, NumberError
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 # The rows of any files after a run's frozen stages, item by item and piece by piece, in bounded memory.
 
-Floats = npt.NDArray[np.float32]
 Pool = Literal["mean"]
 
 

@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from stagewise.arrays import Floats
 from stagewise.datasets.audio import READ_BLOCK, SUFFIXES, Header, Reader, Rules, probe
 from stagewise.datasets.audio_files import AudioFiles
 from stagewise.datasets.bad_items import AGAIN, probe_all, refuse, remembering
-from stagewise.datasets.base import BadItem, Floats
+from stagewise.datasets.base import BadItem
 from stagewise.datasets.files import find_files, name_problem
 from stagewise.datasets.image_files import MAX_PIXELS, TOO_MANY, Cut, Pixels, read_pixels, resized
 from stagewise.datasets.image_files import SUFFIXES as IMAGE_SUFFIXES

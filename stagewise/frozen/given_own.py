@@ -13,9 +13,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from stagewise.arrays import Floats, Ints
 from stagewise.datasets import SHORT_NAMES
 from stagewise.datasets.audio_files import AudioFiles
-from stagewise.datasets.base import BadItem, Dataset, Floats, Ints
+from stagewise.datasets.base import BadItem, Dataset
 from stagewise.datasets.image_files import Pixels
 from stagewise.errors import ConfigError, DataError, InputError
 from stagewise.frozen.given_files import Given, GivenPixels, Report, no_patch

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stagewise import durable
+from stagewise.arrays import Floats
 from stagewise.errors import ConfigError, IntegrityError
 from stagewise.runs.facts import run_facts
 from stagewise.runs.folder import LOCK_FILE, RunFolder, find_run, in_use, runs_here
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 # A fitted probe of a run: what it found, what it said of every test example, and what it says of other files.
 
-Floats = npt.NDArray[np.float32]
 Line = dict[str, Any]  # of a table: what each of its columns says
 SUFFIXES = (".csv", ".json")
 

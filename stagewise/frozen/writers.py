@@ -13,9 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from stagewise.arrays import Floats
 from stagewise.durable import publishing, read_bytes
 from stagewise.errors import ConfigError
-from stagewise.frozen.encoder import Embedding, Floats
+from stagewise.frozen.encoder import Embedding
 from stagewise.frozen.given_files import Report
 from stagewise.stopping import stoppable
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from stagewise.arrays import Ints
 from stagewise.datasets.base import Dataset, Expected, read_rows
 from stagewise.datasets.build import check_classes
 from stagewise.datasets.images import Images
@@ -23,7 +24,6 @@ from stagewise.training.windows import Classes
 
 # Which items the stages of a plan are trained on: known from the labels and the seed, before anything runs.
 
-Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 FEW = 0.1  # share of the items: a stage that is trained on less has hardly seen the data
 HEARD = 1 << 16  # rows of an item that are read at a time, to see whether it is silent

@@ -11,9 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from stagewise import durable
+from stagewise.arrays import Floats, Ints
 from stagewise.datasets.base import Dataset
 from stagewise.encoding.encode import Chain
 from stagewise.errors import NumberError
@@ -21,8 +21,6 @@ from stagewise.runs.items import ItemMeans
 from stagewise.stopping import Stop
 from stagewise.training.windows import Alignment
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 MEMORY_BYTES = 256 * 2**20  # labelled rows up to this are kept in memory
 SEGMENT = 16  # neighbouring rows that are read together; segments, not rows, are shuffled
 

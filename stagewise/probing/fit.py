@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stagewise import durable
+from stagewise.arrays import Ints
 from stagewise.datasets.base import Dataset
 from stagewise.errors import DataError, NumberError
 from stagewise.pipeline import Probe
@@ -29,7 +30,6 @@ from stagewise.training.checkpoint import write_tensors
 
 # Fit a linear classifier (optionally with one hidden layer) on standardised vectors, and test it.
 
-Ints = npt.NDArray[np.int64]
 TEST_ROWS = 8192
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from stagewise.arrays import Ints
 from stagewise.datasets.base import Dataset
 from stagewise.datasets.images import Images
 from stagewise.encoding.encode import Chain, calibrate, rows_of
@@ -147,7 +148,6 @@ class Rows:
 # One vector an item and stage, computed in one pass over the items for all probes that read it, trained or random.
 
 SAVE_SECONDS = 300.0  # of work that a kill may cost
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass

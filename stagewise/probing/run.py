@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from stagewise import durable
+from stagewise.arrays import Ints
 from stagewise.datasets.base import BadItem, Dataset
 from stagewise.datasets.build import build_dataset, check_labelled, some_classes
 from stagewise.datasets.images import Images
@@ -36,7 +36,6 @@ from stagewise.stopping import Stop
 from stagewise.text import counted
 from stagewise.training.windows import Alignment
 
-Ints = npt.NDArray[np.int64]
 CUT = ("row_shape", "patch", "stride", "crop", "mean", "std")  # what makes rows of an image
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from stagewise.arrays import Ints
 from stagewise.libraries import load
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.records import (
@@ -31,7 +31,6 @@ from stagewise.text import counted
 #
 # They hold what other test items would change. What another seed, that is another training, would change is in none.
 
-Ints = npt.NDArray[np.int64]
 Interval = tuple[float, float]
 Z = 1.959963984540054  # of a normal distribution, 97.5 %
 

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from stagewise import durable
+from stagewise.arrays import Floats, Ints
 from stagewise.errors import ConfigError, IntegrityError
 from stagewise.runs.folder import ITEMS, RunFolder
 from stagewise.runs.records import same_weights
@@ -134,8 +135,6 @@ class ItemStore(StoreReader):
 
 FACTS, TENSORS = "means.json", "means.safetensors"
 MEANS_REMEDY = "Delete its folder and type `stagewise probe` to compute it again."
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 
 
 class ItemMeans:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from stagewise import durable
+from stagewise.arrays import Ints
 from stagewise.errors import IntegrityError
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.shape import DataFacts, ProbeResult, Record, Trained, checked
@@ -172,7 +173,6 @@ def read_data(run: RunFolder) -> dict[str, Any] | None:
 RESULT = "probe.json"
 TENSORS = "probe.safetensors"
 PREDICTIONS = "predictions.safetensors"
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

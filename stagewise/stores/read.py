@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from stagewise.arrays import Ints
 from stagewise.errors import IntegrityError, StagewiseError
 from stagewise.stores.layout import (
     CRC_BYTES,
@@ -189,8 +190,6 @@ class OpenShards:
 # Shapes: T rows, *row_shape the shape of one row.
 
 DECODED_CHUNKS = 16  # decompressed chunks that a reader keeps, usually 64 KiB each
-
-Ints = npt.NDArray[np.int64]
 
 
 class StoreReader:

@@ -16,14 +16,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from stagewise.arrays import Ints
 from stagewise.datasets.base import Dataset, read_rows
 from stagewise.datasets.images import Images
 from stagewise.stores import StoreReader
 from stagewise.training.windows import Batch
 
 # Where a stage's input rows come from: the raw data set, or the store of a frozen stage.
-
-Ints = npt.NDArray[np.int64]
 
 
 class Source(ABC):

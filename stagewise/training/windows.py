@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from stagewise.arrays import Ints
 from stagewise.datasets.base import Dataset
 from stagewise.datasets.labels import FrameLabels
 from stagewise.modules.geometry import Geometry
@@ -48,8 +49,6 @@ class Alignment:
 
 
 # The classes of training windows, for an objective that needs them: of each item, or of each row.
-
-Ints = npt.NDArray[np.int64]
 
 
 class Classes:

@@ -36,7 +36,7 @@ stores
 datasets modules objectives
 pipeline
 durable environment libraries short_names stopping text
-errors seeds waiting
+arrays errors seeds waiting
 """.strip().splitlines()
 
 
