@@ -14,11 +14,9 @@ from torch import Tensor, nn
 
 from stagewise.errors import ConfigError
 from stagewise.modules.geometry import Geometry
-from stagewise.modules.stage_module import Block, Crop, StageModule, at_least_float32, autocast
+from stagewise.modules.stage_module import GROUP_BYTES, Block, Crop, StageModule, at_least_float32, autocast
 
 # Patches of an image: cut out, and each encoded alone, a group at a time.
-
-GROUP_BYTES = 16 * 2**20  # of the widest representation: larger blocks go back to the system each time, to be zeroed
 
 
 def cut_patches(x_BCHW: Tensor, size: int = 16, stride: int = 8) -> Tensor:

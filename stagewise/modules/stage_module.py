@@ -17,6 +17,9 @@ from stagewise.errors import ConfigError
 from stagewise.modules.geometry import Geometry
 from stagewise.modules.trial import Recurrent, geometry_of, out_channels
 
+# Of the widest representation of what goes through at a time: larger blocks go back to the system, to be zeroed.
+GROUP_BYTES = 16 * 2**20
+
 
 @dataclass(frozen=True)
 class Block:
@@ -186,9 +189,6 @@ class Crop:
     def of(self, items: slice) -> Crop:
         """Return the crop of a part of the batch."""
         return Crop(self.skip_B[items], self.rows, self.grid)
-
-
-GROUP_BYTES = 16 * 2**20  # of the widest representation, while frozen stages are run again for a training step
 
 
 @torch.no_grad()

@@ -8,8 +8,8 @@ from torch import nn
 
 from stagewise.errors import ConfigError
 from stagewise.modules import PixelCNN, ResNet
-from stagewise.modules.patches import GROUP_BYTES, PatchStage, means
-from stagewise.modules.stage_module import Crop, represent
+from stagewise.modules.patches import PatchStage, means
+from stagewise.modules.stage_module import GROUP_BYTES, Crop, represent
 
 
 def stage(channels=2, planes=1, stride=1, side=6, context=None, group=None):
