@@ -16,7 +16,7 @@ from stagewise.datasets.tables import label_words
 from stagewise.errors import ConfigError, DiskError, IntegrityError
 from stagewise.pipeline import Pipeline, load_pipeline, refusals
 from stagewise.planning.build import Input, build_stages, device_of
-from stagewise.planning.changes import OUTGROWN, outgrown, undeclared_files
+from stagewise.planning.changes import WEIGHTS_BELOW_CHANGED, undeclared_files, weights_below_changed
 from stagewise.planning.check import splits
 from stagewise.planning.duration import estimate, to_make
 from stagewise.planning.facts import data_facts, replaced, untested
@@ -158,16 +158,16 @@ def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: 
     with suppress(OSError, DiskError):  # a convenience: a read-only current folder must not stop a run
         plan.run.remember()
     release_memory(now=True)  # planning left much behind
-    if probe is None and (reckoned := to_make(plan, until, only)):
+    if probe is None and (estimated := to_make(plan, until, only)):
         to_fit = [] if until or only else [each for each in probes if not each.is_there]
         precisions = {stage.name: stage.built.precision for stage in plan.stages}
         report("note", text=computed_text(str(plan.device), torch.get_num_threads(), precisions))
-        report("reckoned", stages=reckoned, probes=estimate(plan, to_fit).probes)
+        report("estimated", stages=estimated, probes=estimate(plan, to_fit).probes)
     made = False
     for position, stage in enumerate(plan.stages):
         wanted = probe is None and (only in (None, stage.name) or stage.action == "encode")
         if wanted:
-            _forget_outgrown(plan, position)
+            _forget_if_weights_changed(plan, position)
         if wanted and stage.action not in ("cached", "recompute"):
             _make_stage(plan, position, stop, report)
             made = True
@@ -193,14 +193,14 @@ def _items(plan: Plan) -> Items:
     return Items(plan.size.keys, plan.size.lengths, {stage.name: found[stage.together] for stage in plan.stages})
 
 
-def _forget_outgrown(plan: Plan, position: int) -> None:
-    """Forget a stage, and its company, that was trained on other weights than those below it now."""
-    if not outgrown(plan.stages, plan.stages[position]):
+def _forget_if_weights_changed(plan: Plan, position: int) -> None:
+    """Forget a stage, and those in sync with it, that was trained on other weights than those below it now."""
+    if not weights_below_changed(plan.stages, plan.stages[position]):
         return
     for member in (plan.stages[other] for other in plan.stages[position].together):
         assert member.folder is not None
         durable.remove(member.folder)
-        member.record, member.action, member.reason = None, "train", OUTGROWN
+        member.record, member.action, member.reason = None, "train", WEIGHTS_BELOW_CHANGED
 
 
 def _make_stage(plan: Plan, position: int, stop: Stop, report: Report) -> None:
@@ -265,7 +265,7 @@ def _drop_below(plan: Plan, position: int) -> None:
 def _unread(plan: Plan, stage: StagePlan) -> bool:
     """Whether the stages up to the next store, which alone read this one, are done."""
     for above in plan.stages[stage.index :]:
-        if above.record is None or outgrown(plan.stages, above):
+        if above.record is None or weights_below_changed(plan.stages, above):
             return False
         if above.policy.write:
             return True

@@ -31,9 +31,9 @@ class Outlook:
     """
 
     def __init__(self, in_sync: bool) -> None:
-        self.in_sync, self.scale = in_sync, 1.0  # of what is reckoned, to what is seen
-        self.reckoned: Mapping[str, Duration] = {}
-        self.probes = 0.0  # as reckoned, in seconds
+        self.in_sync, self.scale = in_sync, 1.0  # of what is estimated, to what is seen
+        self.estimated: Mapping[str, Duration] = {}
+        self.probes = 0.0  # as estimated, in seconds
 
     def later(self, kind: str, stage: str, each: float) -> float:
         """Return about how many seconds the other stages and the probes take that are still to be made.
@@ -43,13 +43,13 @@ class Outlook:
             stage: of which.
             each: seconds of a step, as they are seen.
         """
-        names = list(self.reckoned)
+        names = list(self.estimated)
         if stage not in names:
             return 0.0
-        above = [self.reckoned[name] for name in names[names.index(stage) + 1 :]]
+        above = [self.estimated[name] for name in names[names.index(stage) + 1 :]]
         encode = sum(time.encode for time in above)
         if kind == "step":
-            members = list(self.reckoned.values()) if self.in_sync else [self.reckoned[stage]]
+            members = list(self.estimated.values()) if self.in_sync else [self.estimated[stage]]
             self.scale = each / sum(time.step for time in members)
             encode += sum(time.encode for time in members)
         return self.scale * (encode + self.probes + (0.0 if self.in_sync else sum(time.train for time in above)))
@@ -131,8 +131,8 @@ class _Pace:
 
     def __call__(self, kind: str, facts: dict[str, Any]) -> tuple[str, str, int, int, str] | None:
         """Return name, facts, done, of, and how long all stages will take, for something under way."""
-        if kind == "reckoned":
-            self.outlook.reckoned, self.outlook.probes = facts["stages"], facts["probes"]
+        if kind == "estimated":
+            self.outlook.estimated, self.outlook.probes = facts["stages"], facts["probes"]
         stage = self.stages.get(facts.get("stage", ""))
         if kind == "step" and self.group:  # whose steps are told by the topmost, with its loss
             stage, facts = self.group, facts | {"loss_of": f" of {facts['stage']}"}
@@ -264,7 +264,7 @@ def finished_line(kind: str, facts: dict[str, Any]) -> str | None:
     """Return the line for something that is worth one, else None."""
     if kind == "note":
         return str(facts["text"])
-    if kind == "reckoned":
+    if kind == "estimated":
         seconds = facts["probes"] + sum(time.train + time.encode for time in facts["stages"].values())
         stages = counted(len(facts["stages"]), "stage") + " and probes" * bool(facts["probes"])
         return f"{stages} to make: {about_text(seconds)} at most, roughly" if seconds >= 60 else None

@@ -184,11 +184,11 @@ def means_identity(pipeline: Pipeline, probe: Probe, stage: str, data: str, devi
 # Where a stage's folder is deleted and trained again on another machine, its weights differ in their last bits, and in
 # all that chaos makes of them; what was trained and probed on the old ones goes, too.
 
-OUTGROWN = "the weights below are not those it was trained on"
+WEIGHTS_BELOW_CHANGED = "the weights below are not those it was trained on"
 
 
 def weights_below(stages: Sequence[StagePlan], stage: StagePlan) -> str | None:
-    """Return the sha256 of the weights right below a stage and its company: "" for the data, None if unknown."""
+    """Return the sha256 of the weights right below the stages in sync with one: "" for the data, None if unknown."""
     lowest = stage.together[0]
     if lowest == 0:
         return ""
@@ -201,7 +201,7 @@ def fits(stages: Sequence[StagePlan], stage: StagePlan, facts: dict[str, Any]) -
     return same_weights(facts.get("below"), weights_below(stages, stage))
 
 
-def outgrown(stages: Sequence[StagePlan], stage: StagePlan) -> bool:
+def weights_below_changed(stages: Sequence[StagePlan], stage: StagePlan) -> bool:
     """Whether a stage is trained, and on other weights than those below it.
 
     Raises:
@@ -223,8 +223,8 @@ def _facts(stage: StagePlan) -> dict[str, Any] | None:
 def identify(pipeline: Pipeline, run: RunFolder, stages: list[StagePlan], data: str) -> None:
     """Give every stage its fingerprint, its folder and its record, and say which are trained together.
 
-    In the simultaneous schedule those are all; but stages that are done keep the company they were trained in, so
-    that what is put on top of them trains alone on what they left.
+    In the simultaneous schedule those are all; but stages that are done stay in sync with those they were trained
+    with, so that what is put on top of them trains alone on what they left.
 
     Args:
         pipeline: with its schedule.
@@ -237,7 +237,7 @@ def identify(pipeline: Pipeline, run: RunFolder, stages: list[StagePlan], data: 
         largest = len(stages) if pipeline.pipeline.schedule == "simultaneous" else start + 1
         for end in range(largest, start, -1):
             top = _identify(pipeline, run, stages, range(start, end), below)
-            # Weights whose store alone has changed, as when a stage is put on top, were trained in that company, too.
+            # Weights whose store alone has changed, as when a stage is put on top, were trained in sync with them, too.
             if all(stage.record is not None or adoptable(stages, stage) is not None for stage in stages[start:end]):
                 break
         else:  # none is done: all that are left are trained together
@@ -253,11 +253,11 @@ def _identify(pipeline: Pipeline, run: RunFolder, stages: list[StagePlan], toget
         identity = stage_identity(pipeline, stages[position].built, under, stages[position].policy)
         alone.append(identity)
         under = fingerprint(identity["train"])  # of its store they see nothing: rows come straight from the stage below
-    company = [fingerprint(identity["train"]) for identity in alone]
+    members = [fingerprint(identity["train"]) for identity in alone]
     for position, identity in zip(together, alone, strict=True):
         stage = stages[position]
         if len(together) > 1:
-            identity["train"]["together"] = company
+            identity["train"]["together"] = members
         stage.identity, stage.together = identity, together
         stage.fingerprint = below = fingerprint(identity)
         stage.folder = run.stage(stage.index, stage.name, below)
@@ -269,13 +269,13 @@ def choose_actions(stages: list[StagePlan], schedule: str) -> None:
     """Say what is to be done for every stage, from what is there."""
     above_runs = False  # whether the stage above still needs this one's rows
     # The weights of two trainings do not fit each other: with one stage, all that are trained in sync with it go.
-    old = [outgrown(stages, stage) for stage in stages]
+    old = [weights_below_changed(stages, stage) for stage in stages]
     gone = [stage for stage, grown in zip(stages, old, strict=True) if grown or _lost(stages, stage)]
     anew = {position for stage in gone for position in stage.together}
     for position, stage in reversed([*enumerate(stages)]):
         assert stage.folder is not None
         if position in anew:
-            reason = OUTGROWN if old[position] else _changes(stage)
+            reason = WEIGHTS_BELOW_CHANGED if old[position] else _changes(stage)
             stage.action, stage.reason, stage.record = "train", reason, None
         elif stage.record is None:
             if read_trained(stage.folder, stage.fingerprint) is not None:

@@ -26,7 +26,7 @@ from stagewise.training.windows import Crops, Windows
 
 @dataclass(frozen=True)
 class Speed:
-    """What time is reckoned with.
+    """What time is estimated from.
 
     Attributes:
         step: seconds of a step that does nothing.
@@ -46,7 +46,7 @@ FIT_STEP, FIT_EXAMPLE = 0.7e-3, 5e-6  # seconds: of a probe's step for its own s
 
 @dataclass(frozen=True)
 class Duration:
-    """How long a stage is reckoned to take, in seconds.
+    """How long a stage is estimated to take, in seconds.
 
     Attributes:
         step: one training step, with what is computed again for it and what is read.
@@ -155,13 +155,13 @@ def durations(plan: Plan) -> list[Duration]:
 
 def to_make(plan: Plan, until: str | None = None, only: str | None = None) -> dict[str, Duration]:
     """Reckon the stages that are to be made, up to one or of one alone, by name."""
-    reckoned = {}
+    estimated = {}
     for stage, time in zip(plan.stages, durations(plan), strict=True):
         if only in (None, stage.name) and time.train + time.encode:
-            reckoned[stage.name] = time
+            estimated[stage.name] = time
         if stage.name in (until, only):
             break
-    return reckoned
+    return estimated
 
 
 def _steps(plan: Plan, top: StagePlan) -> int:
@@ -172,8 +172,8 @@ def _steps(plan: Plan, top: StagePlan) -> int:
         if built.grid is not None:
             return max(1, size.items * int(config.windows_per_item) // config.batch_size)
     else:
-        company = [plan.stages[position].built for position in top.together]
-        items, _ = held_out(size, company, plan.pipeline.data.validation, plan.pipeline.pipeline.seed)
+        members = [plan.stages[position].built for position in top.together]
+        items, _ = held_out(size, members, plan.pipeline.data.validation, plan.pipeline.pipeline.seed)
         lengths = size.lengths
         if built.grid is not None:
             assert size.grids is not None

@@ -86,7 +86,7 @@ def plan_facts(plan: Plan, fits: Sequence[Fit] | None = None) -> dict[str, Any]:
     there = isinstance(size, Dataset)
     samples = int(size.lengths.sum()) if isinstance(size, Dataset) else size.samples
     warnings = [words for words in (replaced(plan), untested(plan)) if words]
-    reckoned = estimate(plan, fits)
+    estimated = estimate(plan, fits)
     return {
         "format": 1,
         "run": str(plan.run.path),
@@ -111,12 +111,12 @@ def plan_facts(plan: Plan, fits: Sequence[Fit] | None = None) -> dict[str, Any]:
             "predicted_peak_bytes": plan.end_to_end.peak,
             "by_category": plan.end_to_end.by_category,
         },
-        "stages": [_stage(plan, stage, time) for stage, time in zip(plan.stages, reckoned.stages, strict=True)],
+        "stages": [_stage(plan, stage, time) for stage, time in zip(plan.stages, estimated.stages, strict=True)],
         "probes": [
             {"name": probe.name, "stages": probe.stages, "labels": probe.labels, "random": probe.random}
             for probe in plan.pipeline.probe
         ],
-        "time": {"seconds": round(reckoned.seconds, 1), "probe_seconds": round(reckoned.probes, 1)},
+        "time": {"seconds": round(estimated.seconds, 1), "probe_seconds": round(estimated.probes, 1)},
         "warnings": warnings,
     }
 

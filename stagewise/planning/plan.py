@@ -104,9 +104,9 @@ def make_plan(
         policies = [Policy(**stage["policy"]) for stage in locked["stages"]]
     else:
         policies = decide(pipeline, built, [forward_flops(stage) for stage in built], rows, int(free * SPARE_DISK))
-    company = range(len(built)) if pipeline.pipeline.schedule == "simultaneous" else None
+    in_sync = range(len(built)) if pipeline.pipeline.schedule == "simultaneous" else None
     stages = [
-        StagePlan(i + 1, stage, policies[i], rows[i], company or range(i, i + 1)) for i, stage in enumerate(built)
+        StagePlan(i + 1, stage, policies[i], rows[i], in_sync or range(i, i + 1)) for i, stage in enumerate(built)
     ]
     if isinstance(size, Dataset):
         identify(pipeline, run, stages, size.fingerprint())
@@ -175,8 +175,8 @@ def _forecast(pipeline: Pipeline, stages: Sequence[StagePlan]) -> None:
     below = list[StageModule]()
     for stage in stages:
         if stage.together[0] == stage.index - 1:
-            company = [stages[position] for position in stage.together]
-            shared = within_limit(pipeline, [member.built for member in company], below)
-            for member in company:
+            members = [stages[position] for position in stage.together]
+            shared = within_limit(pipeline, [member.built for member in members], below)
+            for member in members:
                 member.forecast = shared
         below = [] if stage.policy.write else [*below, stage.built.module]

@@ -201,8 +201,8 @@ def _outdated(stages: list[dict[str, Any]], locked: list[dict[str, Any]]) -> lis
 
 def _schedule(locked: dict[str, Any]) -> str:
     """Return the schedule that the stages were trained in: those that are done keep theirs when the file's changes."""
-    companies = [stage.get("together", [stage["name"]]) for stage in locked["stages"]]
-    if len(companies) > 1 and all(len(company) == 1 for company in companies):
+    groups = [stage.get("together", [stage["name"]]) for stage in locked["stages"]]
+    if len(groups) > 1 and all(len(group) == 1 for group in groups):
         return "iterative"
     return str(locked["pipeline"]["pipeline"]["schedule"])
 

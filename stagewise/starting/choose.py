@@ -33,7 +33,7 @@ class Pace:
         windows_per_item: of an epoch.
         items: that are trained on.
         steps: of an epoch.
-        seconds: that all of it, with encoding and probes, is reckoned to take at most; once it was planned.
+        seconds: that all of it, with encoding and probes, is estimated to take at most; once it was planned.
     """
 
     epochs: int
@@ -242,7 +242,7 @@ def _reasons(recipe: Recipe, chosen: Pace, files: int) -> str:
         f"For training: {chosen.items:,} of {counted(files, what)}{each}; what is for testing, and a part of the rest "
         f"that tells when to stop, is left out. An epoch has {counted(chosen.steps, 'step')}. At most "
         f"{counted(chosen.epochs, 'epoch')} of each of "
-        f"the {len(recipe.stages)} stages, the encoding and the probes are reckoned at "
+        f"the {len(recipe.stages)} stages, the encoding and the probes are estimated at "
         f"{about_text(chosen.seconds)} on this machine "
         "if nothing else runs on it, give or take a factor of three; a stage stops earlier, after "
         f"{counted(chosen.patience, 'epoch')} without a better validation loss. The "

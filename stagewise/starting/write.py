@@ -36,8 +36,8 @@ def pace(plan: Plan) -> Pace:
     pipeline, dataset, top = plan.pipeline, plan.size, plan.stages[-1].built
     assert isinstance(dataset, Dataset)
     train, _ = hold_out(dataset.pool(), pipeline.data.validation, pipeline.pipeline.seed)
-    reckoned, batch_size = durations(plan), top.config.train.batch_size
-    window = sum(stage.step for stage in reckoned) / batch_size
+    estimated, batch_size = durations(plan), top.config.train.batch_size
+    window = sum(stage.step for stage in estimated) / batch_size
     per_item, items = 1, max(1, len(train))
     if top.grid is None:
         cover = Windows(train, dataset.lengths, top.geometry, top.rows, "cover").counts

@@ -14,7 +14,7 @@ SECTIONS = {
     "reading": "Windows out of a store",
     "encoding": "Encoding a data set into a store",
     "embed": "Files that are embedded",
-    "durations": "Steps as they are reckoned and as they are",
+    "durations": "Steps as they are estimated and as they are",
     "busy": "Steps on a busy machine",
     "whole_runs": "Whole runs",
     "quality": "Stores of real, trained activations",

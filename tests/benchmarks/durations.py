@@ -31,14 +31,14 @@ def main(runs: int) -> Iterator[Table]:
     for name in NAMES:
         pipeline = load_pipeline(PIPELINES / f"{name}.toml", ALONE)
         plan = plan_pipeline(pipeline, RunFolder(Path("nowhere")))
-        for stage, reckoned in zip(plan.stages, durations(plan), strict=True):
+        for stage, estimated in zip(plan.stages, durations(plan), strict=True):
             if any(True for _ in stage.built.module.parameters()):
                 trainee = make_trainee(pipeline, stage.built)
                 times = interleaved({"step": step_of(trainee, stage)}, min(runs, 5), warm=1)["step"]
-                error = f"{reckoned.step / times.median:.2f}"
-                rows.append([name, stage.name, stage.built.module.z_channels, times, f"{reckoned.step:.3g} s", error])
+                error = f"{estimated.step / times.median:.2f}"
+                rows.append([name, stage.name, stage.built.module.z_channels, times, f"{estimated.step:.3g} s", error])
     yield Table(
-        ["pipeline", "stage", "channels", "a step", "as reckoned", "reckoned / real"],
+        ["pipeline", "stage", "channels", "a step", "as estimated", "estimated / real"],
         rows,
         ["Batches of the pipeline, rows at random, one thread; without reading and without what is computed again."],
     )

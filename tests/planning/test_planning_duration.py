@@ -1,4 +1,4 @@
-"""How long stages are reckoned to take: as many steps as are made, nothing for what is there."""
+"""How long stages are estimated to take: as many steps as are made, nothing for what is there."""
 
 import pytest
 import tiny
@@ -43,10 +43,10 @@ def test_as_many_steps_are_reckoned_as_are_made(tmp_path, text, sets):
             made[facts["stage"]] = made.get(facts["stage"], 0) + 1
 
     make(load_text(text, "tiny.toml", sets), RunFolder(tmp_path / "run"), count, until=plan.stages[-1].name)
-    reckoned = {s.name: round(d.train / d.step) for s, d in zip(plan.stages, durations(plan), strict=True)}
-    assert all(reckoned[name] == steps > 0 for name, steps in made.items())
+    estimated = {s.name: round(d.train / d.step) for s, d in zip(plan.stages, durations(plan), strict=True)}
+    assert all(estimated[name] == steps > 0 for name, steps in made.items())
     assert len(made) == (1 if "pipeline.schedule" in sets else len(plan.stages))
-    assert len(set(reckoned.values())) == 1 or "pipeline.schedule" not in sets
+    assert len(set(estimated.values())) == 1 or "pipeline.schedule" not in sets
 
 
 def test_what_is_there_takes_no_time(finished):

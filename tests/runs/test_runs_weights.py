@@ -8,7 +8,7 @@ import tiny
 import stagewise
 from stagewise import stages
 from stagewise.pipeline import load_pipeline
-from stagewise.planning.changes import OUTGROWN
+from stagewise.planning.changes import WEIGHTS_BELOW_CHANGED
 from stagewise.runner import make as make_run
 from stagewise.runner import plan_pipeline, quiet
 from stagewise.runs.folder import RunFolder
@@ -70,7 +70,7 @@ def test_the_plan_says_so(finished, run, monkeypatch):
     make_run(pipeline, run, quiet, only="two", anew=True)
     planned = plan_pipeline(pipeline, run)
     assert [stage.action for stage in planned.stages] == ["cached", "cached", "train"]
-    assert planned.stages[2].reason == OUTGROWN
+    assert planned.stages[2].reason == WEIGHTS_BELOW_CHANGED
 
 
 def test_a_checkpoint_on_other_weights_is_not_gone_on_from(finished, run, tmp_path, monkeypatch):

@@ -300,5 +300,5 @@ def test_a_window_that_few_items_fill_makes_no_training_of_days(tmp_path, monkey
     assert sum(stage.train for stage in told.stages) < 1.2 * BUDGET
     assert 0 < tomllib.loads(text)["defaults"]["train"]["epochs"] < 1000
     comments = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
-    assert f"the encoding and the probes are reckoned at {about_text(told.seconds)} on this machine" in comments
+    assert f"the encoding and the probes are estimated at {about_text(told.seconds)} on this machine" in comments
     assert plan_facts(plan)["time"]["seconds"] == round(told.seconds, 1)
