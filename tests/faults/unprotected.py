@@ -59,7 +59,7 @@ PROTECTIONS = (
     Protection(8, "stores/layout.py", "if bytes(block[-CRC_BYTES:]) != crc32c(body):", "if False:", FLIPPED),
     Protection(9, "stores/read.py", "found != shard.bytes", "False", DELETED),
     Protection(10, "runs/shape.py", "        shape.model_validate(content)", "        pass", SEALED),
-    Protection(11, "runs/records.py", "same = atomic.sha256_of(folder / name) == digest", "same = True", WEIGHTS),
+    Protection(11, "runs/records.py", "same = durable.sha256_of(folder / name) == digest", "same = True", WEIGHTS),
     Protection(15, "runs/folder.py", "lock.acquire()", "pass", WRITERS),
     Protection(17, "datasets/bad_items.py", "MAX_SKIPPED = 0.01", "MAX_SKIPPED = 1.0", SKIPPED),
     Protection(22, "training/step.py", "if torch.isfinite(score.loss + norm):", "if True:", LOSS),
