@@ -55,7 +55,6 @@ def test_no_decision_looks_at_the_time_of_day():
     """Neither at the clock that may be set back, nor at the times of files."""
     for path in {*(REPO / "stagewise").rglob("*.py")} - {
         REPO / "stagewise/cli/event_file.py",  # it only writes it down
-        REPO / "stagewise/durable.py",  # whether a file that this process has read is still the same
         REPO / "stagewise/durable.py",  # whether a file was written meanwhile: the same time or another, not when
     }:
         text = path.read_text()
