@@ -31,6 +31,14 @@ from injection import KINDS  # noqa: E402
 def imported() -> None:
     """Import what a run needs, and start no thread: children are forked from here."""
 
+    import stagewise.cli.main
+    import stagewise.cli.progress
+    import stagewise.cli.tables
+    import stagewise.runner
+    import stagewise.runs.clean
+    import stagewise.stores.create
+    import stagewise.verify  # noqa: F401
+
     gc.freeze()  # a child that collects garbage need not look at what was imported
 
 
