@@ -140,6 +140,7 @@ def plan_pipeline(pipeline: Pipeline, run: RunFolder, report: Report = quiet, ne
 
 
 def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: str | None, probe: str | None) -> None:
+    _refuse_unmade(plan, only, probe)
     probes = planned_probes(plan)
     left_out, bad = probes_left_out(probes)
     for words in left_out:
@@ -172,16 +173,26 @@ def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: 
             _make_stage(plan, position, stop, report)
             made = True
             _drop_below(plan, position)
-        elif stage.record is None and only != stage.name:
-            raise ConfigError(
-                f"stage {stage.name} is not done yet: type `stagewise stage {stage.name}`, or `stagewise run FILE`."
-            )
         if stage.name in (until, only):
             break
     else:
         made |= run_probes(plan, probes, probe, stop, report)
     if not made:
         report("note", text="nothing to do: all of it is there already.")
+
+
+def _refuse_unmade(plan: Plan, only: str | None, probe: str | None) -> None:
+    """Refuse to fit probes, or to make one stage, on stages that are not there, before the run is told of this plan."""
+    if only is None and probe is None:
+        return
+    for stage in plan.stages:
+        if stage.name == only:
+            return
+        if stage.record is None and (probe is not None or stage.action != "encode"):
+            raise ConfigError(
+                f"stage {stage.name} is not done ({stage.reason}): type `stagewise stage {stage.name}`, or "
+                "`stagewise run FILE`."
+            )
 
 
 def _items(plan: Plan) -> Items:

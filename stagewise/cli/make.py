@@ -202,7 +202,7 @@ def _write_predictions(name: str | None, run_folder: Path | None, out: Path, for
     from stagewise.frozen.open import all_predictions, check_table, open_run, write_lines
     from stagewise.runs.folder import find_run
 
-    check_table(out, force)
+    check_table(out, force, "--predictions")
     count = write_lines(out, all_predictions(open_run(find_run(run_folder).path), name))
     echo(f"{out}: {counted(count, 'line')}")
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import click
 
@@ -34,7 +37,18 @@ class Place(click.Path):
         """Refuse an empty path, and take all others."""
         if value == "":
             self.fail("is empty: is a variable not set?", param, ctx)
-        return super().convert(value, param, ctx)
+        return super().convert(_as_stored(value), param, ctx)
+
+
+def _as_stored(value: Any) -> Any:
+    """Return the path that is there under a name that looks the same: an umlaut is one character or two."""
+    if not isinstance(value, str) or value.isascii() or os.path.lexists(value):
+        return value
+    path = Path(value)
+    folder, same = Path(_as_stored(str(path.parent))), list[Path]()
+    with suppress(OSError, ValueError):
+        same = [each for each in folder.iterdir() if normalize("NFC", each.name) == normalize("NFC", path.name)]
+    return str(same[0] if len(same) == 1 else folder / path.name)
 
 
 PLACE = Place(path_type=Path)

@@ -102,6 +102,7 @@ def clean(run: Path | None, yes: bool) -> None:
         raise ConfigError("nobody answers here, and nothing was deleted: type --yes to delete them.") from None
     if agreed:
         delete(folder, list(found))
+        echo(f"{folder.path}: deleted {what}.")
 
 
 @click.command()

@@ -271,7 +271,8 @@ def _say_which(run: Run, stage: str | None, report: Callable[..., None], verb: s
             f"the last run made here, {run.path}, has random weights ({', '.join(random)} {trained} trained for no "
             f"epoch): name the run you mean, `stagewise {verb} {shlex.quote(str(run.path))} …` for this one."
         )
-    report("note", text=f"stage {name} of {run.path}")
+    if name in names:
+        report("note", text=f"stage {name} of {run.path}")
     if random:
         report("note", text=f"warning: {', '.join(random)} {trained} trained for no epoch: {weights} random.")
     for probe in run.facts["probes"]:

@@ -238,8 +238,8 @@ def write_lines(path: Path, lines: Iterable[Line]) -> int:
     return count
 
 
-def check_table(out: Path, force: bool) -> None:
-    """See that a table can be written, before anything is computed for it.
+def check_table(out: Path, force: bool, option: str = "--out") -> None:
+    """See that a table can be written, before anything is computed for it; `option` names it.
 
     Raises:
         ConfigError: its name has another ending, its folder is not there, or something is in its place.
@@ -247,8 +247,8 @@ def check_table(out: Path, force: bool) -> None:
     from stagewise.frozen.writers import check_place
 
     if out.suffix not in SUFFIXES:
-        raise ConfigError(f"{out}: the file's name must end in {' or '.join(SUFFIXES)}.")
-    check_place(out, force)
+        raise ConfigError(f"{option} {out}: the file's name must end in {' or '.join(SUFFIXES)}.")
+    check_place(out, force, option=option)
 
 
 # A finished run from Python, read only: its stores as arrays, its frozen encoders as modules.

@@ -23,7 +23,13 @@ from stagewise.stopping import stoppable
 # Where a command may write what somebody named with --out.
 
 
-def check_place(out: Path, force: bool, ours: Callable[[Path], bool] | None = None, python: bool = False) -> None:
+def check_place(
+    out: Path,
+    force: bool,
+    ours: Callable[[Path], bool] | None = None,
+    python: bool = False,
+    option: str = "--out",
+) -> None:
     """Refuse a place that is taken, or that cannot be.
 
     Args:
@@ -31,11 +37,12 @@ def check_place(out: Path, force: bool, ours: Callable[[Path], bool] | None = No
         force: replace what is there, if it is such a one.
         ours: says whether a folder is one that this command wrote; None if it writes a file.
         python: say what to write in a call, and not what to type.
+        option: that names it.
 
     Raises:
         ConfigError: its folder is not there, or something is in its place.
     """
-    place, again = (f"out, {out}", "give it force=True") if python else (f"--out {out}", "type --force")
+    place, again = (f"out, {out}", "give it force=True") if python else (f"{option} {out}", "type --force")
     if not out.parent.is_dir():
         raise ConfigError(f"{place}: there is no folder {out.parent}: make it, or name another.")
     if not os.path.lexists(out):

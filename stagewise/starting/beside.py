@@ -20,6 +20,7 @@ from stagewise.datasets.names import Names
 from stagewise.datasets.tables import KEYS, Table, labels_of, read_cells, read_labels, read_table
 from stagewise.datasets.tables import SUFFIXES as TABLES
 from stagewise.errors import ConfigError, DataError
+from stagewise.pipeline.words import did_you_mean
 from stagewise.starting.look import Pictures, Recordings, tells_apart
 from stagewise.starting.recipe import Line
 from stagewise.text import counted
@@ -53,11 +54,13 @@ class Beside:
             for name, path in files.items()
             if path.stem not in stems or (path.suffix.lower() in TABLES and own[path.suffix.lower()] == 1)
         }
+        self._offered: list[str] = []
         self._refused: list[str] = []
         self._problems: list[str] = []
 
     def wants(self, label: str) -> bool:
-        """Say whether a label is to be looked for."""
+        """Say whether a label that there is, or may be, is to be taken."""
+        self._offered.append(label)
         return self.wanted is None or label in self.wanted
 
     def note(self, text: str) -> None:
@@ -79,10 +82,14 @@ class Beside:
         """
         lost = sorted((self.wanted or set()) - {*labels, "phones"}) if self.pattern is None else []
         if lost and not self._problems:
-            there = ", ".join(labels) or "none"
-            raise ConfigError(
-                f"no label '{lost[0]}' was found that a probe could learn and be tested on; found: {there}."
-            )
+            if lost[0] in self._offered:
+                there = ", ".join(labels) or "none"
+                raise ConfigError(
+                    f"no label '{lost[0]}' was found that a probe could learn and be tested on; found: {there}."
+                )
+            offered = [label for label in dict.fromkeys(self._offered) if label != "phones"]
+            meant = did_you_mean(lost[0], offered)
+            raise ConfigError(f"there is no label '{lost[0]}'{meant}; there are: {', '.join(offered) or 'none'}.")
         if self._problems:
             raise ConfigError(f"{' '.join(self._problems)} Or type --labels {NONE}, to train without labels.")
 

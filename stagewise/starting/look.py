@@ -127,10 +127,10 @@ def _twice(root: Path, headers: Mapping[str, audio.Header] | Mapping[str, image_
     if not same:
         return []
     first, second, *_ = same[0]
-    more = counted(sum(len(names) - 1 for names in same), "file is", "files are")
+    copies = counted(sum(len(names) - 1 for names in same), "file is a copy", "files are copies")
     return [
-        f"warning: {more} another one once more, byte for byte, such as {second} and {first}: if one is trained on and "
-        "the other tested, its test says nothing; leave one out"
+        f"warning: {copies} of another, byte for byte, such as {second} of {first}: if one is trained on and the other "
+        "tested, its test says nothing; leave one out"
     ]
 
 

@@ -5,6 +5,8 @@ import json
 import os
 import socket
 import threading
+import unicodedata
+from pathlib import Path
 
 import pytest
 import tiny
@@ -13,6 +15,7 @@ from click.testing import CliRunner
 import stagewise
 from stagewise import durable
 from stagewise.cli.main import main
+from stagewise.cli.options import PLACE
 from stagewise.errors import Interrupted
 from stagewise.frozen import export as writing
 from stagewise.runs.facts import run_facts
@@ -64,7 +67,8 @@ def test_a_stage_has_a_name_and_a_number(home, monkeypatch, tmp_path):
     monkeypatch.setattr(writing, "write_program", lambda *_: "model.pt2 is left out: not asked for.")
     done = call("export", "runs/tiny", "--stage", "2", "--out", tmp_path / "two")
     assert (done.exit_code, "stage two of runs/tiny" in done.stderr) == (0, True)
-    assert "has no stage '9'" in call("export", "runs/tiny", "--stage", "9", "--out", tmp_path / "nine").stderr
+    done = call("export", "runs/tiny", "--stage", "9", "--out", tmp_path / "nine")
+    assert done.stderr == "stagewise: runs/tiny has no stage '9'; it has one, two, context.\n"
 
 
 @pytest.mark.parametrize(
@@ -229,5 +233,20 @@ def test_clean_where_nobody_answers(home, monkeypatch):
     done = call("clean", "runs/random")
     assert (done.exit_code, "nothing was deleted: type --yes to delete them." in done.stderr) == (2, True)
     assert (home / "runs/random/stages/9-old-00000000").exists()
-    assert CliRunner().invoke(main, ["clean", "runs/random"], input="y\n").exit_code == 0
+    done = CliRunner().invoke(main, ["clean", "runs/random"], input="y\n")
+    assert (done.exit_code, "runs/random: deleted 1 folder, 0 B." in done.stdout) == (0, True)
     assert not (home / "runs/random/stages/9-old-00000000").exists()
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_path_is_found_however_its_umlauts_are_written(tmp_path, monkeypatch, form):
+    monkeypatch.chdir(tmp_path)
+    there, typed = (unicodedata.normalize(how, "V\u00f6gel") for how in (form, {"NFC": "NFD", "NFD": "NFC"}[form]))
+    (tmp_path / there).mkdir()
+    (tmp_path / there / "x.wav").touch()
+    assert PLACE.convert(f"{typed}/x.wav", None, None) == Path(there, "x.wav")
+    assert PLACE.convert(f"./{typed}/new.npz", None, None) == Path(there, "new.npz")
+    assert PLACE.convert(str(tmp_path / typed), None, None) == tmp_path / there
+    assert PLACE.convert("\u00e4/b.wav", None, None) == Path("\u00e4/b.wav")
+    (tmp_path / typed).mkdir()
+    assert PLACE.convert(typed, None, None) == Path(typed)

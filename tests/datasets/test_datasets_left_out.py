@@ -165,11 +165,11 @@ def test_the_same_bytes_under_other_names_are_said_by_data_check(tmp_path):
         sound(tmp_path / name, seed)
     for name, seed in (("train/a.png", 1), ("test/b.png", 1), ("test/c.png", 1), ("d.png", 2)):
         save(tmp_path / name, picture(seed))
-    found, words = find(tmp_path), "another one once more, byte for byte, such as"
+    found, words = find(tmp_path), "of another, byte for byte, such as"
     (note,) = look(found, "audio", inside=True).notes
-    assert note.startswith(f"warning: 1 file is {words} train/a.wav and test/b.wav: if one is trained on")
+    assert note.startswith(f"warning: 1 file is a copy {words} train/a.wav of test/b.wav: if one is trained on")
     (note,) = look(found, "images", inside=True).notes
-    assert note.startswith(f"warning: 2 files are {words} test/c.png and test/b.png: if one is trained on")
+    assert note.startswith(f"warning: 2 files are copies {words} test/c.png of test/b.png: if one is trained on")
     assert look(found, "images").notes == []
 
 

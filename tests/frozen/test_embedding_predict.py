@@ -101,7 +101,8 @@ def test_predictions_of_all_stages_are_written(run, tmp_path, suffix):
                 mine = [r for r in rows if (r["stage"], r["weights"]) == (probe["stage"], weights)]
                 assert np.mean([r["label"] == r["predicted"] for r in mine]) == value
     before = out.read_bytes()
-    assert "is there already" in call("probe", "speaker", "--run", run.path, "--predictions", out, code=2).stderr
+    refused = call("probe", "speaker", "--run", run.path, "--predictions", out, code=2).stderr
+    assert f"--predictions {out} is there already" in " ".join(refused.split())
     call("probe", "speaker", "--run", run.path, "--predictions", out, "--force")
     assert out.read_bytes() == before
     if suffix == ".csv":

@@ -5,7 +5,7 @@ import os
 import shutil
 
 import pytest
-from tiny import results
+from tiny import TinySpeech, results
 
 from stagewise.cli.main import main
 from stagewise.runs.folder import RunFolder
@@ -67,3 +67,18 @@ def test_the_lock_is_read_or_refused(finished, monkeypatch):
     refuse(monkeypatch, "pipeline.lock.json", errno.EIO)
     with pytest.raises(OSError, match="Input/output error"):
         _ = RunFolder(finished / "run").locked
+
+
+@pytest.mark.parametrize("command", [["probe"], ["probe", "speaker"], ["stage", "two", "--resume"]])
+def test_what_other_data_does_not_allow_leaves_the_run_as_it_was(finished, tmp_path, monkeypatch, capsys, command):
+    shutil.copytree(finished / "run", run := tmp_path / "run")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(TinySpeech, "fingerprint", lambda _: "other")
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--run", str(run)])
+    words = " ".join(capsys.readouterr().err.split())
+    assert ended.value.code == 2, words
+    assert "stage one is not done (the data changed): type `stagewise stage one`, or `stagewise run FILE`." in words
+    assert "trained anew" not in words
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before

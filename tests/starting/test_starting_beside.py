@@ -221,10 +221,13 @@ def test_tables_of_several_labels_are_taken_as_spreadsheets_write_them(birds, te
 
 def test_labels_that_are_asked_for_and_not_there(birds):
     (birds / "t.csv").write_text("file,sex\n0,m\n1,w\n2,m\n3,w\n")
-    with pytest.raises(
-        ConfigError, match="no label 'age' was found that a probe could learn and be tested on; found: sex"
-    ):
+    with pytest.raises(ConfigError, match="there is no label 'age'; there are: sex"):
         recipe(birds, labels="sex, age")
+    with pytest.raises(ConfigError, match=r"there is no label 'sxe' \(did you mean \"sex\"\?\); there are: sex"):
+        recipe(birds, labels="sxe")
+    (birds / "t.csv").write_text("file,sex,name\n0,m,a\n1,w,b\n2,m,c\n3,w,d\n")
+    with pytest.raises(ConfigError, match="no label 'name' was found that a probe could learn and be .* found: sex"):
+        recipe(birds, labels="sex,name")
 
 
 def test_a_label_of_any_letters_is_taken_and_its_probe_has_a_name(birds, no_peaks_here):
@@ -435,7 +438,7 @@ def test_labels_that_are_asked_for_beside_test_images(tmp_path):
         png(tmp_path / ("train", "test")[number % 2] / "ab"[number // 4] / f"x_{number}.png", 48, 48)
     images = look(find(tmp_path), "images")
     assert list(images_recipe(replace(images, labels="class"), gpu=False).labels) == ["class"]
-    with pytest.raises(ConfigError, match=r"no label 'plate' was found that a probe .*; found: none\."):
+    with pytest.raises(ConfigError, match=r"there is no label 'plate'; there are: class\."):
         images_recipe(replace(images, labels="plate"), gpu=False)
     with pytest.raises(ConfigError, match=r"Beside train and test, no names of files are looked into: write data"):
         images_recipe(replace(images, labels="{plate}_*"), gpu=False)
