@@ -329,6 +329,8 @@ def audio_recipe(content: Recordings, gpu: bool) -> Recipe:
     if rate == SAMPLE_RATE:
         keys = [layout.keys[name] for name in used]
         phones = beside.phones(Names([below(key) for key in keys] if layout.target == "librispeech" else keys), lengths)
+    if not phones:
+        beside.no_phones(rate)
     return Recipe(
         data=[*data, *phones],
         objective=stack.objective(lengths),

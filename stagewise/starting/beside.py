@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stagewise.datasets.labels import ItemLabels, read_alignment, read_split_lists
+from stagewise.datasets.librispeech import SAMPLE_RATE
 from stagewise.datasets.names import Names
 from stagewise.datasets.tables import KEYS, Table, labels_of, read_cells, read_labels, read_table
 from stagewise.datasets.tables import SUFFIXES as TABLES
@@ -41,6 +42,7 @@ class Beside:
         self.wanted = (
             None if content.labels is None else {label.strip() for label in content.labels.split(",")} - {NONE}
         )
+        self._root, self._later = content.root, {"phones"} if isinstance(content, Recordings) else set[str]()
         stems = {PurePosixPath(name).stem for name in content.names if "/" not in name}
         files = {
             path.name: path
@@ -80,7 +82,7 @@ class Beside:
         Raises:
             ConfigError: there are some.
         """
-        lost = sorted((self.wanted or set()) - {*labels, "phones"}) if self.pattern is None else []
+        lost = sorted((self.wanted or set()) - {*labels, *self._later}) if self.pattern is None else []
         if lost and not self._problems:
             if lost[0] in self._offered:
                 there = ", ".join(labels) or "none"
@@ -89,7 +91,8 @@ class Beside:
                 )
             offered = [label for label in dict.fromkeys(self._offered) if label != "phones"]
             meant = did_you_mean(lost[0], offered)
-            raise ConfigError(f"there is no label '{lost[0]}'{meant}; there are: {', '.join(offered) or 'none'}.")
+            there = f"there are: {', '.join(offered)}" if offered else "there are no labels"
+            raise ConfigError(f"there is no label '{lost[0]}'{meant}; {there}.")
         if self._problems:
             raise ConfigError(f"{' '.join(self._problems)} Or type --labels {NONE}, to train without labels.")
 
@@ -132,6 +135,21 @@ class Beside:
             return []
         labelled = int((np.diff(table.offsets) > 0).sum())
         return [("phones", str(path), f"phone labels of {labelled:,} of {counted(len(names), 'file')}, found here")]
+
+    def no_phones(self, rate: int) -> None:
+        """Refuse to go without phone labels if they were asked for.
+
+        Raises:
+            ConfigError: they were.
+        """
+        if not self.wanted or "phones" not in self.wanted:
+            return
+        needed = [] if rate == SAMPLE_RATE else [f"they need {SAMPLE_RATE:,} samples a second, and there are {rate:,}"]
+        why = "; ".join([*needed, *self._refused])
+        raise ConfigError(
+            f"no phone labels were found at the top of {self._root} that fit{f' ({why})' if why else ''}: "
+            "leave `phones` out of --labels, or put them there."
+        )
 
     def labels(self, root: Path, names: Names, taken: Collection[str]) -> dict[str, tuple[str, Counter[str]]]:
         """Return the labels in the names of files, if there is a pattern of them, or in tables: sources and counts."""

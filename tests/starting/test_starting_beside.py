@@ -110,12 +110,15 @@ def test_bad_files_that_no_list_names_do_not_count(birds):
 
 def test_phone_labels_of_other_audio_are_named_and_of_two_files_none_is_taken(birds):
     (birds / "a.txt").write_text(phone_lines(["0.wav"], 7))
+    with pytest.raises(ConfigError, match=r"no phone labels were found at the top of .*in that fit \(a.txt not used: "):
+        recipe(birds, labels="phones")
     data, made = recipe(birds)
     assert "phones" not in data
     assert "a.txt not used" in made.notes[0]
     assert "has 7 labels" in made.notes[0]
     (birds / "a.txt").write_text(phone_lines(["0.wav"]))
     assert recipe(birds)[0]["phones"] == str(birds / "a.txt")
+    assert recipe(birds, labels="phones")[0]["phones"] == str(birds / "a.txt")
     (birds / "b.txt").write_text(phone_lines(["1.wav"]))
     data, made = recipe(birds)
     assert "phones" not in data
@@ -129,6 +132,8 @@ def test_phone_labels_need_16000_samples_a_second(tmp_path):
     data, made = recipe(tmp_path)
     assert "phones" not in data
     assert made.notes == ["beside the files, not used: a.txt"]
+    with pytest.raises(ConfigError, match=r"\(they need 16,000 samples a second, and there are 8,000\): leave `phones"):
+        recipe(tmp_path, labels="phones")
 
 
 def test_a_table_of_one_label_is_taken_beside_the_folders(tmp_path, no_peaks_here):
@@ -440,5 +445,7 @@ def test_labels_that_are_asked_for_beside_test_images(tmp_path):
     assert list(images_recipe(replace(images, labels="class"), gpu=False).labels) == ["class"]
     with pytest.raises(ConfigError, match=r"there is no label 'plate'; there are: class\."):
         images_recipe(replace(images, labels="plate"), gpu=False)
+    with pytest.raises(ConfigError, match=r"there is no label 'phones'; there are: class\."):
+        images_recipe(replace(images, labels="phones"), gpu=False)
     with pytest.raises(ConfigError, match=r"Beside train and test, no names of files are looked into: write data"):
         images_recipe(replace(images, labels="{plate}_*"), gpu=False)
