@@ -1,4 +1,4 @@
-"""Phone labels of a folder of transcribed speech, and how well two alignments agree."""
+"""Phone labels of a folder of transcribed speech, and how sure they are."""
 
 from __future__ import annotations
 

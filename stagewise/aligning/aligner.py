@@ -1,4 +1,4 @@
-"""A phone aligner, and how words are said that it does not know.
+"""The words of a transcript fitted to speech, and how words are said that no dictionary has.
 
 Legend: T samples at 16 kHz, F label frames.
 """

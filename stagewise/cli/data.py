@@ -1,4 +1,4 @@
-"""Commands for data: init, and data check, list, fetch, align."""
+"""The verbs about data: init, and data list, check, fetch, align."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ import click
 from stagewise.cli import options
 from stagewise.cli.options import echo
 from stagewise.text import counted
-
-# The verb that makes a first pipeline file: init.
 
 
 @click.command()
@@ -80,9 +78,6 @@ def init(
     durable.write_bytes(file, written)
     echo(f"{file} is written. Look at it, then type: stagewise run {shlex.quote(str(file))}")
     print_plan(plan_facts(plan))
-
-
-# The verbs about data: data list, data check, data fetch, data align.
 
 
 @click.group()

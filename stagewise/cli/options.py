@@ -1,4 +1,4 @@
-"""Options that commands share, and what is said when one fails."""
+"""The way of every line to a terminal, options that commands share, and what is said of an unforeseen error."""
 
 from __future__ import annotations
 

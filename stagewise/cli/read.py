@@ -1,4 +1,4 @@
-"""Commands that read a run: inspect, verify, clean, report, compare."""
+"""The verbs that look at what is there: inspect, verify, clean, doctor, schema, report, compare."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from stagewise.cli import completion
 from stagewise.cli.options import JSON, PLACE, echo, run_argument
 from stagewise.errors import ConfigError
 from stagewise.text import bytes_text, counted
-
-# The verbs that look at what is there: inspect, verify, clean, doctor, schema.
 
 
 @click.command()
@@ -145,9 +143,6 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=1))
 
 
-# The verb that shows runs in pictures: report.
-
-
 @click.command()
 @click.argument("runs", metavar="[RUN]...", nargs=-1, type=PLACE, shell_complete=completion.runs)
 @click.option(
@@ -186,9 +181,6 @@ def report(runs: tuple[Path, ...], out: Path | None, exciting: bool) -> None:
     with terminal_report() as told:
         write_report(folders, file, told, exciting)
     click.echo(file)
-
-
-# The verb that puts runs beside each other: compare.
 
 
 @click.command()

@@ -208,18 +208,18 @@ def find_twins(root: Path, names: Sequence[str]) -> dict[str, str]:
 
 
 def _same(*paths: str) -> bool:
-    headers = [probe(path) for path in paths]
-    try:
-        one, other = (
-            read_pixels(path, True, None, (header.height, header.width))
-            for path, header in zip(paths, headers, strict=True)
-            if not isinstance(header, str)
-        )
-    except (DataError, ValueError):  # it is damaged, which is said of it
+    first, second = (probe(path) for path in paths)
+    if isinstance(first, str) or isinstance(second, str):  # it is damaged, which is said of it
         return False
-    if one.shape != other.shape or np.array_equal(one, other):
-        return one.shape == other.shape
-    return bool(one.std() and other.std() and np.corrcoef(one.ravel(), other.ravel())[0, 1] >= ALIKE)
+    shape = first.height, first.width
+    if shape != (second.height, second.width) or first.height * first.width > MAX_PIXELS:
+        return False
+    try:
+        one, other = (read_pixels(path, True, None, shape) for path in paths)
+    except DataError:
+        return False
+    alike = one.std() and other.std() and np.corrcoef(one.ravel(), other.ravel())[0, 1] >= ALIKE
+    return bool(alike or np.array_equal(one, other))
 
 
 # Look at every image file before training starts, and decide what happens to the bad ones.

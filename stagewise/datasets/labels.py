@@ -1,4 +1,4 @@
-"""Which items are for training and which for testing: from two lists of keys, or by the keys' hashes.
+"""Labels of items and of frames, and which items are for training and which for testing.
 
 Legend: N items, F frames.
 """

@@ -1,4 +1,4 @@
-"""Arrays that people give an encoder: checked, padded, cut to what its stages can take.
+"""Arrays that a program gives an encoder: embedded as the file that they would be, or refused in words of ours.
 
 Legend: B items, C channels, T samples, H × W pixels.
 """

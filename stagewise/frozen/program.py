@@ -1,4 +1,4 @@
-"""An encoder as a program of its own: torch.export and ONNX, with code that needs no stagewise.
+"""An encoder as a program of its own: model.pt2 for torch without our code, model.onnx for the rest.
 
 Legend: B items, C or D channels, T rows, H × W pixels, R × S grid of patches, P pixels of a patch's side.
 """

@@ -1,4 +1,4 @@
-"""Modules for images: the paper's ResNet blocks, and the PixelCNN context of CPC.
+"""Modules for images: the paper's ResNet blocks, and the PixelCNN that is their context.
 
 Legend: N images (or patches, each an image of its own), H × W pixels, B crops, C channels of z, D channels of c, R
 × S patches of a crop's grid.

@@ -1,4 +1,4 @@
-"""Local losses: one file each; usable on their own in anybody's training loop."""
+"""Local losses, usable on their own in anybody's training loop."""
 
 from stagewise.objectives.base import Objective, Score, Supervised
 from stagewise.objectives.deep_infomax import DeepInfoMax

@@ -1,4 +1,4 @@
-"""Objectives that need labels: cross-entropy, and local losses of prediction and similarity.
+"""Objectives that need labels: cross-entropy, and predsim, which adds a similarity to it.
 
 Legend: B items, D channels of c, T rows of an item, or patches of its grid; N examples, K classes, R × S patches of
 an image's grid, or pixels of its map; F features.

@@ -1,4 +1,4 @@
-"""A pipeline's stages, built: modules, objectives and data sets as the file says, and what flows between them."""
+"""A pipeline's stages, built as the file says: networks, objectives, optimizers; and how a run's data set reads files."""
 
 from __future__ import annotations
 

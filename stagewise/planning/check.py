@@ -1,4 +1,4 @@
-"""What a plan finds wrong with the data: items too short, classes too few, batches too large."""
+"""Which items stages are trained on, and what of a plan is refused before anything runs."""
 
 from __future__ import annotations
 

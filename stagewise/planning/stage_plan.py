@@ -1,4 +1,4 @@
-"""What is known of one stage before it runs: its module, its memory, its store."""
+"""What becomes of one stage: its memory, and in how many pieces; its store, its fingerprint, what is to be done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of a report: its parts, its pictures, its words."""
+"""The page of a report: names as it can show them, what it knows of a run, its parts and its pictures."""
 
 from __future__ import annotations
 

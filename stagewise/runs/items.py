@@ -1,4 +1,4 @@
-"""The items of a run: their keys, labels and splits, and one mean vector of each.
+"""The items of a run: their keys, lengths and what each is for, and the mean row of each at a stage.
 
 Legend: N items, C channels.
 """

@@ -1,4 +1,4 @@
-"""Sizes of a network that fits a machine."""
+"""What a pipeline file will say, before its words: for what this machine offers."""
 
 from __future__ import annotations
 

@@ -248,19 +248,31 @@ class Training:
                 text=f"{self.job.says('was', 'were')} trained on another machine so far ({progress.machine}; this is "
                 f"{self.progress.machine}): the last bits may differ from those of a run on one machine.",
             )
-        if progress.judged != self.job.validation.count:  # by version 0.1, which left some out: losses do not compare
-            progress.best_loss, progress.judged = None, self.job.validation.count
+        if self._judged(progress) != self.job.validation.count:  # losses over other windows do not compare
+            progress.best_loss = None
             if progress.epoch < self.job.epochs:
                 self.report(
                     "note",
                     text=f"{self.job.says('was', 'were')} judged by other windows so far: the best weights are chosen "
                     f"from epoch {progress.epoch + 1} on.",
                 )
+        progress.judged = self.progress.judged
         progress.machine, progress.weights_below = self.progress.machine, self.job.weights_below
         self.progress, self.saves, self.best_before = progress, checkpoint.number, progress.best_file
         self.report(
             "note", text=f"{self.job.says('goes', 'go')} on after epoch {progress.epoch}, step {progress.step}."
         )
+
+    def _judged(self, progress: Progress) -> int:
+        """Return how many held-out windows the losses of a checkpoint are means of.
+
+        Version 0.1 did not write it down, and left out those that filled no last batch.
+        """
+        if progress.judged is not None:
+            return progress.judged
+        held, size = self.job.validation, self.job.batch_size
+        validated = any("validation_loss" in record for records in progress.history.values() for record in records)
+        return held.steps(size) * min(size, held.count) if validated else 0
 
     def _finish(self) -> None:
         """Put the best weights in place of the last ones and write what each stage leaves behind."""

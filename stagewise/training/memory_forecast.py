@@ -1,4 +1,4 @@
-"""Memory as it will be used: a training step counted on the meta device before any data is read."""
+"""Memory as it will be used: a training step on tensors without data, counted before anything runs."""
 
 from __future__ import annotations
 

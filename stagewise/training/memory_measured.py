@@ -1,4 +1,4 @@
-"""Memory as it is used: peaks of a process, bytes alive by category, workspaces of kernels."""
+"""Memory as it is used: peaks on the device, bytes alive by category, workspaces of operators, what is given back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loss of held-out windows, what is wrong with a representation, and noise.
+"""The loss of held-out windows, whether a representation is worth freezing, and noise on the input.
 
 Legend: B items, C channels, T rows, D channels of c, H, W after the rows).
 """

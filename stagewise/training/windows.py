@@ -188,7 +188,8 @@ class Windows:
 
     def steps(self, size: int) -> int:
         """Count the batches of an epoch of training."""
-        return self.count // min(size, self.count) if self.count else 0
+        count = self.count
+        return count // min(size, count) if count else 0
 
     def epoch(self, *seed: str | int) -> tuple[Ints, Ints]:
         """Draw an epoch's windows in training order: item and first row of each."""
@@ -270,7 +271,8 @@ class Crops:
 
     def steps(self, size: int) -> int:
         """Count the batches of an epoch of training."""
-        return self.count // min(size, self.count) if self.count else 0
+        count = self.count
+        return count // min(size, count) if count else 0
 
     def batches(self, size: int, *seed: str | int, every: bool = False) -> Iterator[Batch]:
         """Cut an epoch into batches of one size, or into even ones in which every crop is; see `batches_of`."""
