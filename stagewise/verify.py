@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stagewise.datasets.base import Dataset
 from stagewise.datasets.build import build_dataset, dataset_kind
-from stagewise.encoding.encode import Chain
 from stagewise.errors import ConfigError, DataError, IntegrityError
 from stagewise.frozen.open import open_run
 from stagewise.pipeline import Pipeline
@@ -18,7 +18,9 @@ from stagewise.runs.items import FACTS, Items, means_problem, read_items
 from stagewise.runs.records import DATA, PREDICTIONS, RESULT, probe_problems, read_data, read_record
 from stagewise.stores import StoreReader, verify_store
 from stagewise.stores.layout import STORE
-from stagewise.training.feed import RawSource
+
+if TYPE_CHECKING:
+    from stagewise.encoding.encode import Chain
 
 # Read every byte of a run again: its data's record, items, weights, metrics, stores, probes.
 
@@ -93,6 +95,9 @@ def verify_data(pipeline: Pipeline, run: RunFolder, report: Callable[..., None])
         DataError: the data is not there.
         IntegrityError: the store or weights are damaged, or files of the data cannot be read any more.
     """
+    from stagewise.encoding.encode import Chain  # bytes are verified without torch
+    from stagewise.training.feed import RawSource
+
     opened = open_run(run.path)
     written = [stage for stage in opened.stages.values() if stage.record["store"]["state"] == "written"]
     if not written:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import tiny
 from click.testing import CliRunner
+from small_files import png, wav
 
 from stagewise.cli.main import KEYS, main
 from stagewise.pipeline import load_pipeline
@@ -66,6 +67,32 @@ def test_help_is_fast_and_never_imports_torch(tmp_path):
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_what_needs_no_torch_imports_none(folder, tmp_path):
+    """It takes seconds; headers, samples, pixels, records and bytes of stores are looked at without it."""
+    shutil.copytree(folder / "runs" / "tiny", tmp_path / "tiny")
+    for name in ("talks/one.wav", "talks/two.wav"):
+        wav(tmp_path / name, 30)
+    png(tmp_path / "photos" / "one.png", 64, 64)
+    code = """if True:
+        import sys
+        from stagewise.cli.main import main
+        for line in sys.argv[1:]:
+            try:
+                main(line.split())
+            except SystemExit as end:
+                print(line, end.code, "torch" in sys.modules, file=sys.stderr)
+    """
+    lines = ["data list", "data check talks", "data check photos", "schema", "completion bash"]
+    lines += [f"{verb} tiny" for verb in ("inspect", "verify", "report", "compare", "clean --yes")]
+    lines += [f"{verb} --help" for verb in main.commands]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *lines], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert [line for line in done.stderr.splitlines() if line.endswith(("True", "False"))] == [
+        f"{line} 0 False" for line in lines
+    ]
 
 
 def test_run_says_what_it_did_on_stderr_and_shows_a_table_on_stdout(folder):

@@ -4,8 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 from click.testing import CliRunner
@@ -169,25 +167,6 @@ def test_check_ends_with_a_verdict_and_what_to_type(here):
         "stagewise init 'my in' --kind audio",
         "stagewise init 'my in' --kind images",
     ]
-
-
-def test_check_needs_no_torch(here):
-    """It takes seconds to import, and what is looked at are headers, samples and pixels."""
-    wav(here / "talks" / "one.wav", 30)
-    wav(here / "talks" / "two.wav", 30)
-    png(here / "photos" / "one.png", 64, 64)
-    code = """if True:
-        import sys
-        from stagewise.cli.main import main
-        try:
-            main(["data", "check", sys.argv[1]])
-        except SystemExit:
-            print("torch" in sys.modules)
-    """
-    for folder in ("talks", "photos"):
-        done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
-        assert done.stdout.splitlines()[-1] == "False"
-        assert "fit to train on" in done.stdout
 
 
 def test_check_says_what_is_not_fit(here):

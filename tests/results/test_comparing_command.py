@@ -1,9 +1,6 @@
 """`stagewise compare` as a user meets it: tables, Markdown, JSON, warnings and exit codes."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 from click.testing import CliRunner
@@ -206,18 +203,3 @@ def test_errors_and_their_exit_codes(folder):
 
 def test_help_has_an_example():
     assert "stagewise compare runs/*" in compare("--help").stdout
-
-
-def test_comparing_never_imports_torch(folder):
-    code = """if True:
-        import sys
-        from stagewise.cli.main import main
-        try:
-            main(["compare", "runs/gim-0", "runs/mine"])
-        except SystemExit as end:
-            print(end.code, "torch" in sys.modules)
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ), cwd=folder
-    )
-    assert done.stdout.splitlines()[-1] == "0 False"

@@ -101,19 +101,6 @@ def test_the_same_run_has_the_same_report(run, tmp_path):
     assert written([run], tmp_path / "a.html", True) == written([run], tmp_path / "b.html", True)
 
 
-def test_torch_is_not_imported(run, tmp_path):
-    code = f"""if True:
-        import sys
-        from stagewise.cli.main import main
-        try:
-            main(["report", {str(run.path)!r}, "--out", {str(tmp_path / "r.html")!r}])
-        finally:
-            print("torch" in sys.modules)
-    """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [str(tmp_path / "r.html"), "False"]
-
-
 def test_without_matplotlib_it_says_what_to_type(run, tmp_path):
     code = f"""if True:
         import sys
