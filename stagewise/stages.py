@@ -334,7 +334,7 @@ def _encode(stage: StagePlan, chain: Chain, stop: Stop, report: Callable[..., No
         report(
             "note",
             text=f"stage {stage.name}: {manifest.saturated / values:.2%} of its values lie outside the range that int8 "
-            "was calibrated for, and were cut to its ends. Are some items much louder than the others? "
+            "was calibrated for, and were cut to its ends. Are some items much louder, or brighter, than the others? "
             f'`--set stage.{stage.name}.store.dtype="float16"` keeps them as they are.',
         )
     worst = _worst_channel(stage, encoded, report)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stagewise.datasets.base import Dataset
-from stagewise.datasets.build import build_dataset, dataset_kind
+from stagewise.datasets.build import build_dataset, dataset_kind, own_label
 from stagewise.errors import ConfigError, DataError, IntegrityError
 from stagewise.frozen.open import open_run
 from stagewise.pipeline import Pipeline
@@ -83,7 +83,7 @@ REMEDY = "Put the old files back, or type `stagewise run FILE` to make what depe
 
 
 def verify_data(pipeline: Pipeline, run: RunFolder, report: Callable[..., None]) -> list[str]:
-    """Return a sentence for every item that is not there any more, is new, or gives other rows than those in the store.
+    """Return a sentence for every item that is gone, new, or gives other rows than stored, and each label that changed.
 
     Args:
         pipeline: that the run was made with.
@@ -106,10 +106,7 @@ def verify_data(pipeline: Pipeline, run: RunFolder, report: Callable[..., None])
         )
     if not dataset_kind(pipeline).is_there(**pipeline.data.arguments):
         raise DataError(f"{run.path}: the data that it was made of is not there: type `stagewise run FILE` to see why.")
-    try:
-        dataset = build_dataset(pipeline, report=report)
-    except DataError as error:
-        raise IntegrityError(f"the data is not what {run.path} was made of: {error}") from None
+    dataset = _built(run, pipeline, report=report)
     recorded, items = read_data(run), read_items(run)
     same = recorded is None or recorded["fingerprint"] == dataset.fingerprint()
     if items is None and same:
@@ -132,6 +129,7 @@ def verify_data(pipeline: Pipeline, run: RunFolder, report: Callable[..., None])
                     f"those in {stage.folder}. Put the old file back, or type `stagewise run FILE --fresh`."
                 )
             report("compare", stage=stage.name, items=done, of=len(places))
+    problems += _other_labels(run, pipeline, None if problems else dataset, recorded)
     if not same and not problems:
         problems.append(
             "the fingerprint of the data set is another, though all items give the same rows: files have other sizes, "
@@ -164,6 +162,31 @@ def _compare(items: Items, dataset: Dataset) -> tuple[list[str], dict[int, int]]
                 changed = "was for testing, and is not now" if was_N[then] else "is for testing now, and was not"
                 problems.append(f"{items.keys[then]} {changed}. {REMEDY}")
     return problems, places
+
+
+def _built(run: RunFolder, *how: Any, **more: Any) -> Dataset:
+    try:
+        return build_dataset(*how, **more)
+    except DataError as error:
+        raise IntegrityError(f"the data is not what {run.path} was made of: {error}") from None
+
+
+def _other_labels(
+    run: RunFolder, pipeline: Pipeline, dataset: Dataset | None, recorded: dict[str, Any] | None
+) -> list[str]:
+    """Say which labels are not those that the run was made with: of its data, and of the data that probes have."""
+    now = {} if dataset is None else {name: dataset.label_fingerprint(name) for name in dataset.labels}
+    for probe in pipeline.probe:
+        if probe.data is not None:
+            own = _built(run, pipeline, probe.data, f"probe.{probe.name}.data")
+            now[own_label(probe)] = own.label_fingerprint(probe.labels)
+    then = {fact["name"]: fact.get("fingerprint") for fact in (recorded or {}).get("labels", [])}
+    return [
+        f"label {name} is another: items have other classes than when the run was made. Put the old labels back, or "
+        "type `stagewise run FILE` to make what depends on them again."
+        for name, digest in now.items()
+        if then.get(name) not in (None, digest)
+    ]
 
 
 def _same(chain: Chain, item: int, store: StoreReader, stored_item: int) -> bool:

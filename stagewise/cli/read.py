@@ -34,7 +34,7 @@ def inspect(run: Path | None, as_json: bool) -> None:
 
 @click.command()
 @run_argument
-@click.option("--data", is_flag=True, help="Also compute the lowest store's rows again from the data, and compare.")
+@click.option("--data", is_flag=True, help="Also compare the data: items, labels, and the rows of the lowest store.")
 def verify(run: Path | None, data: bool) -> None:
     """Compare every byte of a run with what was written.
 
@@ -61,7 +61,7 @@ def verify(run: Path | None, data: bool) -> None:
             "\n".join([*problems, f"{folder.path}: not what was written: {len(problems)} of {counted(files, 'file')}."])
         )
     if other:
-        words = f"{folder.path}: not what the run was made of: {counted(len(other), 'item')}."
+        words = f"{folder.path}: not what the run was made of: {counted(len(other), 'difference')}."
         raise IntegrityError("\n".join([*other, words]))
     also = ", and the data is what the run was made of" if data else ""
     echo(f"{folder.path}: {counted(files, 'file is', 'files are')} what was written{also}.")

@@ -14,7 +14,7 @@ import click
 from stagewise.cli import completion
 from stagewise.cli.options import FORCE, JSON, PLACE, echo, run_argument
 from stagewise.errors import ConfigError, DataError
-from stagewise.runs.verdict import GUESSING, REMEDIES, WORSE
+from stagewise.runs.verdict import GUESSING, LIKE_GUESSING, REMEDIES, WORSE
 from stagewise.text import counted
 
 if TYPE_CHECKING:
@@ -154,6 +154,7 @@ def predict(
         fitted = _run(named).probe(probe, stage)
         _with_its_threads(fitted.run)
         report("note", text=f"probe {fitted.name} on stage {fitted.stage} of {fitted.run.path}")
+        _warn_of_probes(fitted.run, fitted.stage, (WORSE, GUESSING, LIKE_GUESSING), report, fitted.name)
         try:
             lines = fitted.predict(paths, report, skip)
             if out is not None:
@@ -275,8 +276,16 @@ def _say_which(run: Run, stage: str | None, report: Callable[..., None], verb: s
         report("note", text=f"stage {name} of {run.path}")
     if random:
         report("note", text=f"warning: {', '.join(random)} {trained} trained for no epoch: {weights} random.")
-    for probe in run.facts["probes"]:
-        if not random and probe["stage"] == name and probe["words"] in (WORSE, GUESSING):
-            words = f"{probe['name']} on {name} is {probe['words']}: {REMEDIES[probe['words']]}."
-            report("note", text=f"warning: probe {words}")
+    else:
+        _warn_of_probes(run, name, (WORSE, GUESSING), report)
     return name
+
+
+def _warn_of_probes(
+    run: Run, stage: str, warned: tuple[str, ...], report: Callable[..., None], only: str | None = None
+) -> None:
+    """Warn of the probes on a stage, or of one of them, whose verdict is among these."""
+    for probe in run.facts["probes"]:
+        if probe["stage"] == stage and only in (None, probe["name"]) and probe["words"] in warned:
+            words = f"{probe['name']} on {stage} is {probe['words']}: {REMEDIES[probe['words']]}."
+            report("note", text=f"warning: probe {words}")

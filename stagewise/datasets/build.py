@@ -84,3 +84,8 @@ def some_classes(dataset: Dataset, label: str, items: npt.NDArray[np.int64]) -> 
         if len(found) > 1:
             break
     return found
+
+
+def own_label(probe: Probe) -> str:
+    """Return what the label of a probe with data of its own is called beside those of the run's data."""
+    return f"{probe.labels} (of the probe {probe.name})"

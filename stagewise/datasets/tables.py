@@ -265,6 +265,7 @@ def label_facts(dataset: Dataset, read: Collection[str]) -> list[dict[str, Any]]
             "lines_of_no_item": table.strays.lines if table.strays else 0,
             "examples": [] if table.strays is None else list(table.strays.examples),
             "what": "file" if table.strays is None else table.strays.what,
+            "fingerprint": dataset.label_fingerprint(name),
         }
         train, test = (_classes(table, dataset.split(part)) if name in read else set() for part in ("train", "test"))
         # A class that is in neither is a number that a file of phones does not use.

@@ -234,7 +234,7 @@ def check_out(out: Path, force: bool = False) -> None:
         ConfigError: its name has another ending, its folder is not there, or something is in its place.
     """
     if out.suffix not in WRITERS:
-        raise ConfigError(f"--out {out}: the file's name must end in {', '.join(WRITERS)}.")
+        raise ConfigError(f"--out {out}: the file's name must end in {' or '.join(WRITERS)}.")
     check_place(out, force, _is_ours if out.suffix == ".zarr" else None)
     if out.suffix == ".parquet":
         try:

@@ -1,4 +1,4 @@
-"""A pipeline's stages, built as the file says: networks, objectives, optimizers; and how a run's data set reads files."""
+"""A pipeline's stages, built as the file says: networks, objectives, optimizers; and how its data set reads files."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import numpy as np
 from stagewise import durable
 from stagewise.arrays import Ints
 from stagewise.datasets.base import BadItem, Dataset
-from stagewise.datasets.build import build_dataset, check_labelled, some_classes
+from stagewise.datasets.build import build_dataset, check_labelled, own_label, some_classes
 from stagewise.datasets.images import Images
 from stagewise.datasets.tables import has_label, label_facts
 from stagewise.errors import ConfigError, DataError
@@ -164,7 +164,7 @@ def plan_labels(plan: Plan, planned: Sequence[PlannedProbe]) -> list[dict[str, A
     for probe, dataset in {each.probe.name: (each.probe, each.dataset) for each in planned}.values():
         if probe.data is not None:
             own = [fact for fact in label_facts(dataset, {probe.labels}) if fact["name"] == probe.labels]
-            found += [fact | {"name": f"{probe.labels} (of the probe {probe.name})"} for fact in own]
+            found += [fact | {"name": own_label(probe)} for fact in own]
     return found
 
 

@@ -142,6 +142,7 @@ class _Label(_Table):
     what: Literal["file", "folder"]
     not_trained_on: list[str]
     not_tested: list[str]
+    fingerprint: Hash | None = None  # of every item's classes; older versions kept none
 
 
 class DataFacts(_Table):

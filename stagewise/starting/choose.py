@@ -289,9 +289,10 @@ def verdict_words(found: dict[str, Any]) -> list[str]:
     for label, classes in found["labels"].items():
         (most, many), *_, (least, few) = classes.items()
         without = found["of"] - sum(classes.values())
+        files = counted(many, "file")
+        span = f"{files} each" if few == many else f"{few:,} ({least}) to {files} ({most})"
         lines.append(
-            f"label {label}: {len(classes):,} classes of {few:,} ({least}) to {counted(many, 'file')} ({most})"
-            + (f"; {without:,} without" if without > 0 else "")
+            f"label {label}: {len(classes):,} classes of {span}" + (f"; {without:,} without" if without > 0 else "")
         )
     lines += found["notes"]
     what = counted(found["items"], "recording" if found["kind"] == "audio" else "image")

@@ -9,8 +9,8 @@ import numpy as np
 
 from stagewise.datasets.bad_items import judge
 from stagewise.datasets.base import BadItem
-from stagewise.datasets.image_files import MAX_PIXELS, resized
-from stagewise.datasets.names import Names
+from stagewise.datasets.image_files import MAX_PIXELS, Header, resized
+from stagewise.datasets.names import Names, few_of
 from stagewise.errors import DataError
 from stagewise.starting.beside import Beside
 from stagewise.starting.look import Pictures, deeper, folders, tells_apart
@@ -114,6 +114,7 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
         notes=[
             *content.notes,
             *beside.notes,
+            *_tiny(seen, patch),
             *deeper(folders(trained, len(roots)), folders(trained, len(roots) + 1), content.root),
             *(_unused(content, test) if test else []),
             *(few(counted(len(trained), "image")) if len(trained) < FEW else []),
@@ -122,6 +123,13 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
         images=True,
         counted=len(trained),
     )
+
+
+def _tiny(seen: list[tuple[str, Header]], patch: int) -> list[str]:
+    """Name the images that are smaller than a patch: enlarged, they are a blur."""
+    tiny = [name for name, header in seen if min(header.height, header.width) < patch]
+    words = f"{counted(len(tiny), 'image is', 'images are')} smaller than a patch of {patch} pixels"
+    return [f"{words} before being enlarged, and can teach little: {few_of(tiny)}"] if tiny else []
 
 
 def _unused(content: Pictures, test: str) -> list[str]:

@@ -122,9 +122,19 @@ def test_check_says_how_many_images_have_no_label(here):
     for part, many in (("train", 6), ("test", 2)):
         for number in range(many):
             png(here / "in" / part / "ab"[number % 2] / f"{number}.png", 40, 40)
-    assert "label class: 2 classes of 3 (b) to 3 files (a)\n" in call(data, "check", "in").output
+    assert "label class: 2 classes of 3 files each\n" in call(data, "check", "in").output
     png(here / "in" / "train" / "loose.png", 40, 40)
-    assert "label class: 2 classes of 3 (b) to 3 files (a); 1 without\n" in call(data, "check", "in").output
+    assert "label class: 2 classes of 3 files each; 1 without\n" in call(data, "check", "in").output
+
+
+def test_check_names_images_that_are_smaller_than_a_patch(here):
+    for number in range(4):
+        png(here / "in" / "ab"[number % 2] / f"{number}.png", 96, 96)
+    png(here / "in" / "a" / "just.png", 16, 96)
+    assert "smaller than a patch" not in call(data, "check", "in").output
+    png(here / "in" / "a" / "dot.png", 1, 1)
+    words = "1 image is smaller than a patch of 16 pixels before being enlarged, and can teach little: a/dot.png"
+    assert words in call(data, "check", "in").output
 
 
 def test_check_counts_and_names_what_is_bad(here):

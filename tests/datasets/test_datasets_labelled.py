@@ -34,9 +34,10 @@ def test_items_lines_and_classes_are_counted():
     offsets = np.array([0, 2, 2, 2, 4, 6, 6])
     phones = FrameTable(np.array([0, 1, 1, 3, 3, 4], np.int16), offsets, ["0", "1", "2", "3", "4"])
     first, second = label_facts(dataset(kind=kind, phones=phones), {"kind", "phones"})
+    digest = dataset(kind=kind, phones=phones).label_fingerprint("kind")
     assert first == {
         "name": "kind", "items": 5, "of": 6, "classes": 4, "lines_of_no_item": 4, "examples": ["x", "y", "z"],
-        "what": "file", "not_trained_on": ["c", "d"], "not_tested": ["a", "b"],
+        "what": "file", "not_trained_on": ["c", "d"], "not_tested": ["a", "b"], "fingerprint": digest,
     }  # fmt: skip
     assert (second["items"], second["not_trained_on"], second["not_tested"]) == (3, ["4"], ["0", "1"])
     assert label_words(first) == (

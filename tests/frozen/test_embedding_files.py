@@ -128,7 +128,7 @@ def test_without_pyarrow_it_says_what_to_install(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("z.csv", "must end in"),
+        ("z.csv", "must end in .npz or .zarr or .parquet."),
         ("no/z.npz", "there is no folder"),
         ("file.npz", "there already: name another, or type --force"),
         ("file.parquet", "there already: name another, or type --force"),

@@ -134,6 +134,14 @@ def test_predict_at_the_terminal(run, audio, tmp_path):
     assert most in table
 
 
+def test_predict_warns_of_a_probe_that_knows_nothing(run, audio):
+    (words,) = [each["words"] for each in run.facts["probes"] if each["name"] == "phones"]  # drawn at random
+    assert "better than always saying one class" in words
+    said = call("predict", run.path, audio / "a/0.wav", "--probe", "phones").stderr
+    assert f"warning: probe phones on context is {words}: " in " ".join(said.split())
+    assert "warning" not in call("predict", run.path, audio / "a/0.wav", "--probe", "speaker").stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -165,7 +165,32 @@ def test_a_file_of_the_same_size_is_noticed(recordings, tmp_path, dtype):
     found = CliRunner().invoke(main, verify)
     assert found.exit_code == 3
     assert "042.wav is not the file that stage one was made of" in found.stderr
-    assert "not what the run was made of: 1 item" in found.stderr
+    assert "not what the run was made of: 1 difference" in found.stderr
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["of the data", "of a probe's own data"])
+def test_a_label_that_changed_is_noticed(recordings, tmp_path, own):
+    table = tmp_path / "kinds.csv"
+    lines = [f"{number:03}.wav,{'ab'[number % 2]}" for number in range(100)]
+    table.write_text("\n".join(["file,kind", *lines]) + "\n")
+    labels = f'labels = {{ kind = "{table}" }}'
+    text, probe = TOML.format(root=recordings, dtype="int8"), PROBE.format(root=recordings)
+    if own:
+        probe = probe.replace('labels = { kind = "folder" }', labels)
+    else:
+        text = text.replace("[defaults.train]", f"{labels}\n[defaults.train]", 1)
+        probe = probe.partition("data = ")[0]
+    (tmp_path / "x.toml").write_text(text + probe)
+    stagewise.run(tmp_path / "x.toml", run=tmp_path / "run")
+    verify = ["verify", str(tmp_path / "run"), "--data"]
+    assert CliRunner().invoke(main, verify).exit_code == 0
+    table.write_text(table.read_text().replace("042.wav,a", "042.wav,b"))
+    found = CliRunner().invoke(main, verify)
+    name = "kind (of the probe kind)" if own else "kind"
+    assert (found.exit_code, f"label {name} is another: items have other classes" in found.stderr) == (3, True)
+    assert "not what the run was made of: 1 difference." in found.stderr
+    stagewise.run(tmp_path / "x.toml", run=tmp_path / "run")
+    assert CliRunner().invoke(main, verify).exit_code == 0
 
 
 def test_without_a_store_nothing_can_be_compared(recordings, tmp_path):
@@ -193,7 +218,7 @@ def test_every_item_that_changed_is_named(recordings, tmp_path):
         "005.wav is another: it is 500 long, and was 400",
         "new.wav was not there when the run was made",
         "042.wav is not the file that stage one was made of",
-        "not what the run was made of: 5 items",
+        "not what the run was made of: 5 differences",
     ):
         assert words in found.stderr
 
