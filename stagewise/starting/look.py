@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from stagewise.datasets import audio, image_files
 from stagewise.datasets.bad_items import looked_at, probe_all, telling
@@ -19,22 +19,40 @@ from stagewise.text import bytes_text, counted, seconds_text
 
 # What a folder holds that could be trained on: audio files and images, what their headers say, which are bad.
 
+H = TypeVar("H")  # header of a file
+
 SHOWN = 3  # files of a kind that are named
 BEGINNING = 1 << 12  # bytes of a file that are compared before all of it is
 
 
 @dataclass(frozen=True)
-class Recordings:
-    """Audio files: the usable ones' paths below the root with their headers, the bad ones, and what is left out."""
+class Contents(Generic[H]):
+    """Files of a kind: the usable ones' paths below the root with their headers, the bad ones, and what is left out.
+
+    Attributes:
+        root: the folder.
+        names: paths of the usable files below it.
+        headers: of each.
+        bad: files that cannot be used.
+        notes: what is left out, and what is to be known of the rest, in words.
+        twins: files that are left out, and those that hold the same.
+        labels: what `--labels` says.
+    """
 
     root: Path
     names: list[str]
-    headers: list[audio.Header]
+    headers: list[H]
     bad: list[BadItem]
     notes: list[str]
     twins: dict[str, str]
+    labels: str | None = None
+
+
+@dataclass(frozen=True)
+class Recordings(Contents[audio.Header]):
+    """Audio files of a folder."""
+
     kind: Literal["audio"] = "audio"
-    labels: str | None = None  # what `--labels` says
 
     @property
     def seconds(self) -> list[float]:
@@ -43,17 +61,10 @@ class Recordings:
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Images: the usable ones' paths below the root with their headers, the bad ones, and what is left out."""
+class Pictures(Contents[image_files.Header]):
+    """Images of a folder."""
 
-    root: Path
-    names: list[str]
-    headers: list[image_files.Header]
-    bad: list[BadItem]
-    notes: list[str]
-    twins: dict[str, str]
     kind: Literal["images"] = "images"
-    labels: str | None = None
 
 
 def look(
