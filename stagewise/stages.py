@@ -224,7 +224,7 @@ def _facts(
             "epochs": progress.epoch,
             "steps": progress.steps,
             "seconds": progress.seconds / together,
-            "initial_loss": first.get("validation_loss"),
+            "initial_loss": next((r["validation_loss"] for r in history if "validation_loss" in r), None),
             "loss": last.get("loss", first.get("validation_loss")),
             "validation_loss": again.get("loss", chosen),
             "chosen_loss": chosen,

@@ -209,7 +209,8 @@ def print_plan(facts: dict[str, Any]) -> None:
         stages = "every stage" if probe["stages"] == "all" else ", ".join(probe["stages"])
         beside = ", and from the same stages before training" if probe["random"] else ""
         done = f"; {there} of {probe['fits']} are fitted already" if (there := probe.get("fits_there")) else ""
-        console.print(f"probe {probe['name']}: label '{probe['labels']}', read from {stages}{beside}{done}.")
+        once = f" ({', '.join(names)} once: nothing is trained there)" if (names := probe.get("untrained")) else ""
+        console.print(f"probe {probe['name']}: label '{probe['labels']}', read from {stages}{beside}{once}{done}.")
     for warning in facts["warnings"]:
         console.print(f"warning: {warning}", style="yellow")
     if wanted > facts["disk_free_bytes"]:

@@ -82,6 +82,7 @@ class Names:
     def __init__(self, paths: Sequence[str], twins: Mapping[str, str] | None = None) -> None:
         self.paths = paths
         self._twins = twins or {}
+        self._twinned = frozenset(self._twins.values())
         self._items: Sequence[int] = range(len(paths))
         self._places: Sequence[int] = self._items
         self._files: dict[str, int] = {}  # made when first asked: most data sets have no list and no table
@@ -121,7 +122,7 @@ class Names:
 
     def has_twin(self, item: int) -> bool:
         """Say whether an item is there as several files, each of which may be named."""
-        return self.path(item) in self._twins.values()
+        return self.path(item) in self._twinned
 
     def find_in_folder(self, name: str) -> list[int] | None:
         """Return the items below a folder, LEFT_OUT for files that are none; None if there is no such folder."""

@@ -203,33 +203,31 @@ def _all_fits(plan: Plan) -> list[Fit]:
         for probe in plan.pipeline.probe
         for position, name in stages
         if probe.stages == "all" or name in probe.stages
-        for random in ((True, False) if probe.random else (False,))
+        for random in ((True, False) if probe.random and plan.is_trained(position) else (False,))
     ]
 
 
 def _probing(plan: Plan, fits: Sequence[Fit]) -> float:
-    """Reckon reading rows for probes (means of items are shared, and computed in one pass) and fitting them."""
+    """Reckon reading rows for probes, in one pass for all of them, and fitting them."""
     if not fits:
         return 0.0
     speed = speed_of(plan.device)
     alone = [_pass(s, _step(s, forward_flops(s.built), speed)) for s in plan.stages]
     shared: dict[tuple[int, bool], set[int]] = {}
-    passes, seconds = [], 0.0
+    seconds = 0.0
     for fit in fits:
         share = _items(fit.dataset) / max(1, _items(plan.size))
         stage, below = plan.stages[fit.position], set(range(fit.position + 1))
         if not fit.random and fit.dataset is plan.size:  # the nearest store is read
             below -= set(range(nearest_store([s.policy for s in plan.stages], fit.position)))
             below -= {fit.position} if stage.policy.write else set()
-        if fit.probe.pool:
-            shared.setdefault((id(fit.dataset), fit.random), set()).update(below)
-        else:
-            passes.append((fit.dataset, below))
+        shared.setdefault((id(fit.dataset), fit.random), set()).update(below)
         examples = _items(fit.dataset) if fit.probe.pool else stage.rows * share
         steps = examples / fit.probe.batch_size
         seconds += fit.probe.epochs * (steps * FIT_STEP + examples * FIT_EXAMPLE)
     datasets = {id(fit.dataset): fit.dataset for fit in fits}
-    for dataset, computed in [*passes, *((datasets[key], stages) for (key, _), stages in shared.items())]:
+    for (key, _), computed in shared.items():
+        dataset = datasets[key]
         share = _items(dataset) / max(1, _items(plan.size))
         seconds += share * sum(alone[position] for position in computed)
         if 0 in computed and isinstance(dataset, Dataset):

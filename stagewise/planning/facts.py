@@ -113,7 +113,13 @@ def plan_facts(plan: Plan, fits: Sequence[Fit] | None = None) -> dict[str, Any]:
         },
         "stages": [_stage(plan, stage, time) for stage, time in zip(plan.stages, estimated.stages, strict=True)],
         "probes": [
-            {"name": probe.name, "stages": probe.stages, "labels": probe.labels, "random": probe.random}
+            {
+                "name": probe.name,
+                "stages": probe.stages,
+                "labels": probe.labels,
+                "random": probe.random,
+                "untrained": plan.untrained(probe),
+            }
             for probe in plan.pipeline.probe
         ],
         "time": {"seconds": round(estimated.seconds, 1), "probe_seconds": round(estimated.probes, 1)},

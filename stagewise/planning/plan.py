@@ -14,7 +14,7 @@ import torch
 
 from stagewise.datasets.base import Dataset, Expected
 from stagewise.modules.stage_module import StageModule
-from stagewise.pipeline import Pipeline, to_json
+from stagewise.pipeline import Pipeline, Probe, to_json
 from stagewise.pipeline.identity import fingerprint
 from stagewise.planning.build import BuiltStage, end_to_end
 from stagewise.planning.changes import choose_actions, identify
@@ -41,6 +41,15 @@ class Plan:
     end_to_end: Bytes
     disk_free: int
     keys: dict[str, str]
+
+    def is_trained(self, position: int) -> bool:
+        """Say whether a stage, or one below it, is trained: otherwise it is as it was before."""
+        return any(stage.built.epochs > 0 for stage in self.stages[: position + 1])
+
+    def untrained(self, probe: Probe) -> list[str]:
+        """Return which stages a probe with `random = true` reads once, since they are as they were before training."""
+        stages = [stage.name for stage in self.stages if not self.is_trained(stage.index - 1)]
+        return [name for name in stages if probe.random and (probe.stages == "all" or name in probe.stages)]
 
     def locked(self) -> dict[str, Any]:
         """What `pipeline.lock.json` keeps: the pipeline, and the decisions, so that they stay as they are."""

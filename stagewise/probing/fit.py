@@ -194,7 +194,7 @@ class ProbeJob:
         probe: as in the pipeline file.
         stage: name of the stage.
         dataset: whose labels are predicted.
-        features: gives the examples, with a path for a scratch file.
+        features: the examples.
         device: where the probe is fitted.
         optimizer: makes one for the probe's parameters.
         seed: of the pipeline.
@@ -206,7 +206,7 @@ class ProbeJob:
     probe: Probe
     stage: str
     dataset: Dataset
-    features: Callable[[Path], Features]
+    features: Features
     device: torch.device
     optimizer: Callable[[nn.Module], torch.optim.Optimizer]
     seed: int
@@ -228,7 +228,7 @@ def run_probe(job: ProbeJob, folder: Path, stop: Stop, report: Callable[..., Non
     probe = job.probe
     try:
         fitted = fit(
-            job.features(folder / f"rows{durable.PARTIAL}"),
+            job.features,
             job.dataset.split("train"),
             job.dataset.split("test"),
             len(job.dataset.label_classes(probe.labels)),

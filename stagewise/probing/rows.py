@@ -5,16 +5,21 @@ Legend: C channels, n rows of a piece.
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
+from io import BytesIO
+from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
-from stagewise.arrays import Ints
+from stagewise import durable
+from stagewise.arrays import Floats, Ints
 from stagewise.datasets.base import Dataset
 from stagewise.datasets.images import Images
 from stagewise.encoding.encode import Chain, calibrate, rows_of
@@ -24,13 +29,14 @@ from stagewise.modules.patches import means as means_of_patches
 from stagewise.modules.stage_module import StageModule
 from stagewise.planning.build import Input, build_stages
 from stagewise.planning.plan import Plan
-from stagewise.probing.features import check_numbers
+from stagewise.probing.features import check_numbers, labelled
 from stagewise.runs.items import ItemMeans
 from stagewise.stages import load_weights
 from stagewise.stopping import Stop
 from stagewise.stores import Scaling, StoreReader
 from stagewise.text import counted
 from stagewise.training.feed import CentreSource, RawSource, Source, StoreSource
+from stagewise.training.windows import Alignment
 
 # Where a probe's rows come from: the nearest store, or the data through all stages, trained or at their random start.
 #
@@ -87,6 +93,10 @@ class Rows:
         """Return the chain to the rows of one stage."""
         (ladder,) = self.ladders(dataset, [position], random)
         return ladder[position].chain
+
+    def lie_in_a_store(self, dataset: Dataset, position: int, random: bool) -> bool:
+        """Say whether the rows of a stage need not be computed."""
+        return self._way(dataset, position, random)[0] == position + 1
 
     def _way(self, dataset: Dataset, position: int, random: bool) -> tuple[int, Stores]:
         """Return how many stages the store that is read covers, and which stores the rows pass on top of it."""
@@ -145,14 +155,15 @@ class Rows:
         return load_weights(stage.built.module, stage.folder).to(self.plan.device)
 
 
-# One vector an item and stage, computed in one pass over the items for all probes that read it, trained or random.
+# What probes read, in one pass over the items for all of them, on trained stages and on those before training.
 
 SAVE_SECONDS = 300.0  # of work that a kill may cost
+MEMORY_BYTES = 256 * 2**20  # that is held in memory, of means and of rows; more lies on the disk
 
 
-@dataclass
-class Wanted:
-    """Means that probes on one stage will read.
+@dataclass(eq=False)
+class Wanted(ABC):
+    """What probes on one stage read.
 
     Attributes:
         probes: their names.
@@ -160,8 +171,7 @@ class Wanted:
         position: of the stage.
         dataset: whose items.
         random: whether the stage is at its random start.
-        items: that are to be there.
-        means: of those that are.
+        items: that are still to be read, in order.
     """
 
     probes: tuple[str, ...]
@@ -170,16 +180,111 @@ class Wanted:
     dataset: Dataset
     random: bool
     items: Ints
+
+    @abstractmethod
+    def begin(self, item: int, length: int) -> None:
+        """Prepare for an item of so many rows."""
+
+    @abstractmethod
+    def hear(self, rows_nC: Floats) -> None:
+        """Take the next rows of the item."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Finish the item."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Keep what was read."""
+
+
+@dataclass(eq=False)
+class MeanRows(Wanted):
+    """The mean row of every item; `means` keeps them, also for other probes."""
+
     means: ItemMeans
 
+    def begin(self, item: int, length: int) -> None:
+        """Prepare for an item of so many rows."""
+        self._item, self._length, self._total_C = item, length, np.zeros(1)
 
-def pool_items(rows: Rows, wanted: Sequence[Wanted], stop: Stop, report: Callable[..., None]) -> None:
-    """Compute the means that are missing, and keep them.
+    def hear(self, rows_nC: Floats) -> None:
+        """Add the next rows of the item."""
+        self._total_C = self._total_C + rows_nC.sum(0, dtype=np.float64)
+
+    def end(self) -> None:
+        """Keep the item's mean."""
+        if self._length:
+            mean_C = (self._total_C / self._length).astype(np.float32)
+            check_numbers(mean_C, self.dataset, self._item)
+            self.means.add(self._item, mean_C)
+
+    def close(self) -> None:
+        """Save the means."""
+        self.means.save()
+
+
+@dataclass(eq=False)
+class LabelledRows(Wanted):
+    """The row of every labelled frame, in the order of the items.
+
+    Attributes:
+        labels: name of the labels.
+        alignment: of their frames with rows.
+        folder: of the file, without a name, that the rows are put into: no kill can leave it behind.
+        in_memory: put them into memory instead.
+        channels: of a row.
+        rows_NC: all of them, once everything is read.
+    """
+
+    labels: str
+    alignment: Alignment
+    folder: Path
+    in_memory: bool
+    channels: int
+    rows_NC: Floats = field(init=False)  # noqa: N815
+
+    def __post_init__(self) -> None:
+        """Open the file."""
+        with durable.disk_errors(self.folder):
+            self._file = BytesIO() if self.in_memory else tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115
+
+    def begin(self, item: int, length: int) -> None:
+        """Prepare for an item of so many rows."""
+        self._item, self._passed = item, 0
+        self._rows, _ = labelled(self.dataset, self.labels, self.alignment, item, length)
+
+    def hear(self, rows_nC: Floats) -> None:
+        """Keep those of the next rows that have a label."""
+        rows = self._rows - self._passed
+        inside_nC = rows_nC[rows[(rows >= 0) & (rows < len(rows_nC))]]
+        check_numbers(inside_nC, self.dataset, self._item)
+        self._passed += len(rows_nC)
+        with durable.disk_errors(self.folder):
+            self._file.write(inside_nC.tobytes())
+
+    def end(self) -> None:
+        """Finish the item: all of it is kept."""
+
+    def close(self) -> None:
+        """Map the rows into memory: the file is there for as long as they are."""
+        with durable.disk_errors(self.folder), self._file as file:
+            file.flush()
+            if isinstance(file, BytesIO):
+                self.rows_NC = np.frombuffer(file.getvalue(), np.float32).reshape(-1, self.channels)
+            elif file.tell():
+                self.rows_NC = np.memmap(file, np.float32, "r").reshape(-1, self.channels)
+            else:  # nothing cannot be mapped
+                self.rows_NC = np.empty((0, self.channels), np.float32)
+
+
+def read_items(rows: Rows, wanted: Sequence[Wanted], stop: Stop, report: Callable[..., None]) -> None:
+    """Read what is wanted of all items that it is wanted of; means are kept.
 
     Args:
         rows: where they come from.
         wanted: of all stages.
-        stop: asked after every item; what is done is kept.
+        stop: asked after every item.
         report: told ("probe", probe=…, stage=…, random=…, items=…, of=…) after every item.
 
     Raises:
@@ -187,36 +292,46 @@ def pool_items(rows: Rows, wanted: Sequence[Wanted], stop: Stop, report: Callabl
         Interrupted: a signal asked to stop.
         DiskError: they cannot be written.
     """
-    missing = [each for each in wanted if any(item not in each.means for item in each.items.tolist())]
+    missing = [each for each in wanted if len(each.items)]
     for dataset in {id(each.dataset): each.dataset for each in missing}.values():
         some = [each for each in missing if each.dataset is dataset]
-        items = sorted({item for each in some for item in each.items.tolist() if item not in each.means})
+        items = np.unique(np.concatenate([each.items for each in some])).tolist()
         walks = [_Walk(ladder, there) for ladder, there in _ladders(rows, dataset, some)]
+        means = [each.means for each in some if isinstance(each, MeanRows)]
         names = {
             "probe": ", ".join(dict.fromkeys(name for each in some for name in each.probes)),
             "stage": some[0].stage if len(some) == 1 else counted(len({each.stage for each in some}), "stage"),
             "random": all(each.random for each in some),
         }
+        kept = "are read for the probes" if len(means) == len(some) else "were read; probes of rows start again"
         saved = time.monotonic()
         try:
             for number, item in enumerate(items, 1):
                 for walk in walks:
                     walk.take(item)
-                stop.check(f"the stages are complete; {number} of {len(items)} items are read for the probes.")
+                stop.check(f"the stages are complete; {number} of {len(items)} items {kept}.")
                 report("probe", **names, items=number, of=len(items))
-                if time.monotonic() - saved > SAVE_SECONDS:
-                    for each in some:
-                        each.means.save()
+                held = sum(pooled.unsaved_bytes for pooled in means)
+                if held > MEMORY_BYTES or time.monotonic() - saved > SAVE_SECONDS:
+                    for pooled in means:
+                        pooled.save()
                     saved = time.monotonic()
         finally:
             for each in some:
-                each.means.save()
+                each.close()
+    for each in missing:
+        each.items = each.items[:0]
 
 
-def _ladders(rows: Rows, dataset: Dataset, some: Sequence[Wanted]) -> list[tuple[dict[int, Rung], dict[int, Wanted]]]:
+def _ladders(
+    rows: Rows, dataset: Dataset, some: Sequence[Wanted]
+) -> list[tuple[dict[int, Rung], dict[int, list[Wanted]]]]:
     found = []
     for random in (False, True):
-        there = {each.position: each for each in some if each.random == random}
+        there = dict[int, list[Wanted]]()
+        for each in some:
+            if each.random == random:
+                there.setdefault(each.position, []).append(each)
         if there:
             found += [(ladder, there) for ladder in rows.ladders(dataset, there, random)]
     return found
@@ -225,33 +340,45 @@ def _ladders(rows: Rows, dataset: Dataset, some: Sequence[Wanted]) -> list[tuple
 class _Walk:
     """Goes through the items with one ladder."""
 
-    def __init__(self, ladder: dict[int, Rung], wanted: dict[int, Wanted]) -> None:
-        self.steps = []
-        for position in sorted(ladder, reverse=True):  # the top draws the rows of those below
-            rung, each = ladder[position], wanted[position]
-            total_C = np.zeros(rung.chain.channels)
-            rung.hear = _adding(total_C)
-            self.steps.append((rung, each, total_C))
+    def __init__(self, ladder: dict[int, Rung], wanted: dict[int, list[Wanted]]) -> None:
+        # The top draws the rows of those below.
+        self.steps = [(ladder[position], wanted[position]) for position in sorted(ladder, reverse=True)]
 
     def take(self, item: int) -> None:
-        """Compute the means of an item."""
-        for _, _, total_C in self.steps:
-            total_C[:] = 0
-        for rung, each, total_C in self.steps:
+        """Read what is wanted of an item."""
+        steps = []
+        for rung, wanted in self.steps:
+            some = [each for each in wanted if _holds(each.items, item)]
+            for each in some:
+                each.begin(item, int(rung.lengths[item]))
+            rung.hear = _telling(some) if some else None
+            steps += [(rung, some)] if some else []
+        for rung, some in steps:
             rung.finish_item(item)
-            if item in each.means or not rung.lengths[item]:
-                continue
-            mean_C = (total_C / rung.lengths[item]).astype(np.float32)
-            try:
-                check_numbers(mean_C, each.dataset, item)
-            except NumberError as error:
-                raise NumberError(f"probe {', '.join(each.probes)} on stage {each.stage}: {error}") from None
-            each.means.add(item, mean_C)
+            for each in some:
+                with _named(each):
+                    each.end()
 
 
-def _adding(total_C: npt.NDArray[np.float64]) -> Callable[[Tensor], None]:
+def _holds(items: Ints, item: int) -> bool:
+    place = np.searchsorted(items, item)
+    return bool(place < len(items) and items[place] == item)
+
+
+def _telling(some: Sequence[Wanted]) -> Callable[[Tensor], None]:
     def hear(piece: Tensor) -> None:
         rows_nC = rows_of(means_of_patches(piece) if piece.ndim == 5 else piece)
-        np.add(total_C, rows_nC.sum(0, dtype=np.float64), out=total_C)
+        for each in some:
+            with _named(each):
+                each.hear(rows_nC)
 
     return hear
+
+
+@contextmanager
+def _named(each: Wanted) -> Iterator[None]:
+    """Say of which probes something is wrong."""
+    try:
+        yield
+    except NumberError as error:
+        raise NumberError(f"probe {', '.join(each.probes)} on stage {each.stage}: {error}") from None

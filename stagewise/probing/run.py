@@ -6,7 +6,8 @@ A probe that asks for it is also fitted on the random start of the same stages, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,14 @@ from stagewise.datasets.tables import has_label, label_facts
 from stagewise.errors import ConfigError, DataError
 from stagewise.pipeline import Probe
 from stagewise.pipeline.identity import fingerprint
-from stagewise.planning.build import BuiltStage, check_optimizer, make_optimizer
+from stagewise.planning.build import check_optimizer, make_optimizer
 from stagewise.planning.changes import means_identity, probe_identity, start_identity
 from stagewise.planning.facts import read_labels
 from stagewise.planning.plan import Plan
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.probing.features import Features, PooledFeatures, RowFeatures
 from stagewise.probing.fit import ProbeJob, no_rows, run_probe
-from stagewise.probing.rows import Rows, Wanted, pool_items, stores_below
+from stagewise.probing.rows import MEMORY_BYTES, LabelledRows, MeanRows, Rows, read_items, stores_below
 from stagewise.runs.items import ItemMeans
 from stagewise.runs.records import RESULT, WEIGHTS, probe_problems, read_probe, same_weights
 from stagewise.stopping import Stop
@@ -134,7 +135,7 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
             _check_rows(probe, dataset, stage)
             reads = {False: stage.fingerprint}
             built = [below.built for below in plan.stages[: position + 1]]
-            if probe.random and any(_is_trained(part) for part in built):
+            if probe.random and plan.is_trained(position):
                 stores = stores_below(plan, position) if probe.data is None else ()
                 reads = {True: fingerprint(start_identity(plan.pipeline, built, stores))} | reads
             for random, weights in reads.items():
@@ -179,10 +180,6 @@ def probes_left_out(planned: Sequence[PlannedProbe]) -> tuple[list[str], list[Ba
     return words, bad
 
 
-def _is_trained(stage: BuiltStage) -> bool:
-    return stage.epochs > 0
-
-
 def _check_rows(probe: Probe, dataset: Dataset, stage: StagePlan) -> None:
     """Refuse recordings that are all too short for a row of a stage, before it is trained for them."""
     rows = {length: stage.built.geometry.rows(length) for length in set(dataset.lengths.tolist())}
@@ -210,18 +207,89 @@ def run_probes(
         Interrupted: a signal asked to stop; what is fitted, and the means of items, stay.
     """
     todo = [each for each in planned if again in ("", each.probe.name) or not _is_fitted(plan, each, report)]
-    rows, means = Rows(plan, stop), dict[Path, Wanted]()
+    for probe in {each.probe.name: each.probe for each in todo}.values():
+        if once := plan.untrained(probe):
+            words = f"{', '.join(once)} read once, since nothing is trained there: it was the same before training."
+            report("note", text=f"probe {probe.name}: {words}")
+    rows, means = Rows(plan, stop), dict[Path, MeanRows]()
     for each in todo:
         if each.means is not None:
             (items, _), old = _examples(plan, each), means.get(each.means_folder)
             kept = ItemMeans(each.means_folder, each.means, _weights(plan, each)) if old is None else old.means
             names = (*(old.probes if old else ()), each.probe.name)
-            items = items if old is None else np.union1d(old.items, items)
-            means[each.means_folder] = Wanted(names, each.stage, each.position, each.dataset, each.random, items, kept)
-    pool_items(rows, list(means.values()), stop, report)
-    for each in todo:
-        _fit(plan, each, rows, means, stop, report)
+            items = kept.missing(items) if old is None else np.union1d(old.items, kept.missing(items))
+            means[each.means_folder] = MeanRows(
+                names, each.stage, each.position, each.dataset, each.random, items, kept
+            )
+    for some in _passes(plan, rows, todo):
+        labelled = _labelled(plan, rows, some)
+        read_items(rows, [*means.values(), *labelled.values()], stop, report)
+        for each in some:
+            _fit(plan, each, _features(plan, rows, each, means, labelled), stop, report)
     return bool(todo)
+
+
+def _features(
+    plan: Plan,
+    rows: Rows,
+    planned: PlannedProbe,
+    means: Mapping[Path, MeanRows],
+    labelled: dict[Path, LabelledRows],
+) -> Features:
+    dataset, labels = planned.dataset, planned.probe.labels
+    if planned.means is not None:
+        items, _ = _examples(plan, planned)
+        return PooledFeatures(items, means[planned.means_folder].means, dataset.item_labels(labels))
+    chain, found = rows.chain(dataset, planned.position, planned.random), labelled.pop(planned.folder, None)
+    rows_NC = None if found is None else found.rows_NC
+    return RowFeatures(chain, dataset, labels, _alignment(plan, planned), rows_NC)
+
+
+def _alignment(plan: Plan, planned: PlannedProbe) -> Alignment:
+    return Alignment(plan.stages[planned.position].built.geometry, planned.probe.label_offset)
+
+
+def _row_bytes(plan: Plan, planned: PlannedProbe) -> int:
+    """Return how many bytes the rows of all labelled frames take, at most."""
+    table = planned.dataset.labels[planned.probe.labels]
+    return table.classes.size * plan.stages[planned.position].built.module.c_channels * 4
+
+
+def _passes(plan: Plan, rows: Rows, todo: Sequence[PlannedProbe]) -> Iterator[Sequence[PlannedProbe]]:
+    """Cut probes into those that are read in one pass: their rows may fill half of the free disk."""
+    some, filled = list[PlannedProbe](), 0
+    room = shutil.disk_usage(plan.run.path).free // 2
+    for each in todo:
+        there = each.means is not None or rows.lie_in_a_store(each.dataset, each.position, each.random)
+        size = 0 if there else _row_bytes(plan, each)
+        if filled and size and filled + size > room:
+            yield some
+            some, filled = [], 0
+        some.append(each)
+        filled += size
+    yield some
+
+
+def _labelled(plan: Plan, rows: Rows, some: Sequence[PlannedProbe]) -> dict[Path, LabelledRows]:
+    """Return what is to be read for probes of rows: of few, and of those that would have to be computed."""
+    of_rows, found = [each for each in some if each.means is None], {}
+    for each in of_rows:
+        few = _row_bytes(plan, each) <= MEMORY_BYTES // len(of_rows)
+        if few or not rows.lie_in_a_store(each.dataset, each.position, each.random):
+            found[each.folder] = LabelledRows(
+                (each.probe.name,),
+                each.stage,
+                each.position,
+                each.dataset,
+                each.random,
+                np.flatnonzero(has_label(each.dataset.labels[each.probe.labels])),
+                each.probe.labels,
+                _alignment(plan, each),
+                plan.run.path,
+                few,
+                plan.stages[each.position].built.module.c_channels,
+            )
+    return found
 
 
 def _is_fitted(plan: Plan, planned: PlannedProbe, report: Callable[..., None]) -> bool:
@@ -257,30 +325,14 @@ def _examples(plan: Plan, planned: PlannedProbe) -> tuple[Ints, int]:
     return items[have], len(have) - int(have.sum())
 
 
-def _fit(
-    plan: Plan,
-    planned: PlannedProbe,
-    rows: Rows,
-    means: Mapping[Path, Wanted],
-    stop: Stop,
-    report: Callable[..., None],
-) -> None:
-    probe, dataset = planned.probe, planned.dataset
-    examples, too_short = _examples(plan, planned)
+def _fit(plan: Plan, planned: PlannedProbe, features: Features, stop: Stop, report: Callable[..., None]) -> None:
+    probe, dataset, (_, too_short) = planned.probe, planned.dataset, _examples(plan, planned)
     if too_short and not planned.random:
         words = counted(too_short, "item with a label has", "items with a label have")
         report("note", text=f"probe {probe.name}: {words} no row of stage {planned.stage}: too short for one.")
 
     def tell(kind: str, **facts: Any) -> None:
         report(kind, probe=probe.name, stage=planned.stage, random=planned.random, **facts)
-
-    def features(scratch: Path) -> Features:
-        if planned.means is not None:
-            classes = dataset.item_labels(probe.labels)
-            return PooledFeatures(examples, means[planned.means_folder].means, classes)
-        chain = rows.chain(dataset, planned.position, planned.random)
-        alignment = Alignment(plan.stages[planned.position].built.geometry, probe.label_offset)
-        return RowFeatures(chain, dataset, probe.labels, alignment, scratch, stop, tell)
 
     job = ProbeJob(
         probe=probe,

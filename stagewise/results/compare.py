@@ -273,7 +273,9 @@ def _measured(probe: str, found: Found) -> dict[str, Any]:
     mean, interval = fmean(values), found[0][1]["interval"]
     if len(values) > 1:
         half = half_width(values)
-        interval = [max(0.0, mean - half), min(1.0, mean + half)]
+        # Two seeds may agree by chance: what other test items would change is there all the same.
+        lows, highs = zip(*(result["interval"] for _, result in found), strict=True)
+        interval = [max(0.0, min(mean - half, fmean(lows))), min(1.0, max(mean + half, fmean(highs)))]
     return {
         "value": mean,
         "interval": interval,
@@ -351,9 +353,10 @@ def sheets(facts: dict[str, Any]) -> Iterator[Sheet]:
     yield _memory_lines(facts["rows"])
     runs = [(run["name"], run["run"], str(run["seed"]), run["state"], run["data"]) for run in facts["runs"]]
     note = (
-        "ours: in brackets the 95 % interval, over the seeds where there are several, else over the test items of the "
-        "one, which does not hold what another seed would change. majority: always saying the "
-        "training items' most frequent class, scored on the test items. data: target and fingerprint."
+        "ours: in brackets the 95 % interval, over the seeds where there are several (but no narrower than over the "
+        "test items), else over the test items of the one, which does not hold what another seed would change. "
+        "majority: always saying the training items' most frequent class, scored on the test items. data: target and "
+        "fingerprint."
         if facts["columns"]
         else "These runs have no probes."
         if not any(run["probes"] for run in facts["runs"])
@@ -384,19 +387,20 @@ def _probe(column: dict[str, Any], rows: list[dict[str, Any]]) -> Sheet:
 
 
 def _depth_lines(column: dict[str, Any], rows: list[dict[str, Any]]) -> Sheet:
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, str]] = {}
     for row in rows:
         results = row["stages"][column["probe"]]
-        found[row["name"]] = {at["stage"]: at["value"] for at in results}
-        if random := {at["stage"]: at["random"] for at in results if at["random"] is not None}:
-            found[f"{row['name']}, before training"] = random
+        few = {at["stage"]: f" ({at['seeds']})" for at in results if at["seeds"] < len(row["runs"])}
+        for what, name in (("value", row["name"]), ("random", f"{row['name']}, before training")):
+            cells = {at["stage"]: at[what] for at in results if at[what] is not None}
+            if cells or what == "value":
+                found[name] = {stage: _percent(cell) + few.get(stage, "") for stage, cell in cells.items()}
     stages = list(dict.fromkeys(stage for values in found.values() for stage in values))
-    lines = [
-        (name, *(_percent(values[stage]) if stage in values else NONE for stage in stages))
-        for name, values in found.items()
-    ]
+    lines = [(name, *(values.get(stage, NONE) for stage in stages)) for name, values in found.items()]
     title = f"probe {column['probe']} on every stage: {column['metric']} in %"
-    return Sheet(title, ("system", *stages), lines, "", fold=True)
+    some = any(cell.endswith(")") for values in found.values() for cell in values.values())
+    note = "in brackets: over how many seeds, where not all have a result." if some else ""
+    return Sheet(title, ("system", *stages), lines, note, fold=True)
 
 
 def _loss_lines(rows: list[dict[str, Any]]) -> Sheet:

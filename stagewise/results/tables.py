@@ -85,8 +85,13 @@ def warnings(view: View) -> Iterator[str]:
     if found:
         yield page.note(f"Warnings of {view.name}:") + page.listed(found)
     left = [f"{stage['name']}: {text}" for stage in view.facts["stages"] for text in left_out(stage)]
+    left += [
+        f"probe {probe['name']} on {probe['stage']}: {counted(many, 'item')} with a label, too short for a row"
+        for probe in view.facts["probes"]
+        if (many := probe.get("too_short", 0))
+    ]
     if left:
-        yield page.note(f"What stages of {view.name} did without:") + page.listed(left)
+        yield page.note(f"What stages and probes of {view.name} did without:") + page.listed(left)
     if notes := (view.facts["data"] or {}).get("notes"):
         yield page.note(f"What was noted of the data of {view.name}:") + page.listed(notes)
     skipped = (view.facts["data"] or {}).get("skipped", [])

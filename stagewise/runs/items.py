@@ -140,50 +140,72 @@ MEANS_REMEDY = "Delete its folder and type `stagewise probe` to compute it again
 class ItemMeans:
     """The mean row of some items at one stage; more are added, and what is there is never computed again.
 
+    What is saved stays on the disk: as many items as there are take no memory.
+
     Args:
         folder: of the two files; what lies there is taken over if it is of these weights, and whole.
         fingerprint: of what decides the rows.
         weights: sha256 of the stage's weights; None of those it had before training.
+
+    Attributes:
+        unsaved_bytes: of the rows that lie in memory.
     """
 
     def __init__(self, folder: Path, fingerprint: str, weights: str | None) -> None:
         self.folder, self.fingerprint, self.weights = folder, fingerprint, weights
-        self._means: dict[int, Floats] = {}
-        self._saved = True
+        self._new: dict[int, Floats] = {}
+        self._saved = np.empty(0, np.int64)
+        self.unsaved_bytes = 0
         try:
-            facts, items, means_NC = _read(folder)
+            facts, items, _ = _read(folder)
         except (IntegrityError, FileNotFoundError):
             return  # nothing is lost that is not computed again
         if facts["fingerprint"] == fingerprint and same_weights(facts["weights"], weights):
-            self._means = dict(zip(items.tolist(), means_NC, strict=True))
+            self._saved = items
 
-    def __contains__(self, item: int) -> bool:
-        return item in self._means
+    def missing(self, items: Ints) -> Ints:
+        """Return those of some items that are not there."""
+        return items[~np.isin(items, [*self._saved.tolist(), *self._new])]
 
-    def __getitem__(self, item: int) -> Floats:
-        return self._means[item]
+    def read(self, items: Ints) -> Floats:
+        """Return the mean rows of items that are there, (N, C).
+
+        Raises:
+            IntegrityError: what was saved is damaged.
+            DiskError: they cannot be written.
+        """
+        self.save()
+        _, there, means_NC = _read(self.folder)
+        return means_NC[np.searchsorted(there, items)]
 
     def add(self, item: int, mean_C: Floats) -> None:
         """Keep the mean row of an item."""
-        self._means[item], self._saved = mean_C, False
+        self._new[item] = mean_C
+        self.unsaved_bytes += mean_C.nbytes
 
     def save(self) -> None:
         """Write all that is there durably, unless it was.
 
         Raises:
+            IntegrityError: what was saved is damaged.
             DiskError: the disk is full, read-only or failing.
         """
-        if self._saved:
+        if not self._new:
             return
-        items = np.array(sorted(self._means), np.int64)
+        items, means_NC = np.array(list(self._new), np.int64), np.stack(list(self._new.values()))
+        if len(self._saved):
+            _, before, before_NC = _read(self.folder)
+            items, means_NC = np.concatenate([before, items]), np.concatenate([before_NC, means_NC])
+        order = np.argsort(items)
         with durable.disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         durable.sweep(self.folder)
-        means_NC = np.stack([self._means[item] for item in items.tolist()])
-        digest = durable.write_bytes(self.folder / TENSORS, save({"items": items, "means": means_NC}))
+        content = save({"items": items[order], "means": means_NC[order]})
+        digest = durable.write_bytes(self.folder / TENSORS, content)
         facts = {"format": 1, "fingerprint": self.fingerprint, "weights": self.weights, "sha256": digest}
         durable.write_sealed(self.folder / FACTS, facts)
-        self._saved = True
+        self._saved, self.unsaved_bytes = items[order], 0
+        self._new.clear()
 
 
 def means_problem(folder: Path) -> str:

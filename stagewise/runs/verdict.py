@@ -53,10 +53,11 @@ def unmoved(history: Sequence[Mapping[str, Any]], best: int, again: Mapping[str,
         best: number of the epoch whose weights were kept.
         again: what these weights scored on windows that did not choose them, if they were scored again.
     """
-    losses = [loss for record in history if (loss := record.get("validation_loss", record.get("loss"))) is not None]
+    losses = [record["validation_loss"] for record in history if "validation_loss" in record]  # no mixture of both
+    losses = losses or [record["loss"] for record in history if "loss" in record]
     if len(losses) < 2:
         return ""
-    before, after = losses[0], losses[best - len(history)]  # without validation, the untrained stage has none
+    before, after = losses[0], losses[best - len(history)]  # the first ones may be missing
     information = history[best].get("validation_information")
     if again:
         after, information = again["loss"], again.get("information")

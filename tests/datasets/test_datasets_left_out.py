@@ -17,6 +17,7 @@ from stagewise.datasets.audio_files import find_twins
 from stagewise.datasets.audio_folder import AudioFolder
 from stagewise.datasets.files import find, find_files
 from stagewise.datasets.image_folder import ImageFolder
+from stagewise.datasets.labels import frame_count
 from stagewise.datasets.librispeech import LibriSpeech
 from stagewise.errors import DataError
 from stagewise.frozen.given_files import Given
@@ -213,6 +214,21 @@ def test_lists_and_tables_may_name_either_twin(tmp_path):
     (tmp_path / "kind.csv").write_text("file,kind\nx/a.wav,p\nx/a.flac,q\n")
     with pytest.raises(DataError, match=r"kind.csv:3: x/a.flac is here a second time: delete one"):
         AudioFolder(root=str(tmp_path), labels={"kind": str(tmp_path / "kind.csv")})
+
+
+def test_a_phone_file_may_name_both_twins_alike(tmp_path):
+    for name in ("a.flac", "a.wav", "b.wav"):
+        sound(tmp_path / "x" / name, ord(name[0]))
+    needed = frame_count(AudioFolder(root=str(tmp_path)).lengths[0])
+    line, other = (" ".join([number] * needed) for number in "12")
+    phones = tmp_path / "phones.txt"
+    phones.write_text(f"x/a.flac {line}\nx/a.wav {line}\nx/b.wav {other}\n")
+    data = AudioFolder(root=str(tmp_path), phones=str(phones))
+    assert [data.frame_labels("phones", item).classes.tolist() for item in (0, 1)] == [[1] * needed, [2] * needed]
+    for text in (f"x/a.flac {line}\nx/a.wav {other}\n", f"x/b.wav {line}\nx/b.wav {line}\n"):
+        phones.write_text(text)
+        with pytest.raises(DataError, match=r"phones.txt:2: x/[ab].wav is here a second time: delete one of the two"):
+            AudioFolder(root=str(tmp_path), phones=str(phones))
 
 
 def test_librispeech_with_wavs_beside_or_alone(tmp_path):

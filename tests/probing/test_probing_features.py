@@ -2,7 +2,10 @@
 
 import errno
 import gc
+import re
 from functools import partial
+from io import BytesIO
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,11 +14,12 @@ from small_data import InMemory, phones, speakers, write_store
 
 from stagewise.encoding import encode as encoding
 from stagewise.encoding.encode import Chain
+from stagewise.encoding.ladder import Rung
 from stagewise.errors import DataError, DiskError, Interrupted
 from stagewise.modules import Conv1d, Geometry, Layer
 from stagewise.modules.stage_module import StageModule
-from stagewise.probing import features as probing
 from stagewise.probing.features import SEGMENT, RowFeatures
+from stagewise.probing.rows import LabelledRows, read_items
 from stagewise.stopping import Stop
 from stagewise.training.feed import RawSource, StoreSource
 from stagewise.training.windows import Alignment
@@ -49,12 +53,20 @@ def chain(kind, tmp_path):
     return Chain(StoreSource(write_store(tmp_path / "store", items)), [], CPU), stage.geometry
 
 
-def row_features(kind, tmp_path, stop=None, geometry=None):
+def gathered(some, tmp_path, alignment, in_memory, stop=None):
+    """All labelled rows, read in one pass."""
+    asked = ("p",), "s", 0, dataset(), False, np.arange(len(LENGTHS))
+    wanted = LabelledRows(*asked, "phone", alignment, tmp_path, in_memory, some.channels)
+    ladders = SimpleNamespace(ladders=lambda *_: [{0: Rung(some)}])
+    read_items(ladders, [wanted], stop or Stop(), quiet)
+    return wanted.rows_NC
+
+
+def row_features(kind, tmp_path, in_memory=True, stop=None, geometry=None):
     some, own = chain(kind, tmp_path)
-    scratch = tmp_path / "rows.partial"
-    found = RowFeatures(some, dataset(), "phone", Alignment(geometry or own), scratch, stop or Stop(), quiet)
-    assert not scratch.exists()
-    return found
+    alignment = Alignment(geometry or own)
+    rows_NC = None if in_memory is None else gathered(some, tmp_path, alignment, in_memory, stop)
+    return RowFeatures(some, dataset(), "phone", alignment, rows_NC)
 
 
 def expected(tmp_path, geometry=None):
@@ -73,13 +85,13 @@ def expected(tmp_path, geometry=None):
 
 
 @pytest.mark.parametrize("geometry", [None, Geometry((Layer(320, 320),))])  # two rows a label; two labels a row
-@pytest.mark.parametrize("memory", [1 << 20, 0])
-@pytest.mark.parametrize("kind", ["computed", "stored"])
-def test_rows_however_they_are_read(tmp_path, monkeypatch, kind, memory, geometry):
-    monkeypatch.setattr(probing, "MEMORY_BYTES", memory)
-    features = row_features(kind, tmp_path, geometry=geometry)
-    kept = {("computed", 0): np.memmap, ("stored", 0): type(None)}.get((kind, memory), np.ndarray)
-    assert type(features.rows_NC) is kept
+@pytest.mark.parametrize(
+    ("kind", "in_memory"),
+    [("computed", True), ("computed", False), ("stored", True), ("stored", False), ("stored", None)],
+)
+def test_rows_however_they_are_read(tmp_path, kind, in_memory, geometry):
+    features = row_features(kind, tmp_path, in_memory, geometry=geometry)
+    assert type(features.rows_NC) is {True: np.ndarray, False: np.memmap, None: type(None)}[in_memory]
     wanted = expected(tmp_path, geometry)
     read = [features.read(segment) for segment in range(len(features.items))]
     assert [len(y) for _, y in read] == features.counts.tolist()
@@ -94,9 +106,8 @@ def test_rows_however_they_are_read(tmp_path, monkeypatch, kind, memory, geometr
     assert all(x.dtype == np.float32 and y.dtype == np.int64 for x, y in read)
 
 
-def test_a_scratch_file_is_gone_and_its_room_is_given_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(probing, "MEMORY_BYTES", 0)
-    features = row_features("computed", tmp_path)
+def test_a_file_of_rows_has_no_name_that_a_kill_could_leave(tmp_path):
+    features = row_features("computed", tmp_path, in_memory=False)
     assert list(tmp_path.iterdir()) == []
     x, _ = features.read(0)
     del features
@@ -105,22 +116,21 @@ def test_a_scratch_file_is_gone_and_its_room_is_given_back(tmp_path, monkeypatch
 
 
 def test_a_full_disk_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(probing, "MEMORY_BYTES", 0)
-
-    class Full:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            raise OSError(errno.ENOSPC, "No space left on device")  # what was buffered
-
+    class Full(BytesIO):
         def write(self, _):
-            pass
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     some, geometry = chain("computed", tmp_path)
-    monkeypatch.setattr(type(tmp_path), "open", lambda *_: Full())
-    with pytest.raises(DiskError, match=r"disk full at .*rows.partial"):
-        RowFeatures(some, dataset(), "phone", Alignment(geometry), tmp_path / "rows.partial", Stop(), quiet)
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: Full())
+    with pytest.raises(DiskError, match=f"disk full at {re.escape(str(tmp_path))}"):
+        gathered(some, tmp_path, Alignment(geometry), False)
+
+
+def test_no_rows_at_all(tmp_path):
+    some, _ = chain("computed", tmp_path)
+    far = Alignment(Geometry((Layer(10**6, 1),)))
+    for in_memory in (True, False):
+        assert gathered(some, tmp_path, far, in_memory).shape == (0, 6)
 
 
 def test_labels_of_the_other_kind_are_refused(tmp_path):
@@ -128,11 +138,11 @@ def test_labels_of_the_other_kind_are_refused(tmp_path):
     with pytest.raises(DataError, match="one class per frame: a probe on it cannot have `pool`"):
         dataset().item_labels("phone")
     with pytest.raises(DataError, match='one class per item: a probe on it needs `pool = "mean"`'):
-        RowFeatures(some, dataset(), "speaker", Alignment(geometry), tmp_path / "x", Stop(), quiet)
+        RowFeatures(some, dataset(), "speaker", Alignment(geometry), None)
 
 
 def test_a_signal_stops_gathering(tmp_path):
     stop = Stop()
     stop.signal = 2
-    with pytest.raises(Interrupted, match="this probe starts again"):
-        row_features("computed", tmp_path, stop)
+    with pytest.raises(Interrupted, match="1 of 6 items were read; probes of rows start again"):
+        row_features("computed", tmp_path, stop=stop)

@@ -1,7 +1,9 @@
 """The mean row of every item: computed in one pass for all probes and stages, kept, and never computed again."""
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import stagewise
 from stagewise.cli.main import main
 from stagewise.encoding.ladder import Rung
 from stagewise.errors import Interrupted
-from stagewise.probing import rows
+from stagewise.probing import rows, run
 from stagewise.runner import run_pipeline
 from stagewise.runs.clean import unused
 from stagewise.runs.folder import RunFolder
@@ -41,14 +43,14 @@ def go(folder: Path, text: str = TOML, report=lambda *_, **__: None, **sets):
 
 def test_they_are_the_means_of_what_the_stores_hold(tmp_path):
     go(tmp_path)
-    run = stagewise.open(tmp_path / "run")
+    stages = stagewise.open(tmp_path / "run").stages
     for name in ("two", "context"):
         (folder,) = tmp_path.glob(f"run/probes/means-{name}-????????")
         facts = json.loads((folder / "means.json").read_text())
         means = ItemMeans(folder, facts["fingerprint"], facts["weights"])
         for item in range(12):
-            expected = run.stages[name].store[item].mean(0, dtype=np.float64)
-            np.testing.assert_allclose(means[item], expected, rtol=1e-5, atol=1e-7)
+            expected = stages[name].store[item].mean(0, dtype=np.float64)
+            np.testing.assert_allclose(means.read(np.array([item]))[0], expected, rtol=1e-5, atol=1e-7)
 
 
 def test_one_pass_serves_all_stages_and_probes_and_is_kept(tmp_path, taken):
@@ -72,14 +74,41 @@ def test_one_pass_serves_all_stages_and_probes_and_is_kept(tmp_path, taken):
     assert unused(RunFolder(tmp_path / "run")).keys() == set(tmp_path.glob("run/probes/again-*"))
 
 
-def test_each_stage_is_computed_once(tmp_path, monkeypatch):
-    computed = []
+@pytest.fixture
+def computed(monkeypatch):
+    """Items whose rows were computed, or read from a store, once for each stage."""
+    seen = []
     heard = Rung._heard
-    monkeypatch.setattr(Rung, "_heard", lambda rung, item: computed.append(item) or heard(rung, item))
+    monkeypatch.setattr(Rung, "_heard", lambda rung, item: seen.append(item) or heard(rung, item))
+    return seen
+
+
+EVERY = ["one", "two", "context"]
+SETS = {"probe.speaker.random": True, "probe.phones.random": True, "probe.phones.stages": EVERY}
+
+
+def test_each_stage_is_computed_once_for_all_probes(tmp_path, computed, monkeypatch):
     monkeypatch.setattr(rows, "SAVE_SECONDS", 0.0)
-    go(tmp_path, **{"defaults.store.dtype": "float32", "probe.speaker.stages": ["one", "two", "context"]})
-    # Three trained and three random rungs an item; nothing is calibrated for float32.
+    go(tmp_path, tiny.TOML, **SETS, **{"defaults.store.dtype": "float32"})
+    # Three trained and three random rungs an item, for means and for labelled rows; float32 is not calibrated.
     assert len(computed) == 6 * 12
+
+
+@pytest.mark.parametrize("free", [0, 1 << 40])
+def test_what_has_no_room_in_memory_or_on_the_disk_is_read_with_the_same_result(tmp_path, computed, monkeypatch, free):
+    sets = SETS | {"defaults.store.dtype": "float32"}
+    go(tmp_path, tiny.TOML, **sets)
+    fitted = tiny.results(tmp_path / "run")
+    for folder in tmp_path.glob("run/probes/*"):
+        shutil.rmtree(folder)
+    computed.clear()
+    monkeypatch.setattr(rows, "MEMORY_BYTES", 0)
+    monkeypatch.setattr(run, "MEMORY_BYTES", 0)
+    monkeypatch.setattr(run.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    assert CliRunner().invoke(main, ["probe", "--run", str(tmp_path / "run")]).exit_code == 0
+    assert tiny.results(tmp_path / "run") == fitted
+    # Without room on the disk, the two higher random stages are computed anew for their rows, with what is below them.
+    assert len(computed) == (6 * 12 if free else (6 + 2 + 3) * 12)
 
 
 def test_what_was_pooled_before_a_signal_is_kept(tmp_path, taken):

@@ -1,5 +1,7 @@
 """A whole probe: its files, the same bytes each time, and what it says when there is nothing to fit."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,10 +13,9 @@ from stagewise.errors import DataError
 from stagewise.modules import Conv1d
 from stagewise.modules.stage_module import StageModule
 from stagewise.pipeline import Probe
-from stagewise.probing.features import PooledFeatures, RowFeatures
+from stagewise.probing.features import PooledFeatures, RowFeatures, labelled
 from stagewise.probing.fit import ProbeJob, run_probe
 from stagewise.runs.facts import of_accuracy
-from stagewise.runs.items import ItemMeans
 from stagewise.runs.records import probe_problems, read_predictions
 from stagewise.stopping import Stop
 from stagewise.training.checkpoint import read_tensors
@@ -34,14 +35,15 @@ def job(pool, labels=None, **probe):
     table |= {"pool": "mean"} if pool else {}
     chain, asked = Chain(RawSource(dataset), [stage], torch.device("cpu")), Probe.model_validate(table)
 
-    def features(scratch):
-        if not pool:
-            alignment = Alignment(stage.geometry, asked.label_offset)
-            return RowFeatures(chain, dataset, "phone", alignment, scratch, Stop(), lambda *_, **__: None)
-        means, classes = ItemMeans(scratch.parent / "none", "f" * 64, None), dataset.item_labels("speaker")
-        for item in range(len(LENGTHS)):
-            means.add(item, np.concatenate(list(chain.rows(item))).mean(0))
-        return PooledFeatures(np.flatnonzero(classes >= 0), means, classes)
+    alignment = Alignment(stage.geometry, asked.label_offset)
+    if pool:
+        classes = dataset.item_labels("speaker")
+        means_NC = np.stack([np.concatenate(list(chain.rows(item))).mean(0) for item in range(8)])
+        features = PooledFeatures(np.flatnonzero(classes >= 0), SimpleNamespace(read=means_NC.__getitem__), classes)
+    else:
+        frames = [(i, labelled(dataset, "phone", alignment, i, chain.lengths[i])[0]) for i in range(8)]
+        rows_NC = np.concatenate([np.concatenate(list(chain.rows(item)))[rows] for item, rows in frames])
+        features = RowFeatures(chain, dataset, "phone", alignment, rows_NC)
 
     return ProbeJob(
         asked,

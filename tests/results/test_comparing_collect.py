@@ -38,6 +38,11 @@ def test_one_row_per_system_with_the_mean_over_seeds(tmp_path):
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
 
 
+def test_seeds_that_agree_are_no_more_certain_than_their_test_items(tmp_path):
+    runs = [write_run(tmp_path / f"{n}", [probe_result(0.6)], "gim", n) for n in range(2)]
+    assert compare_runs(runs)["rows"][0]["measured"]["speaker"]["interval"] == pytest.approx([0.56, 0.62])
+
+
 def test_published_figures_stay_apart_and_in_percent(tmp_path):
     phones = probe_result(0.5, name="phones", labels="phones")
     gim = write_run(tmp_path / "gim", [probe_result(0.6), phones], "gim")

@@ -85,6 +85,18 @@ def test_every_stage_of_a_probe_is_shown(folder):
     assert [found["stage"] for found in other["stages"]["speaker"]] == ["top"]
 
 
+def test_a_mean_over_fewer_seeds_than_there_are_says_so(folder):
+    low, random = probe_result(0.5, "low"), probe_result(0.25, "low", random=True)
+    write_run(folder / "all", [low, probe_result(0.75), random], "deep")
+    write_run(folder / "begun", [low, random], "deep", 1, unfinished=[("speaker", "top", "speaker")])
+    done = compare("all", "begun")
+    lines = lines_of(done)
+    at = lines.index(["system", "low", "top"])
+    assert lines[at + 2 : at + 4] == [["deep", "50.0", "75.0", "(1)"], ["deep,", "before", "training", "25.0", "–"]]
+    assert "in brackets: over how many seeds, where not all have a result." in done.stdout
+    assert "over how many" not in compare("all").stdout
+
+
 def test_a_long_warning_wraps(folder):
     write_run(folder / ("r" * 50), [probe_result(0.5)], "mine", epochs=9)
     words = compare("runs/mine", "r" * 50).stderr

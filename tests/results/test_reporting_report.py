@@ -215,10 +215,15 @@ def test_warnings_of_a_stage_are_shown(run, tmp_path):
     record["health"]["warnings"] = ["5 channels of 8 are <dead>"]
     record["train"]["skipped_items"] = 2
     durable.write_sealed(path, record)
+    path = next((tmp_path / "ill" / "probes").glob("*-two-*/probe.json"))
+    result = json.loads(path.read_bytes())
+    del result["own_sha256"]
+    durable.write_sealed(path, result | {"too_short": 3})
     text = Page(written([RunFolder(tmp_path / "ill")], tmp_path / "r.html")).text
     assert "one: 5 channels of 8 are <dead>" in text
-    assert "What stages of ill did without:" in text
+    assert "What stages and probes of ill did without:" in text
     assert "one: 2 training items are too short for a window, and were encoded but not trained on" in text
+    assert f"probe {result['name']} on two: 3 items with a label, too short for a row" in text
 
 
 def test_help_names_every_option(tmp_path):

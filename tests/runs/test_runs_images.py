@@ -99,12 +99,12 @@ def test_a_whole_image_is_one_map(tmp_path):
     np.testing.assert_allclose(z.mean((2, 3)), opened.stages["two"].store[5], atol=1e-5)
 
 
-def test_probes_read_the_centre_of_every_image(finished, tmp_path, monkeypatch):
+def test_probes_read_the_centre_of_every_image(finished, monkeypatch):
     folder, _ = finished
     read = []
 
     def spy(job, *arguments):
-        read.append(job.features(tmp_path / "scratch"))
+        read.append(job.features)
         return {"value": 0.0, "interval": [0.0, 1.0], "majority": 0.0}
 
     monkeypatch.setattr(probing, "run_probe", spy)

@@ -103,6 +103,19 @@ def test_what_the_file_holds_counts_wherever_it_lies(home):
     assert {stage.reason for stage in others} == {"the stage below changed"}
 
 
+def test_a_probe_beside_before_training_reads_once_what_is_not_trained(home):
+    """It says so in the plan and in the run, and no more time is reckoned for it."""
+    probe = '[[probe]]\nname = "speaker"\nstages = "all"\nlabels = "speaker"\npool = "mean"\n'
+    tiny.write_pipeline(home, TOML + probe)
+    words = ["tiny.toml", "--run", "run", "--set", "probe.speaker.random=true", "--set", "defaults.train.epochs=1"]
+    said = " ".join(call("plan", *words).split())
+    assert "and from the same stages before training (one once: nothing is trained there)" in said
+    said = " ".join(call("run", *words).split())
+    assert "probe speaker: one read once, since nothing is trained there: it was the same before training." in said
+    beside = {each["stage"]: each["random"] is None for each in stagewise.open("run").facts["probes"]}
+    assert beside == {"one": True, "two": False, "context": False}
+
+
 def test_they_are_not_called_random_and_their_file_is_needed_no_more(home):
     tiny.write_pipeline(home, TOML)
     call("run", "tiny.toml", "--run", "run", "--set", "defaults.train.epochs=1")
