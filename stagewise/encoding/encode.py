@@ -14,10 +14,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.torch import load
 from torch import Tensor
 
 from stagewise.arrays import Ints
-from stagewise.encoding.stream import stream
+from stagewise.encoding.stream import States, stream
 from stagewise.environment import machine
 from stagewise.errors import NumberError
 from stagewise.modules.geometry import Geometry
@@ -25,6 +26,7 @@ from stagewise.modules.patches import means
 from stagewise.modules.stage_module import StageModule
 from stagewise.stopping import Stop
 from stagewise.stores import Manifest, Scaling, StoreSpec, StoreWriter, stored_scaling
+from stagewise.training.checkpoint import serialised
 from stagewise.training.feed import Source
 from stagewise.training.memory_measured import release_memory
 
@@ -77,14 +79,16 @@ class Chain:
         rows = {length: geometry.rows(length) for length in set(self.source.lengths.tolist())}
         return np.array([rows[length] for length in self.source.lengths.tolist()], np.int64)
 
-    def pieces(self, item: int) -> Iterator[Tensor]:
-        """Yield an item's rows on the device, (1, C, n) or (1, C, n, H, W), piece by piece."""
+    def pieces(self, item: int, first: int = 0, states: States | None = None) -> Iterator[Tensor]:
+        """Yield an item's rows on the device, (1, C, n) or (1, C, n, H, W), piece by piece, as `stream` does."""
         source, length = self.source, int(self.source.lengths[item])
         for piece in stream(
             lambda start, stop: source.read(item, start, stop, self.device),
             length,
             list(self.stages),
             row_shape=source.row_shape,
+            first=first,
+            states=states,
         ):
             rows = means(piece) if self.means and piece.ndim == 5 else piece
             yield rows if self.rounding is None else self.rounding(rows)
@@ -101,9 +105,9 @@ class Chain:
         part = replace(self, source=_Part(self.source, begin, end), rounding=None)
         return np.concatenate(list(part.rows(item)))[skip : skip + stop - start]
 
-    def rows(self, item: int) -> Iterator[npt.NDArray[np.float32]]:
-        """Yield an item's rows, float32 (n, C) or (n, H, W, C), piece by piece."""
-        for piece in self.pieces(item):
+    def rows(self, item: int, first: int = 0, states: States | None = None) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield an item's rows, float32 (n, C) or (n, H, W, C), piece by piece, as `stream` does."""
+        for piece in self.pieces(item, first, states):
             yield rows_of(piece)
 
 
@@ -197,28 +201,37 @@ def encode(
             )
         row, kept = writer.rows_done, time.monotonic()
         item = int(np.searchsorted(spec.offsets, row, side="right")) - 1
+        states = _of_item(item, writer.state, chain.device)
         while row < spec.rows:
-            # An item that was cut short is streamed from its beginning: the same pieces give the same bits.
-            skip, pieces = row - int(spec.offsets[item]), chain.rows(item)
+            pieces = chain.rows(item, row - int(spec.offsets[item]), states)
             while True:
                 clock = time.perf_counter()
                 rows = next(pieces, None)
                 forward += time.perf_counter() - clock
                 if rows is None:
                     break
-                new = rows[min(skip, len(rows)) :]
-                skip -= len(rows) - len(new)
-                if len(new):
-                    writer.append(new)
-                    row += len(new)
+                if len(rows):
+                    writer.append(rows)
+                    row += len(rows)
                 report("encode", rows=row, of=spec.rows)
                 if stop.signal is not None or time.monotonic() - kept > KEPT_SECONDS:
-                    writer.keep()  # a shard may take an hour
+                    # A shard may take an hour, and so may an item.
+                    writer.keep(serialised({f"{item}.{block}.{at}": state for (block, at), state in states.items()}))
                     kept = time.monotonic()
                 stop.check(f"{writer.rows_done} of {spec.rows} rows are stored.")
-            item += 1
+            item, states = item + 1, {}
         manifest = writer.commit()
     return Encoded(manifest, time.perf_counter() - begun, forward, calibration)
+
+
+def _of_item(item: int, kept: bytes, device: torch.device) -> States:
+    """Return the states that were kept while an item was encoded."""
+    states: States = {}
+    for name, state in (load(kept) if kept else {}).items():
+        of, block, row = map(int, name.split("."))
+        if of == item:
+            states[block, row] = state.to(device)
+    return states
 
 
 def calibrate(chain: Chain, stop: Stop) -> Scaling:

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from stagewise.modules.geometry import Geometry
 from stagewise.modules.stage_module import Block, StageModule, at_least_float32, autocast, run_block
 from stagewise.modules.trial import Recurrent
 
@@ -24,6 +26,16 @@ from stagewise.modules.trial import Recurrent
 PIECE_BYTES = 4 * 2**20
 
 Read = Callable[[int, int], Tensor]  # rows [start, stop) of one item, (1, C, stop - start)
+States = dict[tuple[int, int], Tensor]  # of recurrent blocks: by the block's number, and the row that it is handed to
+
+
+class _Part(NamedTuple):
+    """A block, whether it is its stage's lowest, the rows that go into it, and how many come out at a time."""
+
+    block: Block
+    lowest: bool
+    length: int
+    step: int
 
 
 def stream(
@@ -32,6 +44,8 @@ def stream(
     stages: list[StageModule],
     piece_bytes: int = PIECE_BYTES,
     row_shape: tuple[int, ...] = (1,),
+    first: int = 0,
+    states: States | None = None,
 ) -> Iterator[Tensor]:
     """Yield an item's rows after `stages`, piece by piece, (1, C, n), in order.
 
@@ -42,23 +56,51 @@ def stream(
         stages: frozen, in evaluation mode, lowest first; none hands the rows through.
         piece_bytes: bound on the widest representation of a piece.
         row_shape: of what is read: (C,).
+        first: the row to begin with; pieces before it that must be computed are yielded with no rows.
+        states: what `first` needs not to compute everything before it; holds, with every piece, what the row after
+            it needs.
     """
-    pieces, rows_per_piece = None, _rows(piece_bytes, math.prod(row_shape))
+    states, parts, rows = {} if states is None else states, list[_Part](), length
     for stage in stages:
-        rows_per_piece, read = _rows(piece_bytes, _widest(stage)), _in_order(read)
+        step = _rows(piece_bytes, _widest(stage))
         for block in stage.blocks:
-            pieces = _through(block, read, length, rows_per_piece)
-            read, length = Trail(pieces).read, block.geometry.rows(length)
-    if pieces is None:
-        pieces = (read(start, min(length, start + rows_per_piece)) for start in range(0, length, rows_per_piece))
-    yield from pieces
+            parts.append(_Part(block, block is stage.blocks[0], rows, step))
+            rows = block.geometry.rows(rows)
+    if not parts:
+        step = _rows(piece_bytes, math.prod(row_shape))
+        parts.append(_Part(Block(nn.Identity(), Geometry(), torch.float32), False, length, step))
+    begins = _begins(parts, first, states)
+    for number, (part, begin) in enumerate(zip(parts, begins, strict=True)):
+        pieces = _through(part, _in_order(read, part.lowest), number, begin, states)
+        read = Trail(pieces, begin).read
+    at = begins[-1]
+    for piece in pieces:
+        skip, at = max(0, first - at), at + piece.shape[2]
+        needed = _begins(parts, at, states)
+        for number, row in [key for key in states if key[1] < needed[key[0]]]:
+            del states[number, row]
+        yield piece[:, :, skip:]
 
 
-def _in_order(read: Read) -> Read:
-    """Give rows as a stage takes them: float32, in one order in memory, wherever they come from."""
+def _begins(parts: list[_Part], first: int, states: States) -> list[int]:
+    """Return where the pieces of each part begin, for the rows from `first` on to come out of the last."""
+    begins: list[int] = []
+    for number, (block, _, length, step) in reversed(list(enumerate(parts))):
+        if isinstance(block.module, Recurrent):  # a state of zero is known where the item begins
+            known = (row for of, row in states if of == number and row <= first and row % step == 0)
+            first = begin = max(known, default=0)
+        else:
+            begin = first - first % step
+            first, _, _ = block.geometry.piece(begin, begin + 1, length)
+        begins.insert(0, begin)
+    return begins
+
+
+def _in_order(read: Read, float32: bool) -> Read:
+    """Give rows as a block takes them: in one order in memory, wherever they come from; a stage takes float32."""
 
     def rows(start: int, stop: int) -> Tensor:
-        x = at_least_float32(read(start, stop))
+        x = at_least_float32(read(start, stop)) if float32 else read(start, stop)
         # A copy even where the order is right: what comes from numpy may begin anywhere, and kernels look at that.
         return x.clone(memory_format=torch.channels_last_3d if x.ndim == 5 else torch.contiguous_format)
 
@@ -66,25 +108,28 @@ def _in_order(read: Read) -> Read:
 
 
 @torch.inference_mode()  # entered anew for each piece, so that it never leaks to the caller
-def _through(block: Block, read: Read, length: int, rows_per_piece: int) -> Iterator[Tensor]:
-    rows, state = block.geometry.rows(length), None
-    for start in range(0, rows, rows_per_piece):
-        stop = min(rows, start + rows_per_piece)
+def _through(part: _Part, read: Read, number: int, begin: int, states: States) -> Iterator[Tensor]:
+    block, _, length, step = part
+    rows, state = block.geometry.rows(length), states.get((number, begin))
+    for start in range(begin, rows, step):
+        stop = min(rows, start + step)
         if isinstance(block.module, Recurrent):
             x = at_least_float32(read(start, stop))
             with autocast(x.device.type, block.precision):
                 piece, state = block.module.advance(x, state)
+            if isinstance(state, Tensor):  # a module of one's own may carry something else
+                states[number, stop] = state.clone()  # it may go on in place
             yield piece
         else:
-            begin, end, skip = block.geometry.piece(start, stop, length)
-            yield run_block(block, read(begin, end))[:, :, skip : skip + stop - start]
+            low, high, skip = block.geometry.piece(start, stop, length)
+            yield run_block(block, read(low, high))[:, :, skip : skip + stop - start]
 
 
 class Trail:
     """The last pieces of a stream, so that the next block can read them with an overlap."""
 
-    def __init__(self, pieces: Iterator[Tensor]) -> None:
-        self.pieces, self.begin, self.kept = pieces, 0, torch.empty(1, 0, 0)
+    def __init__(self, pieces: Iterator[Tensor], begin: int = 0) -> None:
+        self.pieces, self.begin, self.kept = pieces, begin, torch.empty(1, 0, 0)
 
     def read(self, begin: int, end: int) -> Tensor:
         """Return rows begin to end; what lies before them is forgotten, also while they are computed."""

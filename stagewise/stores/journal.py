@@ -48,30 +48,35 @@ def add(folder: Path, entry: Entry) -> None:
     durable.append_line(folder / JOURNAL, _line(entry))
 
 
-def keep(folder: Path, first_row: int, rows: npt.NDArray[Any], saturated: int) -> None:
-    """Write down the first rows of a shard, in the stored dtype: they survive until the shard is published."""
+def keep(folder: Path, first_row: int, rows: npt.NDArray[Any], saturated: int, state: bytes) -> None:
+    """Write down the first rows of a shard, in the stored dtype, and a state: they survive until it is published."""
     body = rows.reshape(-1).view(np.uint8).data
-    facts = {"first_row": first_row, "rows": len(rows), "saturated": saturated}
-    header = json.dumps(facts | {"sha256": hashlib.sha256(body).hexdigest()}) + "\n"
-    durable.write_bytes(folder / KEPT, (header.encode(), body))
+    digest = hashlib.sha256(state)
+    digest.update(body)
+    facts = {"first_row": first_row, "rows": len(rows), "saturated": saturated, "state": len(state)}
+    header = json.dumps(facts | {"sha256": digest.hexdigest()}) + "\n"
+    durable.write_bytes(folder / KEPT, (header.encode(), state, body))
 
 
-def kept(folder: Path, first_row: int, buffer: npt.NDArray[Any]) -> tuple[int, int]:
+def kept(folder: Path, first_row: int, buffer: npt.NDArray[Any]) -> tuple[int, int, bytes]:
     """Read the rows that `keep` wrote of the shard that begins at a row into its buffer.
 
     Returns:
-        how many there are, and how many of their values saturated; 0 and 0 when there is nothing to use.
+        how many there are, how many of their values saturated, and the state; 0, 0 and none when there is nothing to
+        use. Of another shard, the state alone is returned.
     """
     try:
         header, body = durable.read_bytes(folder / KEPT).split(b"\n", 1)
         facts = json.loads(header)
-        rows, saturated = int(facts["rows"]), int(facts["saturated"])
-        if facts["first_row"] != first_row or facts["sha256"] != hashlib.sha256(body).hexdigest():
-            return 0, 0
-        buffer[:rows] = np.frombuffer(body, buffer.dtype).reshape(rows, *buffer.shape[1:])
-    except (ValueError, TypeError, KeyError, OSError):
-        return 0, 0  # none, or damaged beyond use: starting anew loses time, never data
-    return rows, saturated
+        rows, saturated, size = int(facts["rows"]), int(facts["saturated"]), int(facts.get("state", 0))
+        if facts["sha256"] != hashlib.sha256(body).hexdigest():
+            return 0, 0, b""
+        if facts["first_row"] != first_row:
+            return 0, 0, body[:size]
+        buffer[:rows] = np.frombuffer(body[size:], buffer.dtype).reshape(rows, *buffer.shape[1:])
+    except (ValueError, TypeError, KeyError, AttributeError, OSError):
+        return 0, 0, b""  # none, or damaged beyond use: starting anew loses time, never data
+    return rows, saturated, body[:size]
 
 
 def resume(

@@ -46,6 +46,7 @@ class StoreWriter:
 
     Attributes:
         discarded: shards of an interrupted writer that were not used again.
+        state: what was given to `keep` last, by a writer that this one goes on for; empty when there is nothing.
 
     Args:
         folder: of the stage; it exists, and nobody else writes to it.
@@ -78,7 +79,8 @@ class StoreWriter:
             resumed = journal.start(folder, spec, fingerprint, machine), []
         self._files, self._entries = resumed
         self._buffer = self._new_buffer()
-        self._kept, self._saturated = journal.kept(folder, self._published, self._buffer)  # of the shard being filled
+        # Of the shard being filled.
+        self._kept, self._saturated, self.state = journal.kept(folder, self._published, self._buffer)
         self._next = self.rows_done
         self._spare: npt.NDArray[Any] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
@@ -116,15 +118,19 @@ class StoreWriter:
             if self._next % self._layout.shard_rows == 0 or self._next == self._spec.rows:
                 self._hand_over()
 
-    def keep(self) -> None:
+    def keep(self, state: bytes = b"") -> None:
         """Write down all rows that were appended; those of a shard that is not full are written beside the store.
+
+        Args:
+            state: whatever else is needed to go on after them.
 
         Raises:
             DiskError: they or an earlier shard could not be written.
         """
         self._wait()
-        if rows := self._next - self._published:
-            journal.keep(self._folder, self._published, self._buffer[:rows], self._saturated)
+        rows = self._next - self._published
+        if rows or state:
+            journal.keep(self._folder, self._published, self._buffer[:rows], self._saturated, state)
         self._kept = rows
 
     def commit(self) -> Manifest:

@@ -74,15 +74,16 @@ def load_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Write a safetensors file durably and return its sha256; the same tensors give the same bytes."""
-    return durable.write_bytes(path, _serialised(tensors))
+    return durable.write_bytes(path, serialised(tensors))
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     """Return the sha256 of the file that `write_tensors` would write."""
-    return hashlib.sha256(_serialised(tensors)).hexdigest()
+    return hashlib.sha256(serialised(tensors)).hexdigest()
 
 
-def _serialised(tensors: Mapping[str, Tensor]) -> bytes:
+def serialised(tensors: Mapping[str, Tensor]) -> bytes:
+    """Return the bytes of a safetensors file; the same tensors give the same bytes."""
     apart: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name in sorted(tensors):

@@ -12,7 +12,7 @@ import stagewise
 from stagewise.encoding import encode as encoding
 from stagewise.encoding.encode import CALIBRATION_ITEMS, CALIBRATION_ROWS, Chain, calibrate, encode, measure
 from stagewise.errors import Interrupted, NumberError
-from stagewise.modules import GRU, Conv1d
+from stagewise.modules import GRU, Conv1d, Recurrent
 from stagewise.modules.stage_module import StageModule
 from stagewise.stopping import Stop
 from stagewise.stores import StoreReader, StoreSpec
@@ -142,7 +142,7 @@ def test_no_row_of_a_shard_that_is_not_full_is_lost(tmp_path, monkeypatch, signa
                 raise KeyboardInterrupt
             stop.signal = 15
 
-    for _ in range(2):  # the second time before anything is new
+    for _ in range(2):  # the second time after one piece
         with pytest.raises((Interrupted, KeyboardInterrupt)) as raised:
             encode(chain(InMemory(lengths=[520, 0, 900, 410])), tmp_path / "s", "int8", "none", "a" * 64, stop, report)
         assert signal == (f"{reports[-1]} of 457 rows are stored" in str(raised.value))
@@ -150,7 +150,115 @@ def test_no_row_of_a_shard_that_is_not_full_is_lost(tmp_path, monkeypatch, signa
     assert (tmp_path / "s/store.journal").read_bytes().count(b"\n") == 1  # not one shard is full
     resumed = []
     go(tmp_path / "s", reports=resumed)
-    assert resumed[0][0] == (258 if signal else 194)
+    assert resumed[0][0] == (355 if signal else 258)  # no piece is computed twice
+    assert content(tmp_path / "s") == content(tmp_path / "whole")
+
+
+def remembering(gru):
+    """Let it forget slowly: a wrong state shows in many rows."""
+    hidden = gru.gru.hidden_size
+    gru.gru.bias_ih_l0.data[hidden : 2 * hidden] = 5
+    return gru
+
+
+def networks():
+    """Stages of which what is kept of an item lies in different places."""
+    torch.manual_seed(0)
+    low = StageModule(Conv1d(1, 6, 4, 2, 1), None, 1)
+    both = StageModule(Conv1d(1, 6, [5, 3], [3, 1], [2, 1]), remembering(GRU(6, 5)), 1)
+    rare = StageModule(Conv1d(5, 4, 2, 3), None, 5)  # a row of three is seen by nothing
+    return {
+        "local": [low, StageModule(Conv1d(6, 4, 3, 2, 1), None, 6)],
+        "on top": [low, StageModule(None, remembering(GRU(6, 5)), 6)],
+        "between": [both, rare],
+        "two": [both, StageModule(Conv1d(5, 6, 3, 1, 1), remembering(GRU(6, 5)), 5)],
+    }
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("shard_bytes", [2048, 2**20])
+@pytest.mark.parametrize("which", networks())
+def test_a_long_item_goes_on_where_it_was(tmp_path, monkeypatch, which, shard_bytes, killed):
+    """The same bytes, and hardly a sample is read again; a kill loses what was computed since rows were kept."""
+    monkeypatch.setattr(encoding, "StoreSpec", partial(StoreSpec, shard_bytes=shard_bytes))
+    dataset, stages, read = InMemory(lengths=[300, 8_000]), [s.eval() for s in networks()[which]], []
+
+    class Spy(RawSource):
+        def gather(self, items, starts, span):
+            read.append(int(starts[0]))
+            return super().gather(items, starts, span)
+
+    def go(folder, at=None):
+        folder.mkdir(exist_ok=True)
+        stop, rows_seen = Stop(), []
+
+        def report(kind, rows, of):
+            rows_seen.append(rows)
+            monkeypatch.setattr(encoding, "KEPT_SECONDS", -1.0 if len(rows_seen) == 2 else 1e9)
+            if at is not None and rows - rows_seen[0] > at:
+                stop.signal = 15
+                if killed:
+                    raise KeyboardInterrupt
+
+        read.clear()
+        encode(Chain(Spy(dataset), stages, CPU), folder, "float32", "none", "a" * 64, stop, report)
+        return rows_seen
+
+    reported, first = go(tmp_path / "whole"), []
+    for _ in range(3):
+        with pytest.raises((Interrupted, KeyboardInterrupt)):
+            go(tmp_path / "s", at=0.2 * reported[-1])
+        first.append(read[0])
+    resumed = go(tmp_path / "s")
+    first.append(read[0])
+    assert content(tmp_path / "s") == content(tmp_path / "whole")
+    if not killed:
+        assert first == sorted(set(first))
+        assert first[-1] > 0.55 * 8_000
+        assert set(resumed) < set(reported)
+    elif which == "local" and shard_bytes == 2048:  # what is published needs no state
+        assert first[-1] > 0.55 * 8_000
+
+
+def test_what_was_kept_of_an_item_is_of_no_use_to_another(tmp_path, monkeypatch):
+    both = stages()
+    remembering(both[1].context)
+    monkeypatch.setitem(globals(), "stages", lambda: both)
+    write(tmp_path / "whole")
+
+    def cut(kind, rows, of):
+        monkeypatch.setattr(encoding, "KEPT_SECONDS", -1.0 if rows < 420 else 1e9)
+        if rows > 1150:  # shards of the next items were published since then
+            raise KeyboardInterrupt
+
+    (tmp_path / "s").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        encode(chain(), tmp_path / "s", "float32", "none", "a" * 64, Stop(), cut)
+    assert (tmp_path / "s/store.kept").exists()
+    write(tmp_path / "s")
+    assert content(tmp_path / "s") == content(tmp_path / "whole")
+
+
+def test_a_state_of_another_kind_is_not_kept(tmp_path, monkeypatch):
+    """A recurrent module of one's own may carry a pair of tensors: its items begin anew."""
+
+    class Lstm(Recurrent):
+        def __init__(self):
+            super().__init__()
+            self.lstm = torch.nn.LSTM(8, 6, batch_first=True)
+
+        def advance(self, x_BCT, state):
+            y_BTC, state = self.lstm(x_BCT.transpose(1, 2), state)
+            return y_BTC.transpose(1, 2), state
+
+    torch.manual_seed(0)
+    both = [stages()[0], StageModule(None, Lstm(), 8).eval()]
+    monkeypatch.setitem(globals(), "stages", lambda: both)
+    write(tmp_path / "whole")
+    for nth in (2, 4, 7):
+        with pytest.raises(Interrupted):
+            write(tmp_path / "s", stop=Signal(nth))
+    write(tmp_path / "s")
     assert content(tmp_path / "s") == content(tmp_path / "whole")
 
 

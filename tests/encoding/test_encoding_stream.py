@@ -68,6 +68,32 @@ def test_a_gru_in_the_middle(below, above, length):
     assert_same(streamed(stages, noise(length), 1), whole(stages, noise(length)), rtol=0, atol=1e-12)
 
 
+@given(stacks, stacks, st.integers(1, 900), st.floats(0, 1), st.booleans())
+@settings(deadline=None, max_examples=30)
+def test_it_goes_on_after_any_piece_with_the_same_bits(below, above, length, share, lost):
+    """What the next row needs is in `states`; without it, all is computed again, and given from that row on."""
+    stages = [stage(below)]
+    stages.append(stage(None, stages[0].out_channels, recurrent=True))
+    stages.append(stage(above, WIDTH))
+    x, states, kept = noise(length), {}, []
+    for piece in stream(Item(x), length, stages, 1, states=states):
+        kept.append((piece, dict(states)))
+    if not kept:
+        return
+    done = int(share * (len(kept) - 1))
+    row = sum(piece.shape[2] for piece, _ in kept[: done + 1])
+    rest = list(stream(Item(x), length, stages, 1, first=row, states={} if lost else kept[done][1]))
+    assert torch.equal(torch.cat([x.new_empty(1, WIDTH, 0), *rest], 2), torch.cat([p for p, _ in kept], 2)[:, :, row:])
+
+
+def test_states_that_no_later_row_needs_are_forgotten():
+    stages = [stage([("conv", 4, 2, 1, 1)]), stage(None, WIDTH, recurrent=True), stage([("conv", 9, 3, 0, 1)], WIDTH)]
+    states, most = {}, 0
+    for _ in stream(Item(noise(9000)), 9000, stages, 1, states=states):
+        most = max(most, len(states))
+    assert 1 < most <= 4
+
+
 def stage_channels(stack):
     return WIDTH if any(kind == "conv" for kind, *_ in stack) else 1
 

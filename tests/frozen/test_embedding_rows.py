@@ -135,7 +135,7 @@ def test_a_long_file_is_looked_at_once_and_decoded_once(audio, tmp_path, monkeyp
 
     monkeypatch.setattr(audio_files, "Header", Look)
     monkeypatch.setattr(audio_files._Stream, "read", spy)
-    monkeypatch.setattr(streaming.stream, "__defaults__", (2**15, (1,)))
+    monkeypatch.setattr(streaming.stream, "__defaults__", (2**15, (1,), 0, None))
     made = audio.embedding([path], "one")
     pieces = list(made.pieces(0))
     assert len(pieces) > 50

@@ -154,3 +154,23 @@ def test_kept_rows_of_a_shard_that_is_not_full_are_used_if_they_are_whole_and_it
         assert writer.rows_done == good
     write_all(folder, dtype)
     assert content(folder) == content(undisturbed)
+
+
+def test_a_state_is_kept_without_rows_and_when_its_shard_is_full(tmp_path):
+    """What a writer is given to go on from lasts until it is given something else, unless it was damaged."""
+    for rows, state in ((0, b"begun"), (5, b""), (64, b"at a shard's end"), (80, b"later")):
+        with StoreWriter(tmp_path, spec(), "a") as writer:
+            writer.append(ROWS[writer.rows_done : rows])
+            writer.keep(state)
+        with StoreWriter(tmp_path, spec(), "a") as writer:
+            assert (writer.rows_done, writer.state) == (rows, state)
+    with StoreWriter(tmp_path, spec(), "a") as writer:
+        writer.append(ROWS[80:])  # the last shard is published, and nothing kept
+    with StoreWriter(tmp_path, spec(), "a") as writer:
+        assert (writer.rows_done, writer.state) == (95, b"later")
+    whole = (tmp_path / "store.kept").read_bytes()
+    (tmp_path / "store.kept").write_bytes(whole.replace(b"later", b"Later"))
+    with StoreWriter(tmp_path, spec(), "a") as writer:
+        assert writer.state == b""
+        writer.commit()
+    assert not (tmp_path / "store.kept").exists()
