@@ -16,6 +16,7 @@ from stagewise.modules.stage_module import StageModule
 from stagewise.pipeline import Pipeline
 from stagewise.planning.build import BuiltStage
 from stagewise.text import bytes_text
+from stagewise.training.memory_measured import in_threads
 
 # What zstd leaves of an int8 store: 0.18 to 0.76 for trained convolutions on real speech, all of it for a GRU.
 ZSTD_SHARE = 0.76
@@ -101,7 +102,7 @@ def forward_flops(stage: BuiltStage) -> float:
         modes = [(part, part.training) for part in module.modules()]
         try:
             module.eval()  # a batch norm would count zeros
-            with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.random.fork_rng(devices=[]):
+            with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.random.fork_rng([]), in_threads(1):
                 module(x_1CT)
         finally:
             for part, training in modes:

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from stagewise.modules.stage_module import Crop, StageModule, represent
 from stagewise.objectives.base import Score, Supervised
-from stagewise.training.memory_measured import Bytes, MemoryTracker, category
+from stagewise.training.memory_measured import Bytes, MemoryTracker, category, in_threads
 from stagewise.training.step import Place, Trainee, gradient, train_together, update
 from stagewise.training.validate import add_noise
 
@@ -49,8 +49,9 @@ def predict_together(
     mode = None if small else FakeTensorMode(allow_non_fake_inputs=True)
     fakes = [_fake_trainee(trainee, mode) for trainee in trainees]
     frozen = [_copy(stage, mode) for stage in below]
-    tracker = MemoryTracker()
-    with torch.random.fork_rng(devices=[]) if mode is None else mode:
+    tracker = MemoryTracker(torch.get_num_threads())
+    # One thread: others would spend more on waiting for the next of these small operators than on computing.
+    with torch.random.fork_rng(devices=[]) if mode is None else mode, in_threads(1):
         tracker.count((t for fake in fakes for m in (fake.stage, fake.objective) for t in _tensors(m)), "parameters")
         tracker.count((t for stage in frozen for t in _tensors(stage)), "input")
         for fake in fakes:

@@ -108,15 +108,36 @@ _ITEMS = {  # arguments that have a row for every item of the batch
 _known: dict[Hashable, list[int]] = {}
 
 
-def workspace_bytes(func: Any, args: tuple[Any, ...]) -> int:
+@contextmanager
+def in_threads(number: int) -> Iterator[None]:
+    """Let so many threads share what the body's operators compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def workspace_bytes(func: Any, args: tuple[Any, ...], threads: int | None = None) -> int:
     """Return the bytes an operator needs beyond its inputs and results.
 
     Only convolutions on a CPU are known to need much. How much follows from the algorithm that oneDNN takes, and that
     from the processor, the number of threads and the shape: the operator is run on so few items that all threads have
     something to do, and on twice as many. What it allocates grows linearly from there.
+
+    Args:
+        func: the operator.
+        args: what it is given.
+        threads: that will share it; as many as do now when left out.
     """
     if func not in _ITEMS or args[0].device.type != "cpu":
         return 0
+    with in_threads(threads or torch.get_num_threads()):
+        return _workspace_bytes(func, args)
+
+
+def _workspace_bytes(func: Any, args: tuple[Any, ...]) -> int:
     items, few = len(args[0]), torch.get_num_threads()
     sizes = _allocations(func, args, min(items, 2 * few))
     if items > 2 * few:
@@ -180,10 +201,15 @@ class Bytes:
 
 
 class MemoryTracker(TorchDispatchMode):
-    """Tracks the storages that operators return, from their birth to their death."""
+    """Tracks the storages that operators return, from their birth to their death.
 
-    def __init__(self) -> None:
+    Args:
+        threads: that will share an operator whose workspace is looked at; as many as do now when left out.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.threads = threads
         self.alive: dict[int, tuple[int, str]] = {}  # storage number → bytes, category
         self.numbers: weakref.WeakKeyDictionary[torch.UntypedStorage, int] = weakref.WeakKeyDictionary()
         self.total = self.peak = self.born = 0
@@ -215,7 +241,7 @@ class MemoryTracker(TorchDispatchMode):
         for tensor in tree_iter(result):
             if isinstance(tensor, Tensor) and tensor.untyped_storage() not in self.numbers:
                 self._add(tensor.untyped_storage(), _category.get())
-        inside = workspace_bytes(func, args)
+        inside = workspace_bytes(func, args, self.threads)
         if inside and self.total + inside > self.peak:
             self.peak = self.total + inside
             self.at_peak = {**self.alive, 0: (inside, _category.get())}

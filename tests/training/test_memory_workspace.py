@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from stagewise.training.memory_measured import MemoryTracker, measured
+from stagewise.training.memory_measured import MemoryTracker, in_threads, measured
 
 CPU = torch.device("cpu")
 
@@ -68,3 +68,19 @@ def test_a_narrow_convolution_needs_no_more_than_predicted(length, items):
     x = torch.randn(items, 32, length, requires_grad=True)
     predicted, seen = peaks(module, x, backward)
     assert seen <= 1.15 * predicted
+
+
+def test_it_is_that_of_the_threads_that_will_share_it():
+    """A forecast computes in one, for a step of many."""
+    module, x = nn.Conv1d(64, 64, 8, 4, 2), torch.randn(4, 64, 530, requires_grad=True)
+    peaks = {}
+    for now, threads in ((1, 1), (1, 4), (4, 4)):
+        tracker = MemoryTracker(threads)
+        with in_threads(now), tracker:
+            backward(module, x)
+        peaks[now, threads] = tracker.peak
+    assert peaks[1, 4] == peaks[4, 4] > peaks[1, 1]
+    before = torch.get_num_threads()
+    with pytest.raises(ValueError, match="stop"), in_threads(before + 1):
+        raise ValueError("stop")
+    assert torch.get_num_threads() == before
