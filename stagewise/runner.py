@@ -15,12 +15,12 @@ from stagewise.datasets.build import build_dataset, dataset_kind
 from stagewise.datasets.tables import label_words
 from stagewise.errors import ConfigError, DiskError, IntegrityError
 from stagewise.pipeline import Pipeline, load_pipeline, refusals
-from stagewise.planning.build import Input, build_stages, device_of
+from stagewise.planning.build import BuiltStage, Input, build_stages, device_of
 from stagewise.planning.changes import WEIGHTS_BELOW_CHANGED, undeclared_files, weights_below_changed
 from stagewise.planning.check import splits
 from stagewise.planning.duration import estimate, to_make
 from stagewise.planning.facts import data_facts, replaced, untested
-from stagewise.planning.plan import Plan, make_plan
+from stagewise.planning.plan import Outline, Plan, make_outline, make_plan
 from stagewise.planning.stage_plan import StagePlan
 from stagewise.probing.run import plan_labels, planned_probes, probes_left_out, run_probes
 from stagewise.runs.clean import finished
@@ -103,7 +103,7 @@ def make(
         _forget_damaged_lock(run, report)
         if fresh or (only is not None and anew):
             # Nothing is deleted for a pipeline that could not be run.
-            planned_probes(plan_pipeline(pipeline, RunFolder(run.path / "nowhere"), report, need_data=True))
+            planned_probes(plan_pipeline(pipeline, RunFolder(run.path / "nowhere"), report))
         if fresh:
             if lost := finished(run):
                 report("note", text=f"deleting {lost}")
@@ -111,32 +111,46 @@ def make(
                 durable.remove(run.path / name)
         if only is not None and anew:
             _start_anew(pipeline, run, only, report)
-        plan = plan_pipeline(pipeline, run, report, need_data=True)
+        plan = plan_pipeline(pipeline, run, report)
         stop.check("nothing was begun yet.")
         _carry_out(plan, stop, report, until, only, probe)
 
 
-def plan_pipeline(pipeline: Pipeline, run: RunFolder, report: Report = quiet, need_data: bool = False) -> Plan:
-    """Plan a pipeline; without its data, from the size the data is known to have.
+def plan_pipeline(pipeline: Pipeline, run: RunFolder, report: Report = quiet) -> Plan:
+    """Plan a pipeline on its data.
 
     Raises:
-        DataError: the data is not there, and it is needed or its size is unknown.
+        DataError: the data is not there, or there is nothing in it to train on.
     """
-    device, kind = device_of(pipeline), dataset_kind(pipeline)
-    size: Dataset | Expected | None = None
+    device, dataset = device_of(pipeline), build_dataset(pipeline, report=report)
+    for item in dataset.bad:
+        report("note", text=f"left out {item.path}: {item.reason}")
+    for note in dataset.notes:
+        report("note", text=note)
+    return make_plan(pipeline, run, _built(pipeline, dataset, device, report), device, dataset)
+
+
+def outline_pipeline(pipeline: Pipeline, run: RunFolder, report: Report = quiet) -> Outline:
+    """Plan a pipeline; without its data, what the size that it is known to have tells of it.
+
+    Raises:
+        DataError: the data is not there and its size is unknown.
+    """
+    kind = dataset_kind(pipeline)
     with refusals(pipeline.data, pipeline.where("data")):
-        if not need_data and not kind.is_there(**pipeline.data.arguments):
-            size = kind.expected(**pipeline.data.arguments)
-    if size is None:
-        size = build_dataset(pipeline, report=report)
-        for item in size.bad:
-            report("note", text=f"left out {item.path}: {item.reason}")
-        for note in size.notes:
-            report("note", text=note)
-    built = build_stages(pipeline, Input.of(size), device)
+        there = kind.is_there(**pipeline.data.arguments)
+        expected = None if there else kind.expected(**pipeline.data.arguments)
+    if expected is None:
+        return plan_pipeline(pipeline, run, report)
+    device = device_of(pipeline)
+    return make_outline(pipeline, run, _built(pipeline, expected, device, report), device, expected)
+
+
+def _built(pipeline: Pipeline, data: Dataset | Expected, device: torch.device, report: Report) -> list[BuiltStage]:
+    built = build_stages(pipeline, Input.of(data), device)
     for text in undeclared_files(pipeline):
         report("note", text=text)
-    return make_plan(pipeline, run, built, device, size)
+    return built
 
 
 def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: str | None, probe: str | None) -> None:
@@ -150,9 +164,8 @@ def _carry_out(plan: Plan, stop: Stop, report: Report, until: str | None, only: 
     items = write_items(plan.run, _items(plan))
     locked = plan.locked() | {"items": items, "probes": [planned.locked() for planned in probes]}
     plan.run.lock(locked)
-    assert isinstance(plan.size, Dataset)
     labels = plan_labels(plan, probes)
-    if write_data(plan.run, data_facts(plan.size, labels, bad)):
+    if write_data(plan.run, data_facts(plan.data, labels, bad)):
         for words in [*(words for words, _ in map(label_words, labels)), *filter(None, [untested(plan)])]:
             report("note", text=words)
     _tidy(plan)
@@ -197,11 +210,10 @@ def _refuse_unmade(plan: Plan, only: str | None, probe: str | None) -> None:
 
 def _items(plan: Plan) -> Items:
     """Return the items of the data set, and what each is for in every stage."""
-    assert isinstance(plan.size, Dataset)
     fraction, seed = plan.pipeline.data.validation, plan.pipeline.pipeline.seed
     groups = {stage.together: [plan.stages[position].built for position in stage.together] for stage in plan.stages}
-    found = {together: splits(plan.size, built, fraction, seed) for together, built in groups.items()}
-    return Items(plan.size.keys, plan.size.lengths, {stage.name: found[stage.together] for stage in plan.stages})
+    found = {together: splits(plan.data, built, fraction, seed) for together, built in groups.items()}
+    return Items(plan.data.keys, plan.data.lengths, {stage.name: found[stage.together] for stage in plan.stages})
 
 
 def _forget_if_weights_changed(plan: Plan, position: int) -> None:
@@ -209,17 +221,14 @@ def _forget_if_weights_changed(plan: Plan, position: int) -> None:
     if not weights_below_changed(plan.stages, plan.stages[position]):
         return
     for member in (plan.stages[other] for other in plan.stages[position].together):
-        assert member.folder is not None
         durable.remove(member.folder)
         member.record, member.action, member.reason = None, "train", WEIGHTS_BELOW_CHANGED
 
 
 def _make_stage(plan: Plan, position: int, stop: Stop, report: Report) -> None:
     stage = plan.stages[position]
-    assert stage.folder is not None
     trained = stage.record is not None or read_trained(stage.folder, stage.fingerprint) is not None
     for member in (plan.stages[other] for other in stage.together):  # they are trained with it
-        assert member.folder is not None
         if stage.action == "train" and not trained:
             durable.remove(member.folder)  # what is left there is of another training
         with durable.disk_errors(member.folder):
@@ -252,7 +261,6 @@ def _tidy(plan: Plan) -> None:
     for position, stage in enumerate(plan.stages):
         if stage.record is None:
             continue
-        assert stage.folder is not None
         durable.sweep(stage.folder)
         for name in (TRAINED, "checkpoint"):
             durable.remove(stage.folder / name)
@@ -267,7 +275,6 @@ def _drop_below(plan: Plan, position: int) -> None:
     for stage in plan.stages[:position]:
         written = stage.record is not None and stage.record["store"]["state"] == "written"
         if written and not stage.built.config.store.keep and _unread(plan, stage):
-            assert stage.folder is not None
             assert stage.record is not None
             mark_dropped(stage.folder, stage.record)
             remove_store(stage.folder)

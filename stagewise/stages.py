@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from stagewise import durable
 from stagewise.arrays import Ints
@@ -46,21 +48,21 @@ def input_of(plan: Plan, position: int) -> tuple[Source, list[StageModule]]:
     """Return the nearest store below a stage (or the data), and the frozen stages between."""
     below: list[StageModule] = []
     for stage in reversed(plan.stages[:position]):
-        assert stage.folder is not None
         if stage.record is not None and stage.record["store"]["state"] == "written":
             return StoreSource(StoreReader(stage.folder)), below
-        below.insert(0, load_weights(stage.built.module, stage.folder).to(plan.device))
-    assert isinstance(plan.size, Dataset)
-    return RawSource(plan.size), below
+        below.insert(0, frozen(stage, plan.device))
+    return RawSource(plan.data), below
+
+
+def frozen(stage: StagePlan, device: torch.device) -> StageModule:
+    """Return a stage with the weights that its folder holds, on a device; the plan's own copy stays as it is."""
+    return load_weights(deepcopy(stage.built.module), stage.folder).to(device)
 
 
 def load_weights(module: StageModule, folder: Path) -> StageModule:
     """Give a module the frozen weights of a stage's folder."""
-    restore(
-        {f"stage.{k}": v for k, v in read_tensors(folder / WEIGHTS).items()},
-        {"stage": module},
-        None,
-    )
+    weights = {f"stage.{name}": tensor for name, tensor in read_tensors(folder / WEIGHTS).items()}
+    restore(weights, {"stage": module}, None)
     return module.eval().requires_grad_(False)
 
 
@@ -81,30 +83,27 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
     Raises:
         StagewiseError: anything a user can act on.
     """
-    assert isinstance(plan.size, Dataset)
     stages = [plan.stages[position] for position in together]
     top, config, seed = stages[-1], stages[-1].built.config.train, plan.pipeline.pipeline.seed
     source, below = input_of(plan, together[0])
     geometry = sum((module.geometry for module in below), Geometry())
     members = []
     for stage in stages:
-        stage.built.module.to(plan.device)
-        stage.built.objective.to(plan.device)
         geometry += stage.built.module.geometry
         members.append(_member(plan, stage, geometry, top.forecast.pieces))
     built = [stage.built for stage in stages]
-    unlabelled = len(plan.size.pool()) - len(trainable(plan.size, built))
+    unlabelled = len(plan.data.pool()) - len(trainable(plan.data, built))
     if unlabelled > 0:
         without = counted(unlabelled, "item is", "items are")
         report("note", text=f"stage {top.name}: {without} left out, without the label that is needed.")
-    train, held = held_out(plan.size, built, plan.pipeline.data.validation, seed)
-    train = (train[:, None] + np.arange(plan.size.views)).ravel()  # a mirror image is no new image to be tested on
-    windows = _windows(plan.size, source, top, geometry, train, config.windows_per_item)
+    train, held = held_out(plan.data, built, plan.pipeline.data.validation, seed)
+    train = (train[:, None] + np.arange(plan.data.views)).ravel()  # a mirror image is no new image to be tested on
+    windows = _windows(plan.data, source, top, geometry, train, config.windows_per_item)
     epochs = max(stage.built.epochs for stage in stages)
     if not epochs and config.epochs:
         report("note", text=f"stage {top.name}: nothing in it can be trained: it is frozen as it is.")
     windows, validation = _validation(plan, source, top, geometry, windows, held, report)
-    short = _too_short(plan.size, windows, top, geometry, epochs, report)
+    short = _too_short(plan.data, windows, top, geometry, epochs, report)
     job = Job(
         members=members,
         seed=seed,
@@ -117,14 +116,14 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
         patience=config.patience,
         checkpoint=config.checkpoint,
         device=plan.device,
-        keys=plan.size.keys,
+        keys=plan.data.keys,
         weights_below=weights_below(plan.stages, top) or "",
         noise=config.noise,
     )
     starts = {stage.name: start_of(plan.pipeline, stage.built, plan.device) for stage in stages}
     training = Training(job, stop, report)
     progress = training.run()
-    few = few_items(plan.size, built) if epochs else ""
+    few = few_items(plan.data, built) if epochs else ""
     for stage in stages:
         warnings = progress.health[stage.name]["warnings"]
         if stage.built.epochs:
@@ -134,21 +133,21 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
             report("note", text=f"stage {stage.name}: {text}.")
         if stage.record is not None:
             continue  # a kill came between two commits, and what was trained is there
-        assert stage.folder is not None
-        assert stage.fingerprint is not None
-        assert stage.identity is not None
         facts = _facts(stage, progress, training.converged, len(windows.items), short, len(stages))
         facts["train"]["start"] = starts[stage.name]
         mark_trained(stage.folder, stage.fingerprint, stage.identity, facts | {"below": job.weights_below})
 
 
 def _member(plan: Plan, stage: StagePlan, geometry: Geometry, pieces: int) -> Member:
-    assert isinstance(plan.size, Dataset)
-    assert stage.folder is not None
     objective, classes = stage.built.objective, None
     if isinstance(objective, Supervised):
-        classes = Classes(plan.size, objective.labels, stage.built.geometry)
-    trainee = make_trainee(plan.pipeline, stage.built, pieces)
+        classes = Classes(plan.data, objective.labels, stage.built.geometry)
+    built = replace(
+        stage.built,
+        module=deepcopy(stage.built.module).to(plan.device),
+        objective=deepcopy(stage.built.objective).to(plan.device),
+    )
+    trainee = make_trainee(plan.pipeline, built, pieces)
     every = stage.built.config.train.every
     return Member(stage.name, stage.folder, trainee, geometry, stage.built.rows, every, classes)
 
@@ -175,17 +174,16 @@ def _validation(
     report: Report,
 ) -> tuple[Windows | Crops, Windows | Crops]:
     """Return the windows of training and of validation: of the items held out, or of the end of the only recording."""
-    assert isinstance(plan.size, Dataset)
     fraction, epochs = plan.pipeline.data.validation, top.built.config.train.epochs
     if len(held) or not fraction or not epochs:
-        return windows, _windows(plan.size, source, top, geometry, held, None)
+        return windows, _windows(plan.data, source, top, geometry, held, None)
     if isinstance(windows, Windows):
         only = replace(windows, items=windows.items[windows.starts > 0])
         if (parts := only.split_end(fraction, VALIDATION_WINDOWS)) is not None:
             report("note", text=f"stage {top.name}: the end of the only recording is held out, to tell when to stop.")
             return replace(parts[0], items=windows.items), parts[1]
     report("note", text=f"stage {top.name}: nothing can be held out: the training loss tells when to stop.")
-    return windows, _windows(plan.size, source, top, geometry, held, None)
+    return windows, _windows(plan.data, source, top, geometry, held, None)
 
 
 def _too_short(
@@ -258,8 +256,6 @@ def carry_out(plan: Plan, position: int, stop: Stop, report: Callable[..., None]
         StagewiseError: anything a user can act on.
     """
     stage = plan.stages[position]
-    assert stage.folder is not None
-    assert stage.fingerprint is not None
     if stage.record is not None:
         facts = stage.record
     else:
@@ -272,8 +268,7 @@ def carry_out(plan: Plan, position: int, stop: Stop, report: Callable[..., None]
         assert trained is not None
         facts = trained
     source, below = input_of(plan, position)
-    load_weights(stage.built.module, stage.folder).to(plan.device)
-    chain = Chain(source, [*below, stage.built.module], plan.device, stage.built.means)
+    chain = Chain(source, [*below, frozen(stage, plan.device)], plan.device, stage.built.means)
     store = _encode(stage, chain, stop, report) if stage.policy.write else _not_written(stage)
     return {
         "index": stage.index,
@@ -288,9 +283,6 @@ def carry_out(plan: Plan, position: int, stop: Stop, report: Callable[..., None]
 
 def _adopt(older: Path, stage: StagePlan) -> dict[str, Any] | None:
     """Take over the weights of an older folder."""
-    assert stage.folder is not None
-    assert stage.fingerprint is not None
-    assert stage.identity is not None
     for name in COVERED[:2]:
         durable.write_bytes(stage.folder / name, durable.read_bytes(older / name))
     name = RECORD if (older / RECORD).exists() else TRAINED
@@ -301,8 +293,6 @@ def _adopt(older: Path, stage: StagePlan) -> dict[str, Any] | None:
 
 
 def _encode(stage: StagePlan, chain: Chain, stop: Stop, report: Callable[..., None]) -> dict[str, Any]:
-    assert stage.folder is not None
-    assert stage.fingerprint is not None
     manifest = finished(stage.folder, stage.fingerprint)
     if manifest is None:
         if missing := _missing_bytes(stage):
@@ -373,7 +363,6 @@ def _worst_channel(stage: StagePlan, encoded: Encoded, report: Callable[..., Non
 
 def _missing_bytes(stage: StagePlan) -> int:
     """Return how many bytes the rest of a stage's store needs beyond those that are free; uncompressed."""
-    assert stage.folder is not None
     written = sum(list_files(stage.folder / STORE).values())
     return max(0, stage.store_bytes() - written - shutil.disk_usage(stage.folder).free)
 

@@ -261,26 +261,28 @@ def _print_plan(
     from stagewise.cli.progress import terminal_report
 
     with terminal_report(silence=PLANNING) as report:
-        from stagewise.datasets.base import Dataset  # these take seconds, too
-        from stagewise.planning.facts import plan_facts
+        from stagewise.planning.facts import plan_facts  # these take seconds, too
+        from stagewise.planning.plan import Plan
         from stagewise.probing.run import plan_labels, planned_probes, probes_left_out
-        from stagewise.runner import check_names, plan_pipeline
+        from stagewise.runner import check_names, outline_pipeline
         from stagewise.runs.clean import finished
         from stagewise.runs.folder import RunFolder
 
         check_names(pipeline, until)
         folder.check_place()
-        made = plan_pipeline(pipeline, RunFolder(folder.path / "nowhere") if fresh else folder, report)
-        fits = planned_probes(made) if isinstance(made.size, Dataset) else None
-        to_fit = fits and [fit for fit in fits if not fit.is_there]
-        facts = plan_facts(made, to_fit) | {"run": str(folder.path)}
-        if fits is not None:
+        made = outline_pipeline(pipeline, RunFolder(folder.path / "nowhere") if fresh else folder, report)
+        if not isinstance(made, Plan):
+            facts = plan_facts(made)
+        else:
+            fits = planned_probes(made)
+            facts = plan_facts(made, [fit for fit in fits if not fit.is_there])
             for text in probes_left_out(fits)[0]:
                 report("note", text=text)
             facts["data"]["labels"] = plan_labels(made, fits)
             for probe in facts["probes"]:
                 there = [fit.is_there for fit in fits if fit.probe.name == probe["name"]]
                 probe |= {"fits": len(there), "fits_there": sum(there)}
+        facts["run"] = str(folder.path)
         if fresh and (lost := finished(folder)):
             facts["warnings"].append(f"--fresh deletes all that {folder.path} holds: {lost}.")
     if as_json:

@@ -9,7 +9,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, overload
+from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -134,6 +134,16 @@ class Expected:
     row_shape: tuple[int, ...] = (1,)
     crop: tuple[int, int] | None = None
     classes: Mapping[str, int] = field(default_factory=dict)
+    reading_seconds: ClassVar = 0.0  # of an item: not known
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return self.items
+
+    @property
+    def lengths(self) -> Ints:
+        """Rows of every item, as if all were of one length."""
+        return np.full(self.items, self.samples // max(1, self.items), np.int64)
 
 
 class Dataset(ABC):

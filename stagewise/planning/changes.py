@@ -14,7 +14,7 @@ from stagewise.errors import IntegrityError
 from stagewise.pipeline import Pipeline, Probe, Spec, files_of, resolve
 from stagewise.pipeline.identity import differences, fingerprint
 from stagewise.planning.build import BuiltStage, source_hashes
-from stagewise.planning.stage_plan import StagePlan
+from stagewise.planning.stage_plan import StageOutline, StagePlan
 from stagewise.planning.stores import Policy
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.records import RECORD, TRAINED, WEIGHTS, epochs_done, read_record, read_trained, same_weights
@@ -212,7 +212,7 @@ def weights_below_changed(stages: Sequence[StagePlan], stage: StagePlan) -> bool
 
 
 def _facts(stage: StagePlan) -> dict[str, Any] | None:
-    if stage.record is not None or stage.folder is None:
+    if stage.record is not None:
         return stage.record
     return read_record(stage.folder, with_store=False) or read_trained(stage.folder, stage.fingerprint)
 
@@ -220,7 +220,7 @@ def _facts(stage: StagePlan) -> dict[str, Any] | None:
 # What is to be done for every stage, and why: from what the run directory holds already.
 
 
-def identify(pipeline: Pipeline, run: RunFolder, stages: list[StagePlan], data: str) -> None:
+def identify(pipeline: Pipeline, run: RunFolder, outlines: Sequence[StageOutline], data: str) -> list[StagePlan]:
     """Give every stage its fingerprint, its folder and its record, and say which are trained together.
 
     In the simultaneous schedule those are all; but stages that are done stay in sync with those they were trained
@@ -229,43 +229,58 @@ def identify(pipeline: Pipeline, run: RunFolder, stages: list[StagePlan], data: 
     Args:
         pipeline: with its schedule.
         run: the run directory.
-        stages: of the plan; changed.
+        outlines: of the stages.
         data: fingerprint of the data set.
     """
-    start, below = 0, data
-    while start < len(stages):
-        largest = len(stages) if pipeline.pipeline.schedule == "simultaneous" else start + 1
+    stages, below = list[StagePlan](), data
+    while (start := len(stages)) < len(outlines):
+        largest = len(outlines) if pipeline.pipeline.schedule == "simultaneous" else start + 1
         for end in range(largest, start, -1):
-            top = _identify(pipeline, run, stages, range(start, end), below)
+            some = _identify(pipeline, run, outlines, range(start, end), below)
             # Weights whose store alone has changed, as when a stage is put on top, were trained in sync with them, too.
-            if all(stage.record is not None or adoptable(stages, stage) is not None for stage in stages[start:end]):
+            there = [*stages, *some]
+            if all(stage.record is not None or adoptable(there, stage) is not None for stage in some):
                 break
         else:  # none is done: all that are left are trained together
-            if end != largest:
-                end, top = largest, _identify(pipeline, run, stages, range(start, largest), below)
-        start, below = end, top
+            some = _identify(pipeline, run, outlines, range(start, largest), below)
+        stages += some
+        below = stages[-1].fingerprint
+    return stages
 
 
-def _identify(pipeline: Pipeline, run: RunFolder, stages: list[StagePlan], together: range, below: str) -> str:
-    """Identify stages that are trained together, and return the fingerprint of the topmost."""
+def _identify(
+    pipeline: Pipeline, run: RunFolder, outlines: Sequence[StageOutline], together: range, below: str
+) -> list[StagePlan]:
+    """Identify stages that are trained together."""
     alone, under = [], below
     for position in together:
-        identity = stage_identity(pipeline, stages[position].built, under, stages[position].policy)
+        identity = stage_identity(pipeline, outlines[position].built, under, outlines[position].policy)
         alone.append(identity)
         under = fingerprint(identity["train"])  # of its store they see nothing: rows come straight from the stage below
-    members = [fingerprint(identity["train"]) for identity in alone]
+    members, found = [fingerprint(identity["train"]) for identity in alone], []
     for position, identity in zip(together, alone, strict=True):
-        stage = stages[position]
+        outline = outlines[position]
         if len(together) > 1:
             identity["train"]["together"] = members
-        stage.identity, stage.together = identity, together
-        stage.fingerprint = below = fingerprint(identity)
-        stage.folder = run.stage(stage.index, stage.name, below)
-        stage.record = read_record(stage.folder)
-    return below
+        digest = fingerprint(identity)
+        folder = run.stage(outline.index, outline.name, digest)
+        found.append(
+            StagePlan(
+                index=outline.index,
+                built=outline.built,
+                policy=outline.policy,
+                rows=outline.rows,
+                together=together,
+                identity=identity,
+                fingerprint=digest,
+                folder=folder,
+                record=read_record(folder),
+            )
+        )
+    return found
 
 
-def choose_actions(stages: list[StagePlan], schedule: str) -> None:
+def choose_actions(stages: Sequence[StagePlan], schedule: str) -> None:
     """Say what is to be done for every stage, from what is there."""
     above_runs = False  # whether the stage above still needs this one's rows
     # The weights of two trainings do not fit each other: with one stage, all that are trained in sync with it go.
@@ -273,7 +288,6 @@ def choose_actions(stages: list[StagePlan], schedule: str) -> None:
     gone = [stage for stage, grown in zip(stages, old, strict=True) if grown or _lost(stages, stage)]
     anew = {position for stage in gone for position in stage.together}
     for position, stage in reversed([*enumerate(stages)]):
-        assert stage.folder is not None
         if position in anew:
             reason = WEIGHTS_BELOW_CHANGED if old[position] else _changes(stage)
             stage.action, stage.reason, stage.record = "train", reason, None
@@ -302,25 +316,20 @@ def choose_actions(stages: list[StagePlan], schedule: str) -> None:
 
 def _how_far(top: StagePlan) -> str:
     """Say where a stage, or the topmost of those that are trained in sync, was interrupted."""
-    assert top.folder is not None
     done = epochs_done(top.folder)
     where = "" if done is None else f" in epoch {done + 1} of {top.built.config.train.epochs} at most"
     return f"interrupted{where}; it goes on from its checkpoint"
 
 
-def _lost(stages: list[StagePlan], stage: StagePlan) -> bool:
+def _lost(stages: Sequence[StagePlan], stage: StagePlan) -> bool:
     """Whether there is nothing that a stage's weights could be taken from."""
     folder, top = stage.folder, stages[stage.together[-1]].folder
-    assert folder is not None
-    assert top is not None
     there = stage.record is not None or (top / "checkpoint").exists()
     return not there and read_trained(folder, stage.fingerprint) is None and adoptable(stages, stage) is None
 
 
 def _changes(stage: StagePlan) -> str:
     """Look in the folder that the run has of a stage, or in its older ones, for what changed since."""
-    assert stage.identity is not None
-    assert stage.folder is not None
     known = {
         folder.name: list(differences(record["identity"]["train"], stage.identity["train"]))
         for folder, record in _older(stage)
@@ -351,9 +360,8 @@ def _changes(stage: StagePlan) -> str:
     return "; ".join(words)
 
 
-def adoptable(stages: list[StagePlan], stage: StagePlan) -> Path | None:
+def adoptable(stages: Sequence[StagePlan], stage: StagePlan) -> Path | None:
     """Return an older folder of the stage whose weights were trained under the same identity, on those below it now."""
-    assert stage.identity is not None
     for folder, record in _older(stage):
         if record["identity"]["train"] == stage.identity["train"] and fits(stages, stage, record):
             return folder
@@ -371,5 +379,4 @@ def _older(stage: StagePlan) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def _folders(stage: StagePlan) -> list[Path]:
     """List the folders of a stage under any fingerprint."""
-    assert stage.folder is not None
     return RunFolder(stage.folder.parent.parent).earlier(stage.index, stage.name)

@@ -17,7 +17,7 @@ from stagewise.modules.geometry import Geometry
 from stagewise.objectives.base import Supervised
 from stagewise.pipeline import Objective, Pipeline
 from stagewise.planning.build import BuiltStage
-from stagewise.planning.stage_plan import StagePlan
+from stagewise.planning.stage_plan import StageOutline, StagePlan
 from stagewise.seeds import derive_seed
 from stagewise.text import counted
 from stagewise.training.windows import Classes
@@ -131,18 +131,15 @@ def silent(dataset: Dataset, item: int) -> bool:
 SHARED = ("epochs", "batch_size", "patience", "windows_per_item", "checkpoint")  # by stages in sync
 
 
-def check_stages(pipeline: Pipeline, stages: Sequence[StagePlan], size: Dataset | Expected) -> None:
-    """Refuse labels of the wrong kind, and what has no meaning for images or in a stage's schedule.
+def check_stages(pipeline: Pipeline, stages: Sequence[StageOutline], data: Dataset | Expected) -> None:
+    """Refuse what has no meaning for images or in a stage's schedule, and what an objective cannot score.
 
     Raises:
         ConfigError: there is such a key.
-        DataError: there is nothing that an objective could learn from.
     """
     for stage in stages:
-        _check_kind(pipeline, stage, size)
-        _check_rows(pipeline, stage, size)
-        if isinstance(size, Dataset):
-            _check_fit(pipeline, stages, stage, size)
+        _check_kind(pipeline, stage)
+        _check_rows(pipeline, stage, data)
         if len(stage.together) > 1:
             _check_in_sync(pipeline, stage, stages[stage.together[-1]])
         elif stage.built.config.train.every != 1 and pipeline.pipeline.schedule == "iterative":
@@ -150,17 +147,33 @@ def check_stages(pipeline: Pipeline, stages: Sequence[StagePlan], size: Dataset 
             raise ConfigError(f'{where}: needs pipeline.schedule = "simultaneous"; leave it out.')
 
 
-def _check_kind(pipeline: Pipeline, stage: StagePlan, size: Dataset | Expected) -> None:
-    objective, key = stage.built.objective, f"stage.{stage.name}"
+def check_data(pipeline: Pipeline, stages: Sequence[StagePlan], dataset: Dataset) -> None:
+    """Refuse labels of the wrong kind, and data that holds nothing to train a stage on.
+
+    Raises:
+        ConfigError: a label is not one that an objective can learn from.
+        DataError: there is nothing that an objective could learn from.
+    """
+    for stage in stages:
+        _check_labels(pipeline, stage, dataset)
+        _check_fit(pipeline, stages, stage, dataset)
+
+
+def _check_kind(pipeline: Pipeline, stage: StageOutline) -> None:
+    key = f"stage.{stage.name}"
     if stage.built.grid and stage.built.config.train.windows_per_item == "cover":
         where = pipeline.where(f"{key}.train.windows_per_item")
         raise ConfigError(f'{where}: "cover" is for recordings; give images a number.')
     if stage.built.grid and stage.built.config.objective.window != Objective().window:
         where = pipeline.where(f"{key}.objective.window")
         raise ConfigError(f"{where}: is for recordings; of images, data.crop says what is scored: leave it out.")
-    if not isinstance(objective, Supervised) or not isinstance(size, Dataset):
+
+
+def _check_labels(pipeline: Pipeline, stage: StagePlan, dataset: Dataset) -> None:
+    objective, key = stage.built.objective, f"stage.{stage.name}"
+    if not isinstance(objective, Supervised):
         return
-    kind = size.label_kind(objective.labels)
+    kind = dataset.label_kind(objective.labels)
     if (kind == "frames") != objective.per_row:
         needed, given = ("frame", "item") if objective.per_row else ("item", "frame")
         raise ConfigError(
@@ -168,14 +181,14 @@ def _check_kind(pipeline: Pipeline, stage: StagePlan, size: Dataset | Expected) 
             f"'{objective.labels}' is one per {given}. Set its `pool` to suit, or name another label."
         )
     check_classes(
-        size,
+        dataset,
         objective.labels,
         pipeline.where(f"{key}.objective"),
         "Give the data its labels (images lie in one folder per class), or choose an objective that needs none.",
     )
 
 
-def _check_rows(pipeline: Pipeline, stage: StagePlan, size: Dataset | Expected) -> None:
+def _check_rows(pipeline: Pipeline, stage: StageOutline, size: Dataset | Expected) -> None:
     """Refuse a window, or a grid of patches, that the objective cannot score."""
     built, objective = stage.built, stage.built.objective
     # The objective sees an image that is one patch alone as the map that it is.
@@ -242,7 +255,7 @@ def too_small(stage: StagePlan, size: Images, items: npt.NDArray[np.int64]) -> D
     )
 
 
-def _check_in_sync(pipeline: Pipeline, stage: StagePlan, top: StagePlan) -> None:
+def _check_in_sync(pipeline: Pipeline, stage: StageOutline, top: StageOutline) -> None:
     train, key = stage.built.config.train, f"stage.{stage.name}"
     if train.noise:
         raise ConfigError(

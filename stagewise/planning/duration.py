@@ -17,8 +17,8 @@ import torch
 from stagewise.datasets.base import Dataset, Expected
 from stagewise.pipeline import Probe
 from stagewise.planning.check import held_out
-from stagewise.planning.plan import Plan
-from stagewise.planning.stage_plan import StagePlan
+from stagewise.planning.plan import Outline, Plan
+from stagewise.planning.stage_plan import StageOutline, StagePlan
 from stagewise.planning.stores import forward_flops, nearest_store, recomputing
 from stagewise.runs.records import epochs_done
 from stagewise.training.windows import Crops, Windows
@@ -104,7 +104,7 @@ class Estimate:
         return sum(stage.train + stage.encode for stage in self.stages) + self.probes
 
 
-def estimate(plan: Plan, fits: Sequence[Fit] | None = None) -> Estimate:
+def estimate(plan: Outline, fits: Sequence[Fit] | None = None) -> Estimate:
     """Reckon all stages and probes: the one number that `init`, `plan` and `run` tell.
 
     Args:
@@ -122,15 +122,14 @@ def speed_of(device: torch.device) -> Speed:
     return Speed(THREAD.step, THREAD.products * threads, THREAD.memory * threads)
 
 
-def durations(plan: Plan) -> list[Duration]:
+def durations(plan: Outline) -> list[Duration]:
     """Reckon what is still to be done for every stage, at most: training may converge before the last epoch.
 
     Of data that is not there, all items count as training items.
     """
-    stages, size, speed = plan.stages, plan.size, speed_of(plan.device)
+    stages, speed, reading = plan.stages, speed_of(plan.device), plan.data.reading_seconds
     if all(stage.action in ("cached", "recompute") for stage in stages):
         return [Duration(0.0, 0.0, 0.0)] * len(stages)
-    reading = size.reading_seconds if isinstance(size, Dataset) else 0.0
     flops = [forward_flops(stage.built) for stage in stages]
     alone = [_step(stage, flop, speed) for stage, flop in zip(stages, flops, strict=True)]
     found = []
@@ -148,12 +147,12 @@ def durations(plan: Plan) -> list[Duration]:
         if stage.policy.write and stage.action in ("train", "resume", "encode"):
             low = nearest_store([s.policy for s in stages], position)
             encode = sum(_pass(stages[p], alone[p]) for p in range(low, position + 1))
-            encode += reading * len(plan.size) if low == 0 and isinstance(plan.size, Dataset) else 0.0
+            encode += reading * len(plan.data) if low == 0 else 0.0
         found.append(Duration(step, train, encode))
     return found
 
 
-def to_make(plan: Plan, until: str | None = None, only: str | None = None) -> dict[str, Duration]:
+def to_make(plan: Outline, until: str | None = None, only: str | None = None) -> dict[str, Duration]:
     """Reckon the stages that are to be made, up to one or of one alone, by name."""
     estimated = {}
     for stage, time in zip(plan.stages, durations(plan), strict=True):
@@ -164,25 +163,24 @@ def to_make(plan: Plan, until: str | None = None, only: str | None = None) -> di
     return estimated
 
 
-def _steps(plan: Plan, top: StagePlan) -> int:
+def _steps(plan: Outline, top: StageOutline) -> int:
     """Count the steps of an epoch of a stage, or of those in sync below it."""
-    config, built, size = top.built.config.train, top.built, plan.size
-    if isinstance(size, Expected):
-        items, lengths = np.arange(size.items), np.full(size.items, size.samples // max(1, size.items), np.int64)
-        if built.grid is not None:
-            return max(1, size.items * int(config.windows_per_item) // config.batch_size)
-    else:
+    config, built, items = top.built.config.train, top.built, np.arange(len(plan.data))
+    if isinstance(plan, Plan):
         members = [plan.stages[position].built for position in top.together]
-        items, _ = held_out(size, members, plan.pipeline.data.validation, plan.pipeline.pipeline.seed)
-        lengths = size.lengths
+        items, _ = held_out(plan.data, members, plan.pipeline.data.validation, plan.pipeline.pipeline.seed)
         if built.grid is not None:
-            assert size.grids is not None
-            views = (items[:, None] + np.arange(size.views)).ravel()
-            return Crops(views, size.grids, built.grid, int(config.windows_per_item), False).steps(config.batch_size)
-    return Windows(items, lengths, built.geometry, built.rows, config.windows_per_item).steps(config.batch_size)
+            assert plan.data.grids is not None
+            views = (items[:, None] + np.arange(plan.data.views)).ravel()
+            crops = Crops(views, plan.data.grids, built.grid, int(config.windows_per_item), False)
+            return crops.steps(config.batch_size)
+    elif built.grid is not None:
+        return max(1, len(items) * int(config.windows_per_item) // config.batch_size)
+    windows = Windows(items, plan.data.lengths, built.geometry, built.rows, config.windows_per_item)
+    return windows.steps(config.batch_size)
 
 
-def _step(stage: StagePlan, flops: float, speed: Speed) -> float:
+def _step(stage: StageOutline, flops: float, speed: Speed) -> float:
     """Reckon a training step of a stage on rows that are there: three forward passes' work, and the objective's."""
     built = stage.built
     steps = getattr(built.objective, "steps", 1)
@@ -191,15 +189,15 @@ def _step(stage: StagePlan, flops: float, speed: Speed) -> float:
     return speed.step + work / speed.products + stage.forecast.bytes.peak / speed.memory
 
 
-def _pass(stage: StagePlan, step: float) -> float:
+def _pass(stage: StageOutline, step: float) -> float:
     """Reckon a forward pass over all rows: a third of a step for as many."""
     return stage.rows / (stage.built.rows * stage.built.config.train.batch_size) * step / 3
 
 
-def _all_fits(plan: Plan) -> list[Fit]:
+def _all_fits(plan: Outline) -> list[Fit]:
     stages = list(enumerate(stage.name for stage in plan.stages))
     return [
-        _Expected(probe, position, plan.size, random)
+        _Expected(probe, position, plan.data, random)
         for probe in plan.pipeline.probe
         for position, name in stages
         if probe.stages == "all" or name in probe.stages
@@ -207,7 +205,7 @@ def _all_fits(plan: Plan) -> list[Fit]:
     ]
 
 
-def _probing(plan: Plan, fits: Sequence[Fit]) -> float:
+def _probing(plan: Outline, fits: Sequence[Fit]) -> float:
     """Reckon reading rows for probes, in one pass for all of them, and fitting them."""
     if not fits:
         return 0.0
@@ -216,28 +214,24 @@ def _probing(plan: Plan, fits: Sequence[Fit]) -> float:
     shared: dict[tuple[int, bool], set[int]] = {}
     seconds = 0.0
     for fit in fits:
-        share = _items(fit.dataset) / max(1, _items(plan.size))
+        share = len(fit.dataset) / max(1, len(plan.data))
         stage, below = plan.stages[fit.position], set(range(fit.position + 1))
-        if not fit.random and fit.dataset is plan.size:  # the nearest store is read
+        if not fit.random and fit.dataset is plan.data:  # the nearest store is read
             below -= set(range(nearest_store([s.policy for s in plan.stages], fit.position)))
             below -= {fit.position} if stage.policy.write else set()
         shared.setdefault((id(fit.dataset), fit.random), set()).update(below)
-        examples = _items(fit.dataset) if fit.probe.pool else stage.rows * share
+        examples = len(fit.dataset) if fit.probe.pool else stage.rows * share
         steps = examples / fit.probe.batch_size
         seconds += fit.probe.epochs * (steps * FIT_STEP + examples * FIT_EXAMPLE)
     datasets = {id(fit.dataset): fit.dataset for fit in fits}
     for (key, _), computed in shared.items():
         dataset = datasets[key]
-        share = _items(dataset) / max(1, _items(plan.size))
+        share = len(dataset) / max(1, len(plan.data))
         seconds += share * sum(alone[position] for position in computed)
-        if 0 in computed and isinstance(dataset, Dataset):
+        if 0 in computed:
             seconds += dataset.reading_seconds * len(dataset)
     return seconds
 
 
-def _items(size: Dataset | Expected) -> int:
-    return len(size) if isinstance(size, Dataset) else size.items
-
-
-def _behind(top: StagePlan) -> int:
-    return (epochs_done(top.folder) or 0) if top.folder is not None else 0
+def _behind(top: StageOutline) -> int:
+    return (epochs_done(top.folder) or 0) if isinstance(top, StagePlan) else 0

@@ -10,27 +10,28 @@ from typing import Any
 
 import torch
 
-from stagewise.datasets.base import BadItem, Dataset
+from stagewise.datasets.base import BadItem, Dataset, Expected
 from stagewise.datasets.tables import label_facts
 from stagewise.errors import IntegrityError
 from stagewise.objectives.base import Supervised
 from stagewise.planning.check import few_items
 from stagewise.planning.duration import Duration, Fit, estimate
-from stagewise.planning.plan import Plan
-from stagewise.planning.stage_plan import StagePlan
+from stagewise.planning.plan import Outline, Plan
+from stagewise.planning.stage_plan import StageOutline, StagePlan
 from stagewise.runs.records import read_record
 from stagewise.text import counted
 
 # Which finished stages new settings put out of reach, and how to keep them in use.
 
 
-def replaced(plan: Plan) -> str | None:
+def replaced(plan: Outline) -> str | None:
     """Say which finished stages of the run as it is now are trained anew, or are in the file no more; None if none."""
     now = {stage["name"]: stage["folder"] for stage in (plan.run.locked or {"stages": []})["stages"]}
     anew = [
         stage
         for stage in plan.stages
-        if stage.action in ("train", "resume") and stage.folder and now.get(stage.name) != stage.folder.name
+        if isinstance(stage, StagePlan) and stage.action in ("train", "resume")
+        if now.get(stage.name) != stage.folder.name
         if _finished(plan, now.get(stage.name))
     ]
     gone = [
@@ -49,7 +50,7 @@ def replaced(plan: Plan) -> str | None:
     )
 
 
-def _finished(plan: Plan, folder: str | None) -> bool:
+def _finished(plan: Outline, folder: str | None) -> bool:
     if folder is None:
         return False
     with suppress(IntegrityError):
@@ -75,16 +76,14 @@ def data_facts(dataset: Dataset, labels: list[dict[str, Any]], others: Sequence[
     }
 
 
-def plan_facts(plan: Plan, fits: Sequence[Fit] | None = None) -> dict[str, Any]:
+def plan_facts(plan: Outline, fits: Sequence[Fit] | None = None) -> dict[str, Any]:
     """Return a plan as JSON-able facts; bytes and rows are integers.
 
     Args:
         plan: of the pipeline.
         fits: probes that are not there yet; all that the pipeline asks for when left out.
     """
-    size = plan.size
-    there = isinstance(size, Dataset)
-    samples = int(size.lengths.sum()) if isinstance(size, Dataset) else size.samples
+    dataset = plan.data if isinstance(plan, Plan) else None
     warnings = [words for words in (replaced(plan), untested(plan)) if words]
     estimated = estimate(plan, fits)
     return {
@@ -98,14 +97,14 @@ def plan_facts(plan: Plan, fits: Sequence[Fit] | None = None) -> dict[str, Any]:
         "disk_limit_bytes": plan.pipeline.pipeline.disk_limit,
         "disk_free_bytes": plan.disk_free,
         "data": {
-            "there": there,
-            "items": len(size) if isinstance(size, Dataset) else size.items,
-            "items_to_train_on": len(size.pool()) if isinstance(size, Dataset) else None,
-            "items_to_test_on": len(size.split("test")) if isinstance(size, Dataset) else None,
-            "samples": samples,
+            "there": dataset is not None,
+            "items": len(plan.data),
+            "items_to_train_on": None if dataset is None else len(dataset.pool()),
+            "items_to_test_on": None if dataset is None else len(dataset.split("test")),
+            "samples": plan.data.samples if isinstance(plan.data, Expected) else int(plan.data.lengths.sum()),
             "unit": "patches" if plan.stages[0].built.grid else "samples",
-            "source": "read from the files" if isinstance(size, Dataset) else size.source,
-            "labels": label_facts(size, read_labels(plan)) if isinstance(size, Dataset) else [],
+            "source": plan.data.source if isinstance(plan.data, Expected) else "read from the files",
+            "labels": [] if dataset is None else label_facts(dataset, read_labels(plan)),
         },
         "end_to_end": {
             "predicted_peak_bytes": plan.end_to_end.peak,
@@ -127,37 +126,36 @@ def plan_facts(plan: Plan, fits: Sequence[Fit] | None = None) -> dict[str, Any]:
     }
 
 
-def read_labels(plan: Plan) -> set[str]:
+def read_labels(plan: Outline) -> set[str]:
     """Return the labels of the data set that a probe or an objective reads."""
     probed = {probe.labels for probe in plan.pipeline.probe if probe.data is None}
     objectives = [stage.built.objective for stage in plan.stages]
     return probed | {objective.labels for objective in objectives if isinstance(objective, Supervised)}
 
 
-def untested(plan: Plan) -> str:
+def untested(plan: Outline) -> str:
     """Say that items are kept from training for tests that no probe makes; "" if one does, or none are."""
-    size = plan.size
-    tested = len(size.split("test")) if isinstance(size, Dataset) else 0
+    tested = len(plan.data.split("test")) if isinstance(plan, Plan) else 0
     if not tested or any(probe.data is None for probe in plan.pipeline.probe):
         return ""
     held = f"{counted(tested, 'item is', 'items are')} kept from training for tests, and no probe makes any"
-    by_share = "test_fraction" in inspect.signature(type(size)).parameters
+    by_share = "test_fraction" in inspect.signature(type(plan.data)).parameters
     if not by_share or {"splits", "test"} & plan.pipeline.data.arguments.keys():
         return f"{held}."
     return f"{held}: data.test_fraction = 0 trains on them, too, and leaves none for probes that come later."
 
 
-def _stage(plan: Plan, stage: StagePlan, time: Duration) -> dict[str, Any]:
+def _stage(plan: Outline, stage: StageOutline, time: Duration) -> dict[str, Any]:
     few = ""
-    if isinstance(plan.size, Dataset) and stage.action in ("train", "resume") and stage.built.epochs:
-        few = few_items(plan.size, [plan.stages[position].built for position in stage.together])
+    if isinstance(plan, Plan) and stage.action in ("train", "resume") and stage.built.epochs:
+        few = few_items(plan.data, [plan.stages[position].built for position in stage.together])
     return {
         "index": stage.index,
         "name": stage.name,
         "action": stage.action,
         "reason": stage.reason,
         "warnings": [few] if few else [],
-        "fingerprint": stage.fingerprint,
+        "fingerprint": stage.fingerprint if isinstance(stage, StagePlan) else None,
         "parameters": sum(p.numel() for p in stage.built.module.parameters()),
         "geometry": {
             "hop": stage.built.geometry.hop,

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from stagewise.datasets.base import Dataset, Expected
@@ -18,8 +16,8 @@ from stagewise.pipeline import Pipeline, Probe, to_json
 from stagewise.pipeline.identity import fingerprint
 from stagewise.planning.build import BuiltStage, end_to_end
 from stagewise.planning.changes import choose_actions, identify
-from stagewise.planning.check import check_stages
-from stagewise.planning.stage_plan import Forecast, StagePlan, forecast, within_limit
+from stagewise.planning.check import check_data, check_stages
+from stagewise.planning.stage_plan import Forecast, StageOutline, StagePlan, forecast, within_limit
 from stagewise.planning.stores import Policy, decide, forward_flops, total_rows
 from stagewise.runs.folder import RunFolder
 from stagewise.training.memory_measured import Bytes
@@ -29,15 +27,26 @@ LENGTH = {"epochs", "patience", "windows_per_item", "checkpoint"}  # of training
 INPUT = ("channels", "row_shape", "sample_rate", "mean", "std", "patch", "stride")  # what a frozen encoder must know
 
 
-@dataclass
-class Plan:
-    """Everything that is known before anything runs."""
+@dataclass(frozen=True)
+class Outline:
+    """Everything that is known of a pipeline before its data is there.
+
+    Attributes:
+        pipeline: validated.
+        run: the run directory; it need not exist.
+        device: where the stages would be trained.
+        data: the data set, or its expected size.
+        stages: the lowest first.
+        end_to_end: memory of a step that trains all of them end to end.
+        disk_free: bytes that stores may take.
+        keys: hashes of what the decisions depend on.
+    """
 
     pipeline: Pipeline
     run: RunFolder
     device: torch.device
-    size: Dataset | Expected
-    stages: list[StagePlan]
+    data: Dataset | Expected
+    stages: Sequence[StageOutline]
     end_to_end: Bytes
     disk_free: int
     keys: dict[str, str]
@@ -51,6 +60,14 @@ class Plan:
         stages = [stage.name for stage in self.stages if not self.is_trained(stage.index - 1)]
         return [name for name in stages if probe.random and (probe.stages == "all" or name in probe.stages)]
 
+
+@dataclass(frozen=True)
+class Plan(Outline):
+    """Everything that is known before anything runs, of data that is there."""
+
+    data: Dataset
+    stages: Sequence[StagePlan]
+
     def locked(self) -> dict[str, Any]:
         """What `pipeline.lock.json` keeps: the pipeline, and the decisions, so that they stay as they are."""
         return {
@@ -58,14 +75,14 @@ class Plan:
             "pipeline": to_json(self.pipeline),
             "device": self.device.type,
             "keys": self.keys,
-            "input": {name: _plain(getattr(self.size, name)) for name in INPUT if hasattr(self.size, name)},
+            "input": {name: _plain(getattr(self.data, name)) for name in INPUT if hasattr(self.data, name)},
             "end_to_end": {"peak": self.end_to_end.peak, "by_category": self.end_to_end.by_category},
             "stages": [
                 {
                     "index": stage.index,
                     "name": stage.name,
                     "fingerprint": stage.fingerprint,
-                    "folder": stage.folder and stage.folder.name,
+                    "folder": stage.folder.name,
                     "precision": stage.built.precision,
                     "parameters": sum(p.numel() for p in stage.built.module.parameters()),
                     "rows": stage.rows,
@@ -86,7 +103,7 @@ def make_plan(
     run: RunFolder,
     built: Sequence[BuiltStage],
     device: torch.device,
-    size: Dataset | Expected,
+    dataset: Dataset,
     locked: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Plan a pipeline against what its run directory already holds.
@@ -96,7 +113,7 @@ def make_plan(
         run: the run directory; it need not exist.
         built: the pipeline's stages.
         device: where they would be trained.
-        size: the data set, or its expected size while it is not there.
+        dataset: that they are trained on.
         locked: another plan's decisions, which are kept where nothing that they depend on differs; the run's when left
             out.
 
@@ -104,9 +121,42 @@ def make_plan(
         ConfigError: a limit cannot be met.
         IntegrityError: something the run directory holds is damaged.
     """
-    lengths = _lengths(size)
-    rows = [total_rows(lengths, stage) for stage in built]
     locked = locked or run.locked or {}
+    outlines, free, disk = _outline(pipeline, run, built, dataset, locked)
+    stages = identify(pipeline, run, outlines, dataset.fingerprint())
+    check_stages(pipeline, stages, dataset)
+    check_data(pipeline, stages, dataset)
+    keys = {"disk": disk, "memory": _memory_key(pipeline, stages)}
+    whole = _forecast(pipeline, stages, keys, locked)
+    choose_actions(stages, pipeline.pipeline.schedule)
+    return Plan(pipeline, run, device, dataset, stages, whole, free, keys)
+
+
+def make_outline(
+    pipeline: Pipeline, run: RunFolder, built: Sequence[BuiltStage], device: torch.device, expected: Expected
+) -> Outline:
+    """Plan what can be planned of a pipeline before its data is there.
+
+    Raises:
+        ConfigError: a limit cannot be met.
+    """
+    locked = run.locked or {}
+    stages, free, disk = _outline(pipeline, run, built, expected, locked)
+    check_stages(pipeline, stages, expected)
+    keys = {"disk": disk, "memory": _memory_key(pipeline, stages)}
+    whole = _forecast(pipeline, stages, keys, locked)
+    return Outline(pipeline, run, device, expected, stages, whole, free, keys)
+
+
+def _outline(
+    pipeline: Pipeline,
+    run: RunFolder,
+    built: Sequence[BuiltStage],
+    data: Dataset | Expected,
+    locked: Mapping[str, Any],
+) -> tuple[list[StageOutline], int, str]:
+    """Return the stages, with what becomes of their stores; the bytes that these may take; the hash of all that."""
+    rows = [total_rows(data.lengths, stage) for stage in built]
     disk = _disk_key(pipeline, built, rows)
     free = _free(run.path) + _stored(run.path)  # a store that is there needs no more room
     if locked.get("keys", {}).get("disk") == disk:
@@ -115,36 +165,13 @@ def make_plan(
         policies = decide(pipeline, built, [forward_flops(stage) for stage in built], rows, int(free * SPARE_DISK))
     in_sync = range(len(built)) if pipeline.pipeline.schedule == "simultaneous" else None
     stages = [
-        StagePlan(i + 1, stage, policies[i], rows[i], in_sync or range(i, i + 1)) for i, stage in enumerate(built)
+        StageOutline(i + 1, stage, policies[i], rows[i], in_sync or range(i, i + 1)) for i, stage in enumerate(built)
     ]
-    if isinstance(size, Dataset):
-        identify(pipeline, run, stages, size.fingerprint())
-    check_stages(pipeline, stages, size)
-    keys = {"disk": disk, "memory": _memory_key(pipeline, stages)}
-    if locked.get("keys") == keys:
-        whole = Bytes(**locked["end_to_end"])
-        for stage, known in zip(stages, locked["stages"], strict=True):
-            stage.forecast = Forecast(Bytes(known["peak"], known["by_category"]), known["pieces"])
-    else:
-        _forecast(pipeline, stages)
-        same = locked.get("keys", {}).get("memory") == keys["memory"]
-        whole = Bytes(**locked["end_to_end"]) if same else forecast(pipeline, [end_to_end(list(built))], [])
-    if isinstance(size, Dataset):
-        choose_actions(stages, pipeline.pipeline.schedule)
-    else:
-        for stage in stages:
-            stage.reason = "the data is not there yet"
-    return Plan(pipeline, run, device, size, stages, whole, free, keys)
+    return stages, free, disk
 
 
 def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _lengths(size: Dataset | Expected) -> npt.NDArray[np.int64]:
-    if isinstance(size, Dataset):
-        return size.lengths
-    return np.full(size.items, size.samples // max(1, size.items), np.int64)
 
 
 def _free(path: Path) -> int:
@@ -170,7 +197,7 @@ def _disk_key(pipeline: Pipeline, built: Sequence[BuiltStage], rows: Sequence[in
     return fingerprint({**content, "limit": pipeline.pipeline.disk_limit})
 
 
-def _memory_key(pipeline: Pipeline, stages: Sequence[StagePlan]) -> str:
+def _memory_key(pipeline: Pipeline, stages: Sequence[StageOutline]) -> str:
     """Hash what the forecasts of memory depend on, beside the stores."""
     trains = [
         s.built.config.train.model_dump(mode="json", exclude=LENGTH) | {"precision": s.built.precision} for s in stages
@@ -180,12 +207,23 @@ def _memory_key(pipeline: Pipeline, stages: Sequence[StagePlan]) -> str:
     return fingerprint({**content, "limit": pipeline.pipeline.memory_limit})
 
 
-def _forecast(pipeline: Pipeline, stages: Sequence[StagePlan]) -> None:
-    below = list[StageModule]()
-    for stage in stages:
-        if stage.together[0] == stage.index - 1:
-            members = [stages[position] for position in stage.together]
-            shared = within_limit(pipeline, [member.built for member in members], below)
-            for member in members:
-                member.forecast = shared
-        below = [] if stage.policy.write else [*below, stage.built.module]
+def _forecast(
+    pipeline: Pipeline, stages: Sequence[StageOutline], keys: Mapping[str, str], locked: Mapping[str, Any]
+) -> Bytes:
+    """Give every stage its forecast, the locked one where it is of the same keys; return that of all end to end."""
+    known = locked.get("keys", {})
+    if known == keys:
+        for stage, facts in zip(stages, locked["stages"], strict=True):
+            stage.forecast = Forecast(Bytes(facts["peak"], facts["by_category"]), facts["pieces"])
+    else:
+        below = list[StageModule]()
+        for stage in stages:
+            if stage.together[0] == stage.index - 1:
+                members = [stages[position] for position in stage.together]
+                shared = within_limit(pipeline, [member.built for member in members], below)
+                for member in members:
+                    member.forecast = shared
+            below = [] if stage.policy.write else [*below, stage.built.module]
+    if known.get("memory") == keys["memory"]:
+        return Bytes(**locked["end_to_end"])
+    return forecast(pipeline, [end_to_end([stage.built for stage in stages])], [])

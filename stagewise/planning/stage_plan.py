@@ -100,24 +100,20 @@ def within_limit(pipeline: Pipeline, stages: Sequence[BuiltStage], below: Sequen
     )
 
 
-# What becomes of one stage: its policy, its memory, its fingerprint, and what is to be done.
+# What becomes of one stage: what is known without its data, and what is to be done with it.
 
 
 @dataclass
-class StagePlan:
-    """What becomes of one stage.
+class StageOutline:
+    """What is known of a stage before its data is there.
 
     Attributes:
         index: 1 for the first stage.
-        built: its modules at their random start.
+        built: its modules at their random start; nothing changes them.
         policy: of its store.
         rows: of the whole data set.
         together: positions of the stages that it is trained in sync with, its own among them.
         forecast: memory of its training step; made last, when it is known what trains together.
-        identity: what its result depends on; None while the data is not there.
-        fingerprint: of the identity.
-        folder: where it lives; None while the data is not there.
-        record: its commit record, if it is done.
         action: "train", "resume", "encode", "recompute" (done; rows are computed again for the stage above)
             or "cached".
         reason: why, in words.
@@ -129,12 +125,8 @@ class StagePlan:
     rows: int
     together: range
     forecast: Forecast = field(init=False)
-    identity: dict[str, Any] | None = None
-    fingerprint: str | None = None
-    folder: Path | None = None
-    record: dict[str, Any] | None = None
     action: str = "train"
-    reason: str = "not trained yet"
+    reason: str = "the data is not there yet"
 
     @property
     def name(self) -> str:
@@ -144,10 +136,32 @@ class StagePlan:
     @property
     def store_state(self) -> str:
         """What the contract calls its store: written, recomputed or dropped."""
-        if self.record is not None and self.action != "encode":
-            return str(self.record["store"]["state"])
         return "written" if self.policy.write else "recomputed"
 
     def store_bytes(self, dtype: str | None = None) -> int:
         """Uncompressed bytes of the rows, in the stage's dtype or another."""
         return self.rows * math.prod(self.built.row_shape) * WIDTH[dtype or self.built.config.store.dtype]
+
+
+@dataclass(kw_only=True)
+class StagePlan(StageOutline):
+    """What becomes of a stage whose data is there.
+
+    Attributes:
+        identity: what its result depends on.
+        fingerprint: of the identity.
+        folder: where it lives.
+        record: its commit record, if it is done.
+    """
+
+    identity: dict[str, Any]
+    fingerprint: str
+    folder: Path
+    record: dict[str, Any] | None
+
+    @property
+    def store_state(self) -> str:
+        """What the contract calls its store: written, recomputed or dropped."""
+        if self.record is not None and self.action != "encode":
+            return str(self.record["store"]["state"])
+        return super().store_state

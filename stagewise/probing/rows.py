@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
@@ -27,11 +28,10 @@ from stagewise.encoding.ladder import Rung, as_stored
 from stagewise.errors import NumberError
 from stagewise.modules.patches import means as means_of_patches
 from stagewise.modules.stage_module import StageModule
-from stagewise.planning.build import Input, build_stages
 from stagewise.planning.plan import Plan
 from stagewise.probing.features import check_numbers, labelled
 from stagewise.runs.items import ItemMeans
-from stagewise.stages import load_weights
+from stagewise.stages import frozen
 from stagewise.stopping import Stop
 from stagewise.stores import Scaling, StoreReader
 from stagewise.text import counted
@@ -101,7 +101,7 @@ class Rows:
     def _way(self, dataset: Dataset, position: int, random: bool) -> tuple[int, Stores]:
         """Return how many stages the store that is read covers, and which stores the rows pass on top of it."""
         none = (None,) * (position + 1)
-        if dataset is not self.plan.size:
+        if dataset is not self.plan.data:
             return 0, none
         if random:
             return 0, stores_below(self.plan, position)
@@ -116,15 +116,13 @@ class Rows:
         stages, device = self.plan.stages, self.plan.device
         source: Source = RawSource(dataset)
         if base:
-            folder = stages[base - 1].folder
-            assert folder is not None
-            source = StoreSource(StoreReader(folder))
+            source = StoreSource(StoreReader(stages[base - 1].folder))
         if centred and isinstance(dataset, Images):
             source = CentreSource(source, dataset)
         found = {base - 1: Rung(Chain(source, [], device))} if base else {}
         for position, dtype in enumerate(stores, base):
             built = stages[position].built
-            module = self._start[position] if random else self._trained(position)
+            module = self._start[position] if random else frozen(stages[position], device)
             rounding = None
             if dtype is not None and dtype != "float32":
                 scaling = self._scaling(stores[: position + 1]) if dtype == "int8" else None
@@ -135,24 +133,17 @@ class Rows:
     def _scaling(self, stores: Stores) -> Scaling:
         """Calibrate the int8 store that a stage would have at its random start, as that of a trained one is."""
         if stores not in self._scalings:
-            assert isinstance(self.plan.size, Dataset)
-            below = self._ladder(self.plan.size, 0, stores[:-1], random=True, centred=False)
+            below = self._ladder(self.plan.data, 0, stores[:-1], random=True, centred=False)
             top = len(stores) - 1
-            source = below[top - 1] if top else RawSource(self.plan.size)
+            source = below[top - 1] if top else RawSource(self.plan.data)
             chain = Chain(source, [self._start[top]], self.plan.device, self.plan.stages[top].built.means)
             self._scalings[stores] = calibrate(chain, self.stop)
         return self._scalings[stores]
 
     @cached_property
     def _start(self) -> list[StageModule]:
-        assert isinstance(self.plan.size, Dataset)
-        built = build_stages(self.plan.pipeline, Input.of(self.plan.size), self.plan.device)
-        return [stage.module.to(self.plan.device).eval().requires_grad_(False) for stage in built]
-
-    def _trained(self, position: int) -> StageModule:
-        stage = self.plan.stages[position]
-        assert stage.folder is not None
-        return load_weights(stage.built.module, stage.folder).to(self.plan.device)
+        modules = (deepcopy(stage.built.module).to(self.plan.device) for stage in self.plan.stages)
+        return [module.eval().requires_grad_(False) for module in modules]
 
 
 # What probes read, in one pass over the items for all of them, on trained stages and on those before training.

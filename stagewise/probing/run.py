@@ -90,8 +90,7 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
         DataError: a label or a probe's own data set is missing.
     """
     planned = []
-    assert isinstance(plan.size, Dataset)
-    datasets = {"null": plan.size}  # by what asks for them: probes may share one of their own
+    datasets = {"null": plan.data}  # by what asks for them: probes may share one of their own
     for probe in plan.pipeline.probe:
         where = f"probe.{probe.name}"
         spec = json.dumps(probe.data and probe.data.model_dump(mode="json"))
@@ -99,18 +98,18 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
             datasets[spec] = build_dataset(plan.pipeline, probe.data, f"{where}.data")
         dataset = datasets[spec]
         images = isinstance(dataset, Images)
-        other = [name for name in CUT if getattr(dataset, name, None) != getattr(plan.size, name, None)]
-        if images != isinstance(plan.size, Images) or (images and other):
+        other = [name for name in CUT if getattr(dataset, name, None) != getattr(plan.data, name, None)]
+        if images != isinstance(plan.data, Images) or (images and other):
             raise ConfigError(
                 f"{plan.pipeline.where(f'{where}.data')}: its rows are of shape {dataset.row_shape}, those the stages "
-                f"are trained on of {plan.size.row_shape}; {', '.join(other)} differ. Give it the same patch, stride, "
+                f"are trained on of {plan.data.row_shape}; {', '.join(other)} differ. Give it the same patch, stride, "
                 "crop, grayscale, mean and std as [data]."
             )
-        if (dataset.row_shape, dataset.sample_rate) != (plan.size.row_shape, plan.size.sample_rate):
+        if (dataset.row_shape, dataset.sample_rate) != (plan.data.row_shape, plan.data.sample_rate):
             raise ConfigError(
                 f"{plan.pipeline.where(f'{where}.data')}: its items have {counted(dataset.channels, 'channel')} at "
-                f"{dataset.sample_rate} samples per second, those the stages are trained on {plan.size.channels} at "
-                f"{plan.size.sample_rate}. Set its resample = true or mono = true, or choose other data."
+                f"{dataset.sample_rate} samples per second, those the stages are trained on {plan.data.channels} at "
+                f"{plan.data.sample_rate}. Set its resample = true or mono = true, or choose other data."
             )
         try:
             kind = dataset.label_kind(probe.labels)
@@ -131,7 +130,6 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
         for position, stage in enumerate(plan.stages):
             if probe.stages != "all" and stage.name not in probe.stages:
                 continue
-            assert stage.fingerprint is not None
             _check_rows(probe, dataset, stage)
             reads = {False: stage.fingerprint}
             built = [below.built for below in plan.stages[: position + 1]]
@@ -160,8 +158,7 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
 
 def plan_labels(plan: Plan, planned: Sequence[PlannedProbe]) -> list[dict[str, Any]]:
     """Return what is known of every label of the data, and of those that probes read from data of their own."""
-    assert isinstance(plan.size, Dataset)
-    found = label_facts(plan.size, read_labels(plan))
+    found = label_facts(plan.data, read_labels(plan))
     for probe, dataset in {each.probe.name: (each.probe, each.dataset) for each in planned}.values():
         if probe.data is not None:
             own = [fact for fact in label_facts(dataset, {probe.labels}) if fact["name"] == probe.labels]

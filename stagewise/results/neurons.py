@@ -23,7 +23,7 @@ from stagewise.errors import DataError
 from stagewise.modules.geometry import Geometry
 from stagewise.planning.plan import Plan
 from stagewise.results.page import colour, escape, heading, note, strip
-from stagewise.runner import plan_pipeline
+from stagewise.runner import outline_pipeline
 from stagewise.runs.folder import RunFolder, pipeline_of
 from stagewise.stages import input_of
 
@@ -209,8 +209,8 @@ def neurons(run: RunFolder, report: Report) -> Iterator[str]:
     """
     locked = run.locked
     assert locked is not None
-    plan = plan_pipeline(pipeline_of(run), run, report)
-    if not isinstance(plan.size, Dataset):
+    plan = outline_pipeline(pipeline_of(run), run, report)
+    if not isinstance(plan, Plan):
         raise DataError(
             f"the data of {run.path} is not there, so what excites its neurons cannot be shown: leave out "
             "--exciting, or type `stagewise run FILE` to fetch it."
@@ -221,7 +221,7 @@ def neurons(run: RunFolder, report: Report) -> Iterator[str]:
                 f"stage {stage.name} of {run.path} was made with other data, or by another version: leave out "
                 "--exciting, or type `stagewise run FILE` to make it again."
             )
-    if not isinstance(plan.size, Images):
+    if not isinstance(plan.data, Images):
         yield note(
             "What a row sees is drawn as a wave, or, if it is long enough, as a spectrogram between two white lines; "
             "a recurrent stage also remembers what came before."
@@ -229,7 +229,7 @@ def neurons(run: RunFolder, report: Report) -> Iterator[str]:
     for position, stage in enumerate(plan.stages):
         if stage.record is not None:
             yield heading(4, f"Stage {stage.index}, {stage.name}")
-            yield from _strips(plan, position, plan.size, report)
+            yield from _strips(plan, position, plan.data, report)
 
 
 def _strips(plan: Plan, position: int, dataset: Dataset, report: Report) -> Iterator[str]:

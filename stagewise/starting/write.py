@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stagewise.datasets.base import Dataset
 from stagewise.pipeline.read import load_text
 from stagewise.planning.build import Input, build_stages, device_of
 from stagewise.planning.check import hold_out
@@ -33,8 +32,7 @@ def pace(plan: Plan) -> Pace:
     Args:
         plan: of the pipeline with any number of epochs; all of its stages have the same batch size.
     """
-    pipeline, dataset, top = plan.pipeline, plan.size, plan.stages[-1].built
-    assert isinstance(dataset, Dataset)
+    pipeline, dataset, top = plan.pipeline, plan.data, plan.stages[-1].built
     train, _ = hold_out(dataset.pool(), pipeline.data.validation, pipeline.pipeline.seed)
     estimated, batch_size = durations(plan), top.config.train.batch_size
     window = sum(stage.step for stage in estimated) / batch_size

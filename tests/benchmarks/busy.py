@@ -67,12 +67,12 @@ def steps(name: str, count: int, considerate: bool) -> None:
 
     from stagewise.pipeline import load_pipeline
     from stagewise.planning.build import make_trainee
-    from stagewise.runner import plan_pipeline
+    from stagewise.runner import outline_pipeline
     from stagewise.runs.folder import RunFolder
     from stagewise.waiting import considerate as watching
 
     pipeline = load_pipeline(PIPELINES / f"{name}.toml", ALONE)
-    plan = plan_pipeline(pipeline, RunFolder(Path("nowhere")))
+    plan = outline_pipeline(pipeline, RunFolder(Path("nowhere")))
     each = [step_of(make_trainee(pipeline, stage.built), stage) for stage in plan.stages]
     for step in each:
         step()

@@ -14,8 +14,8 @@ from stagewise.objectives.base import Supervised
 from stagewise.pipeline import load_pipeline
 from stagewise.planning.build import make_trainee
 from stagewise.planning.duration import durations
-from stagewise.planning.stage_plan import StagePlan
-from stagewise.runner import plan_pipeline
+from stagewise.planning.stage_plan import StageOutline
+from stagewise.runner import outline_pipeline
 from stagewise.runs.folder import RunFolder
 from stagewise.training.step import Member, places, train_together
 from stagewise.training.windows import Batch
@@ -30,7 +30,7 @@ def main(runs: int) -> Iterator[Table]:
     rows = []
     for name in NAMES:
         pipeline = load_pipeline(PIPELINES / f"{name}.toml", ALONE)
-        plan = plan_pipeline(pipeline, RunFolder(Path("nowhere")))
+        plan = outline_pipeline(pipeline, RunFolder(Path("nowhere")))
         for stage, estimated in zip(plan.stages, durations(plan), strict=True):
             if any(True for _ in stage.built.module.parameters()):
                 trainee = make_trainee(pipeline, stage.built)
@@ -44,7 +44,7 @@ def main(runs: int) -> Iterator[Table]:
     )
 
 
-def step_of(trainee: object, stage: StagePlan) -> Callable[[], None]:
+def step_of(trainee: object, stage: StageOutline) -> Callable[[], None]:
     """Return a training step on rows at random."""
     built, batch = stage.built, stage.built.config.train.batch_size
     zeros_B, geometry = np.zeros(batch, np.int64), built.module.geometry

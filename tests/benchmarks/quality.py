@@ -21,7 +21,7 @@ from stagewise.planning.plan import Plan
 from stagewise.probing.fit import ProbeJob, run_probe
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
-from stagewise.stages import input_of, load_weights
+from stagewise.stages import frozen, input_of
 from stagewise.stopping import Stop
 from stagewise.stores import Manifest, StoreReader
 from stagewise.training.feed import StoreSource
@@ -43,14 +43,13 @@ def speech() -> dict[str, object]:
 def trained(file: Path, folder: Path, settings: dict[str, object]) -> tuple[Plan, dict]:
     """Run a pipeline, and plan it again, to get at its parts."""
     facts = run(file, folder, settings)["facts"]
-    return plan_pipeline(load_pipeline(file, settings), RunFolder(folder), need_data=True), facts
+    return plan_pipeline(load_pipeline(file, settings), RunFolder(folder)), facts
 
 
-def frozen(plan: Plan, position: int) -> Chain:
+def rows_of(plan: Plan, position: int) -> Chain:
     """Return the chain that gives a stage's rows."""
     source, below = input_of(plan, position)
-    stage = plan.stages[position]
-    return Chain(source, [*below, load_weights(stage.built.module, stage.folder)], plan.device)
+    return Chain(source, [*below, frozen(plan.stages[position], plan.device)], plan.device)
 
 
 def store(chain: Chain, folder: Path, dtype: str, compress: str) -> Manifest:
@@ -65,7 +64,7 @@ def full_width(folder: Path) -> list[Table]:
     plan, facts = trained(file, folder / "full", speech() | {"defaults.train.epochs": 20})
     rows, waits = [], []
     for position, stage in enumerate(facts["stages"]):
-        chain = frozen(plan, position)
+        chain = rows_of(plan, position)
         plain, packed = (store(chain, folder / "store", "int8", way) for way in ("none", "zstd"))
         shares = [f"{2 * m.bytes / m.float32_bytes:.3f}" for m in (plain, packed)]
         cut = f"{plain.saturated / (plain.float32_bytes / 4):.1e}"
@@ -98,14 +97,14 @@ def probes(folder: Path) -> Table:
         settings |= {"probe.speaker.data": settings["probe.phones.data"], "probe.speaker.stages": ["context"]}
         plan, _ = trained(file, folder / f"small-{seed}", settings)
         for position in (4, 5):
-            chain, values = frozen(plan, position), []
+            chain, values = rows_of(plan, position), []
             for dtype in ("float32", "int8"):
                 store(chain, folder / "store", dtype, "none")
                 probe = next(p for p in plan.pipeline.probe if p.name == "phones")
                 job = ProbeJob(
                     probe=probe,
                     stage=plan.stages[position].name,
-                    dataset=plan.size,
+                    dataset=plan.data,
                     chain=Chain(StoreSource(StoreReader(folder / "store")), [], plan.device),
                     geometry=plan.stages[position].built.geometry,
                     optimizer=lambda module, p=probe, plan=plan: make_optimizer(

@@ -39,7 +39,7 @@ def chosen_for(monkeypatch, lengths, train, images=False, step=1e-2, encode=7.0)
         config=SimpleNamespace(train=SimpleNamespace(batch_size=BATCH)),
     )
     settings = SimpleNamespace(data=SimpleNamespace(validation=0.0), pipeline=SimpleNamespace(seed=0))
-    plan = SimpleNamespace(pipeline=settings, size=Lengths(lengths, train), stages=[SimpleNamespace(built=stage)] * 3)
+    plan = SimpleNamespace(pipeline=settings, data=Lengths(lengths, train), stages=[SimpleNamespace(built=stage)] * 3)
     monkeypatch.setattr(module, "durations", lambda _: [Duration(step, 0.0, encode)] * 3)
     return pace(plan)
 

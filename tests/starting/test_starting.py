@@ -33,7 +33,7 @@ def made(folder: Path, kind, machine=CPU):
     text, plan = start(look(find(folder), kind), machine, "made", file)
     file.write_bytes(encoded(text))
     again = plan_pipeline(load_pipeline(file), RunFolder(folder.parent / "runs"))
-    assert again.size.fingerprint() == plan.size.fingerprint()
+    assert again.data.fingerprint() == plan.data.fingerprint()
     assert [s.action for s in again.stages] == ["train"] * len(again.stages)
     assert [s.forecast for s in again.stages] == [s.forecast for s in plan.stages]
     assert not (folder.parent / "runs").exists()
@@ -60,7 +60,7 @@ def test_stereo_wav_files_of_44100_hz(tmp_path, no_peaks_here):
     assert [stage["name"] for stage in content["stage"]] == ["conv1", "conv2", "conv3", "conv4", "conv5", "context"]
     assert content["stage"][0]["encoder"]["out_channels"] == 64
     assert content["probe"][0]["labels"] == "class"
-    assert len(plan.size) == 6
+    assert len(plan.data) == 6
 
 
 def test_files_of_a_low_rate_in_a_flat_folder_keep_their_rate_and_get_a_window_that_fits(tmp_path):
@@ -72,7 +72,7 @@ def test_files_of_a_low_rate_in_a_flat_folder_keep_their_rate_and_get_a_window_t
     assert content["data"] == {"target": "audio-folder", "root": str(tmp_path / "in"), "sample_rate": 8_000}
     assert content["defaults"]["objective"]["window"] == 64
     assert "probe" not in content
-    assert plan.size.sample_rate == 8_000
+    assert plan.data.sample_rate == 8_000
 
 
 def test_files_that_are_all_too_short_are_refused(tmp_path):
@@ -89,7 +89,7 @@ def test_the_layout_of_librispeech_below_its_folders(tmp_path, no_peaks_here):
     content, plan = made(tmp_path / "in", "audio")
     assert content["data"] == {"target": "librispeech", "root": str(tmp_path / "in/LibriSpeech/dev-clean")}
     assert content["probe"][0]["labels"] == "speaker"
-    assert len(plan.size) == 4
+    assert len(plan.data) == 4
 
 
 def test_what_is_not_in_the_layout_of_librispeech_is_named(tmp_path):
@@ -127,10 +127,10 @@ def test_images_of_one_size_in_folders_of_classes(tmp_path):
     assert "size" not in content["data"]
     assert (content["data"]["patch"], content["data"]["crop"]) == (16, 64)
     assert content["probe"][0].items() >= {"name": "class", "stages": "all", "labels": "class", "pool": "mean"}.items()
-    assert plan.size.crop == (7, 7)
+    assert plan.data.crop == (7, 7)
     assert [stage.policy.write for stage in plan.stages] == [False, False, True]
     stored = sum(stage.store_bytes() for stage in plan.stages if stage.policy.write)
-    assert stored < 96 * 96 * len(plan.size) * 2  # of the pixels; patches of the lower modules take 160 times as much
+    assert stored < 96 * 96 * len(plan.data) * 2  # of the pixels; patches of the lower modules take 160 times as much
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_images_of_other_sizes_are_resized_and_their_patches_suit(tmp_path, size
     assert not recipe.labels
     if len(sizes) > 1:
         _, plan = made(tmp_path / "in", "images")
-        assert len(plan.size.pool()) == 5  # a fifth is for testing
+        assert len(plan.data.pool()) == 5  # a fifth is for testing
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_folders_of_training_and_test_images(tmp_path, no_peaks_here):
     content, plan = made(tmp_path / "in", "images")
     assert content["data"]["root"] == str(tmp_path / "in" / "train")
     assert content["data"]["test"] == str(tmp_path / "in" / "test")
-    assert len(plan.size.split("test")) == 2
+    assert len(plan.data.split("test")) == 2
 
 
 def test_images_beside_the_folders_of_training_and_test_are_named(tmp_path):
@@ -191,7 +191,7 @@ def test_a_bad_file_in_a_hundred_is_left_out_and_more_are_named(tmp_path, no_pea
     (tmp_path / "in" / "broken.wav").write_bytes(b"no sound")
     content, plan = made(tmp_path / "in", "audio")
     assert content["data"]["bad_items"] == "skip"
-    assert [item.key for item in plan.size.bad] == ["broken.wav"]
+    assert [item.key for item in plan.data.bad] == ["broken.wav"]
     (tmp_path / "in" / "empty.wav").touch()
     with pytest.raises(DataError, match=r"(?s)2 of 112 audio files.*broken.wav.*empty.wav: the file is empty"):
         made(tmp_path / "in", "audio")

@@ -76,9 +76,9 @@ def test_lists_and_phones_of_librispeech_and_what_else_lies_there(speech, no_pea
     unlisted = "left out, as neither train.txt nor test.txt names them: 1 file, such as 12/5/12-5-0001.flac"
     assert told == [{"text": unlisted}, {"text": "beside the files, not used: SPEAKERS.TXT"}]
     assert f"# {unlisted}" in text
-    assert list(plan.size.keys) == ["12-5-0000", "34-5-0000", "34-5-0001"]
-    assert list(plan.size.split("test")) == [2]
-    assert plan.size.label_kind("phones") == "frames"
+    assert list(plan.data.keys) == ["12-5-0000", "34-5-0000", "34-5-0001"]
+    assert list(plan.data.split("test")) == [2]
+    assert plan.data.label_kind("phones") == "frames"
 
 
 @pytest.mark.parametrize("train", ["0\n9\n", "0\n3\n", ""])
@@ -145,7 +145,7 @@ def test_a_table_of_one_label_is_taken_beside_the_folders(tmp_path, no_peaks_her
     content = tomllib.loads(text)
     assert content["data"]["labels"] == {"class": "folder", "species": str(tmp_path / "in/birds.csv")}
     assert [probe["labels"] for probe in content["probe"]] == ["class", "species"]
-    assert plan.size.label_classes("species") == ["owl", "wren"]
+    assert plan.data.label_classes("species") == ["owl", "wren"]
 
 
 @pytest.mark.parametrize(

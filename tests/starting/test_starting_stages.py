@@ -66,7 +66,7 @@ def test_short_clips_of_telephone_speech(tmp_path):
     assert (strides, content["defaults"]["objective"]["window"]) == ([5, 4, 2, 2, 1], 16)
     top = plan.stages[-1].built
     assert (top.geometry.hop, top.rows) == (80, 16)
-    assert all(top.geometry.window_starts(int(length), top.rows) for length in plan.size.lengths)
+    assert all(top.geometry.window_starts(int(length), top.rows) for length in plan.data.lengths)
 
 
 class Loud(InMemory):
@@ -103,4 +103,4 @@ def test_quiet_files_are_written_with_their_own_deviation_and_come_out_standardi
         soundfile.write(path, samples / 50, rate)
     content, plan = made(tmp_path / "in", "audio")
     assert content["data"]["std"] == pytest.approx(0.002, rel=0.05)
-    assert plan.size.read(0, 0, 16_000).std() == pytest.approx(1, rel=0.05)
+    assert plan.data.read(0, 0, 16_000).std() == pytest.approx(1, rel=0.05)
