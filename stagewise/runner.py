@@ -122,7 +122,7 @@ def plan_pipeline(pipeline: Pipeline, run: RunFolder, report: Report = quiet) ->
     Raises:
         DataError: the data is not there, or there is nothing in it to train on.
     """
-    device, dataset = device_of(pipeline), build_dataset(pipeline, report=report)
+    device, dataset = device_of(pipeline), build_dataset(pipeline.data, pipeline.where("data"), report)
     for item in dataset.bad:
         report("note", text=f"left out {item.path}: {item.reason}")
     for note in dataset.notes:
@@ -136,8 +136,9 @@ def outline_pipeline(pipeline: Pipeline, run: RunFolder, report: Report = quiet)
     Raises:
         DataError: the data is not there and its size is unknown.
     """
-    kind = dataset_kind(pipeline)
-    with refusals(pipeline.data, pipeline.where("data")):
+    where = pipeline.where("data")
+    kind = dataset_kind(pipeline.data, where)
+    with refusals(pipeline.data, where):
         there = kind.is_there(**pipeline.data.arguments)
         expected = None if there else kind.expected(**pipeline.data.arguments)
     if expected is None:

@@ -120,7 +120,7 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
         weights_below=weights_below(plan.stages, top) or "",
         noise=config.noise,
     )
-    starts = {stage.name: start_of(plan.pipeline, stage.built, plan.device) for stage in stages}
+    starts = {stage.name: start_of(seed, stage.built, plan.device) for stage in stages}
     training = Training(job, stop, report)
     progress = training.run()
     few = few_items(plan.data, built) if epochs else ""
@@ -147,7 +147,7 @@ def _member(plan: Plan, stage: StagePlan, geometry: Geometry, pieces: int) -> Me
         module=deepcopy(stage.built.module).to(plan.device),
         objective=deepcopy(stage.built.objective).to(plan.device),
     )
-    trainee = make_trainee(plan.pipeline, built, pieces)
+    trainee = make_trainee(built, pieces)
     every = stage.built.config.train.every
     return Member(stage.name, stage.folder, trainee, geometry, stage.built.rows, every, classes)
 

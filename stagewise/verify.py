@@ -12,7 +12,7 @@ from stagewise.datasets.base import Dataset
 from stagewise.datasets.build import build_dataset, dataset_kind, own_label
 from stagewise.errors import ConfigError, DataError, IntegrityError
 from stagewise.frozen.open import open_run
-from stagewise.pipeline import Pipeline
+from stagewise.pipeline import Pipeline, Spec
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.items import FACTS, Items, means_problem, read_items
 from stagewise.runs.records import DATA, PREDICTIONS, RESULT, probe_problems, read_data, read_record
@@ -104,9 +104,9 @@ def verify_data(pipeline: Pipeline, run: RunFolder, report: Callable[..., None])
         raise ConfigError(
             f"{run.path} has no store that the data could be compared with: its stages are recomputed, or not finished."
         )
-    if not dataset_kind(pipeline).is_there(**pipeline.data.arguments):
+    if not dataset_kind(pipeline.data, pipeline.where("data")).is_there(**pipeline.data.arguments):
         raise DataError(f"{run.path}: the data that it was made of is not there: type `stagewise run FILE` to see why.")
-    dataset = _built(run, pipeline, report=report)
+    dataset = _built(run, pipeline.data, pipeline.where("data"), report)
     recorded, items = read_data(run), read_items(run)
     same = recorded is None or recorded["fingerprint"] == dataset.fingerprint()
     if items is None and same:
@@ -164,9 +164,9 @@ def _compare(items: Items, dataset: Dataset) -> tuple[list[str], dict[int, int]]
     return problems, places
 
 
-def _built(run: RunFolder, *how: Any, **more: Any) -> Dataset:
+def _built(run: RunFolder, spec: Spec, where: str, report: Callable[..., None] | None = None) -> Dataset:
     try:
-        return build_dataset(*how, **more)
+        return build_dataset(spec, where, report)
     except DataError as error:
         raise IntegrityError(f"the data is not what {run.path} was made of: {error}") from None
 
@@ -178,7 +178,7 @@ def _other_labels(
     now = {} if dataset is None else {name: dataset.label_fingerprint(name) for name in dataset.labels}
     for probe in pipeline.probe:
         if probe.data is not None:
-            own = _built(run, pipeline, probe.data, f"probe.{probe.name}.data")
+            own = _built(run, probe.data, pipeline.where(f"probe.{probe.name}.data"))
             now[own_label(probe)] = own.label_fingerprint(probe.labels)
     then = {fact["name"]: fact.get("fingerprint") for fact in (recorded or {}).get("labels", [])}
     return [

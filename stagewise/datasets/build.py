@@ -12,26 +12,21 @@ from stagewise.datasets import SHORT_NAMES
 from stagewise.datasets.bad_items import telling
 from stagewise.datasets.base import Dataset, check_promises
 from stagewise.errors import DataError
-from stagewise.pipeline import Pipeline, Probe, Spec, build, resolve
+from stagewise.pipeline import Probe, Spec, build, resolve
 
 
-def build_dataset(
-    pipeline: Pipeline,
-    spec: Spec | None = None,
-    where: str = "data",
-    report: Callable[..., None] | None = None,
-) -> Dataset:
-    """Construct the pipeline's data set, or the one of a probe, and tell how many of its files were looked at."""
+def build_dataset(spec: Spec, where: str, report: Callable[..., None] | None = None) -> Dataset:
+    """Construct a data set, and tell how many of its files were looked at; `where` is where its table stands."""
     with nullcontext() if report is None else telling(report):
-        dataset = build(spec or pipeline.data, Dataset, SHORT_NAMES, pipeline.where(where))
+        dataset = build(spec, Dataset, SHORT_NAMES, where)
     if not type(dataset).__module__.startswith("stagewise."):
-        check_promises(dataset, pipeline.where(where))
+        check_promises(dataset, where)
     return dataset
 
 
-def dataset_kind(pipeline: Pipeline) -> type[Dataset]:
-    """Return the class of the pipeline's data set, without constructing it."""
-    return resolve(pipeline.data.target, Dataset, SHORT_NAMES, pipeline.where("data"))
+def dataset_kind(spec: Spec, where: str) -> type[Dataset]:
+    """Return the class of a data set, without constructing it."""
+    return resolve(spec.target, Dataset, SHORT_NAMES, where)
 
 
 LABELS_REMEDY = "Check data.splits and the labels (images lie in one folder per class), or leave the probe out."

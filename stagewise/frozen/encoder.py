@@ -350,6 +350,10 @@ class Origin:
     hashes: Mapping[str, str]
 
 
+def _places(stage: str) -> Callable[[str], str]:
+    return lambda key: f"{stage}.{key}" if key else stage
+
+
 def build_encoder(networks: Sequence[Network], facts: dict[str, Any], name: str) -> FrozenEncoder:
     """Construct frozen stages on top of each other, with whatever weights come of it.
 
@@ -368,7 +372,8 @@ def build_encoder(networks: Sequence[Network], facts: dict[str, Any], name: str)
             kept.append(network)
             precision = getattr(torch, network.precision)
             parts = network.encoder, network.context
-            stages.append(make_network(f"stage.{network.name}", *parts, shape, precision, lambda key: f"{name}: {key}"))
+            place = f"{name}: stage.{network.name}"
+            stages.append(make_network(*parts, shape, precision, _places(place)))
             shape = stages[-1].out_shape
     encoder = (FrozenPatches if len(shape) == 3 else FrozenEncoder)(stages, facts, networks[-1].name)
     encoder.networks = kept

@@ -1,7 +1,7 @@
 """The pipeline file: read, merged with its defaults and overrides, validated, and turned into objects."""
 
 from stagewise.pipeline.identity import json_schema
-from stagewise.pipeline.read import Overrides, from_json, load_pipeline, load_text, to_json
+from stagewise.pipeline.read import Overrides, from_json, load_pipeline, load_text
 from stagewise.pipeline.schema import Data, Objective, Pipeline, Probe, Settings, Spec, Stage, Store, Train
 from stagewise.pipeline.targets import build, files_of, refusals, resolve, without_files
 
@@ -24,6 +24,5 @@ __all__ = [
     "load_text",
     "refusals",
     "resolve",
-    "to_json",
     "without_files",
 ]

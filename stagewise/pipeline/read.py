@@ -188,13 +188,8 @@ def load_text(text: str, name: str, sets: Overrides = (), unset: Sequence[str] =
         raise ConfigError(f"{name}: lists or tables are nested too deep; nothing was run.") from None
 
 
-def to_json(pipeline: Pipeline) -> dict[str, Any]:
-    """Return everything a pipeline says, defaults and overrides merged, as JSON can hold it."""
-    return pipeline.model_dump(mode="json")
-
-
 def from_json(content: dict[str, Any], name: str = "pipeline.lock.json") -> Pipeline:
-    """Return the pipeline that `to_json` wrote; `name` is what messages call it.
+    """Return the pipeline that `model_dump(mode="json")` gave; `name` is what messages call it.
 
     Raises:
         ConfigError: the content is not that of a pipeline.

@@ -32,7 +32,6 @@ CHANNELS = ("in_channels", "input_size")  # what modules call the channels of th
 
 
 def make_network(
-    key: str,
     encoder: Spec | None,
     context: Spec | None,
     in_shape: tuple[int, ...],
@@ -43,32 +42,31 @@ def make_network(
     """Construct the network of a stage; a part that leaves the channels of its input out is given them.
 
     Args:
-        key: of the stage: `stage.NAME`.
         encoder: its class and arguments.
         context: likewise.
         in_shape: of one row of its input: (C,), or (C, H, W) of a patch.
         precision: of its matrix products.
-        where: says where a key stands, for messages.
+        where: says where a key of the stage stands, such as "encoder"; "" for the stage; for messages.
         below: what its input comes from, for messages.
 
     Raises:
         ConfigError: a target, an argument or a number of channels is not usable.
     """
     parts: dict[str, nn.Module] = {}
-    network = join(None, None, in_shape, where(key), precision)
+    network = join(None, None, in_shape, where(""), precision)
     for name, spec, source in (("encoder", encoder, below), ("context", context, "its encoder" if encoder else below)):
         if spec is None:
             continue
-        place, channels = f"{key}.{name}", network.c_channels
-        completed = _completed(spec, channels, where(place))
-        parts[name] = build(completed, nn.Module, modules.SHORT_NAMES, where(place))
+        channels = network.c_channels
+        completed = _completed(spec, channels, where(name))
+        parts[name] = build(completed, nn.Module, modules.SHORT_NAMES, where(name))
         try:
-            network = join(parts.get("encoder"), parts.get("context"), in_shape, where(key), precision)
+            network = join(parts.get("encoder"), parts.get("context"), in_shape, where(""), precision)
         except ConfigError as error:
             for argument in CHANNELS:
                 if (given := spec.arguments.get(argument, channels)) != channels:
                     raise ConfigError(
-                        f"{where(f'{place}.{argument}')}: is {given}, and its input has {channels} channels, "
+                        f"{where(f'{name}.{argument}')}: is {given}, and its input has {channels} channels, "
                         f"from {source}: write {argument} = {channels}, or leave it out."
                     ) from error
             raise
@@ -129,6 +127,7 @@ class BuiltStage:
 
     Attributes:
         config: its table of the pipeline file.
+        where: says where a key of that table stands, such as "train.optimizer"; "" for the table.
         module: encoder and context.
         objective: its local loss.
         geometry: from the raw input to its rows.
@@ -141,6 +140,7 @@ class BuiltStage:
     """
 
     config: Stage
+    where: Callable[[str], str]
     module: StageModule
     objective: Objective
     geometry: Geometry
@@ -188,34 +188,35 @@ def build_stages(pipeline: Pipeline, data: Input, device: torch.device) -> list[
     built: list[BuiltStage] = []
     geometry, shape = Geometry(), data.row_shape
     for number, config in enumerate(pipeline.stage, 1):
+        where = _places(pipeline, config.name)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(pipeline.pipeline.seed, config.name, "init"))
-            module = build_module(pipeline, config, shape, device)
-            objective = _objective(pipeline, config, module, data)
+            module = _module(config, where, shape, device, _source(pipeline, number - 1, shape))
+            objective = _objective(config, where("objective"), module, data)
         dimensions = {p.ndim for part in (module, objective) for p in part.parameters()} or {2}
-        check_optimizer(pipeline, config.train.optimizer, f"stage.{config.name}.train.optimizer", dimensions)
+        check_optimizer(config.train.optimizer, where("train.optimizer"), dimensions)
         geometry, shape = geometry + module.geometry, module.out_shape
         rows = config.objective.window if data.crop is None else data.crop[0] * data.crop[1]
         # What no stage reads is kept for the probes, which read the mean of a patch.
         stored = (*shape[1:], shape[0]) if number < len(pipeline.stage) else shape[:1]
         precision = str(module.precision).removeprefix("torch.")
         trains = any(parameter.requires_grad for parameter in module.parameters())
-        built.append(BuiltStage(config, module, objective, geometry, precision, rows, data.crop, stored, trains))
+        built.append(BuiltStage(config, where, module, objective, geometry, precision, rows, data.crop, stored, trains))
     return built
 
 
-def build_module(pipeline: Pipeline, config: Stage, in_shape: tuple[int, ...], device: torch.device) -> StageModule:
-    """Construct a stage's network, for rows of a shape.
+def _places(pipeline: Pipeline, stage: str) -> Callable[[str], str]:
+    return lambda key: pipeline.where(f"stage.{stage}.{key}" if key else f"stage.{stage}")
 
-    Raises:
-        ConfigError: a target, an argument or a number of channels is not usable.
-    """
+
+def _module(
+    config: Stage, where: Callable[[str], str], in_shape: tuple[int, ...], device: torch.device, below: str
+) -> StageModule:
     precision: torch.dtype = getattr(torch, resolve_precision(config.train.precision, device))
-    key, below = f"stage.{config.name}", _source(pipeline, config, in_shape)
-    return make_network(key, config.encoder, config.context, in_shape, precision, pipeline.where, below)
+    return make_network(config.encoder, config.context, in_shape, precision, where, below)
 
 
-def start_of(pipeline: Pipeline, stage: BuiltStage, device: torch.device) -> Literal["random", "loaded"]:
+def start_of(seed: int, stage: BuiltStage, device: torch.device) -> Literal["random", "loaded"]:
     """Say whether a stage begins with weights that classes of somebody's own have loaded.
 
     They have where they are given files, or where most weights are the same from another seed: for that, a network of
@@ -225,7 +226,7 @@ def start_of(pipeline: Pipeline, stage: BuiltStage, device: torch.device) -> Lit
     specs = [spec for spec in (config.encoder, config.context) if spec is not None]
     ours = ("torch.", "stagewise.")
     own = [spec for spec in specs if spec.target not in modules.SHORT_NAMES and not spec.target.startswith(ours)]
-    kinds = [resolve(spec.target, nn.Module, {}, pipeline.where(f"stage.{config.name}")) for spec in own]
+    kinds = [resolve(spec.target, nn.Module, {}, stage.where("")) for spec in own]
     if any(files_of(kind, spec) for kind, spec in zip(kinds, own, strict=True)):
         return "loaded"
     if not own or not any(True for _ in stage.module.parameters()):
@@ -233,8 +234,8 @@ def start_of(pipeline: Pipeline, stage: BuiltStage, device: torch.device) -> Lit
     first, second = list[nn.Parameter](), list[nn.Parameter]()
     for found, use in ((first, "init"), (second, "another start")):
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(pipeline.pipeline.seed, config.name, use))
-            found += build_module(pipeline, config, stage.module.in_shape, device).parameters()
+            torch.manual_seed(derive_seed(seed, config.name, use))
+            found += _module(config, stage.where, stage.module.in_shape, device, "the stage below").parameters()
     drawn = loaded = 0
     for one, two in zip(first, second, strict=False):
         if not torch.equal(one, two):
@@ -254,36 +255,32 @@ def end_to_end(built: list[BuiltStage]) -> BuiltStage:
     return replace(top, module=module, flops=None)
 
 
-def make_trainee(pipeline: Pipeline, stage: BuiltStage, pieces: int = 1) -> Trainee:
+def make_trainee(stage: BuiltStage, pieces: int = 1) -> Trainee:
     """Join a stage with its objective and optimizer, wherever their parameters are now."""
     trainee = Trainee(stage.module, stage.objective, None, pieces, stage.config.train.clip_gradient_norm)
-    where = f"stage.{stage.config.name}.train.optimizer"
     if stage.epochs > 0 or any(True for _ in trainee.parameters()):
-        trainee.optimizer = make_optimizer(pipeline, stage.config.train.optimizer, where)(trainee.parameters())
+        make = make_optimizer(stage.config.train.optimizer, stage.where("train.optimizer"))
+        trainee.optimizer = make(trainee.parameters())
     return trainee
 
 
-def make_optimizer(
-    pipeline: Pipeline, spec: Spec, where: str
-) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
+def make_optimizer(spec: Spec, where: str) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
     """Return what makes the optimizer of some parameters; fused where torch has it, for speed and memory."""
-    kind = resolve(spec.target, torch.optim.Optimizer, {}, pipeline.where(where))
+    kind = resolve(spec.target, torch.optim.Optimizer, {}, where)
     extra: dict[str, Any] = {}
     if "fused" in inspect.signature(kind).parameters and "fused" not in spec.arguments:
         extra["fused"] = True  # no temporaries as large as the parameters
-    return lambda parameters: build(
-        spec, torch.optim.Optimizer, {}, pipeline.where(where), params=list(parameters), **extra
-    )
+    return lambda parameters: build(spec, torch.optim.Optimizer, {}, where, params=list(parameters), **extra)
 
 
-def check_optimizer(pipeline: Pipeline, spec: Spec, where: str, dimensions: Iterable[int]) -> None:
+def check_optimizer(spec: Spec, where: str, dimensions: Iterable[int]) -> None:
     """Take two steps of an optimizer on small parameters of so many dimensions, as it would be asked to.
 
     Raises:
         ConfigError: it is not usable, as one whose step needs a closure or sparse gradients.
     """
     parameters = [nn.Parameter(torch.ones((2,) * number)) for number in sorted(dimensions)]
-    optimizer = make_optimizer(pipeline, spec, where)(parameters)
+    optimizer = make_optimizer(spec, where)(parameters)
     try:
         for _ in range(2):
             for parameter in parameters:
@@ -291,7 +288,7 @@ def check_optimizer(pipeline: Pipeline, spec: Spec, where: str, dimensions: Iter
             optimizer.step()
     except Exception as error:  # whatever a class of somebody's own raises
         raise ConfigError(
-            f"{pipeline.where(where)}: {spec.target} cannot be used: {error}. Its step is given dense gradients and no "
+            f"{where}: {spec.target} cannot be used: {error}. Its step is given dense gradients and no "
             "closure: choose another, such as torch.optim:Adam."
         ) from error
 
@@ -335,8 +332,7 @@ def source_hashes(specs: Iterable[tuple[Spec | None, dict[str, str]]]) -> dict[s
     return hashes
 
 
-def _objective(pipeline: Pipeline, config: Stage, module: StageModule, data: Input) -> Objective:
-    where = pipeline.where(f"stage.{config.name}.objective")
+def _objective(config: Stage, where: str, module: StageModule, data: Input) -> Objective:
     extra: dict[str, int] = {"z_channels": module.z_channels, "c_channels": module.c_channels}
     kind = resolve(config.objective.target, Objective, objectives.SHORT_NAMES, where)
     label = config.objective.arguments.get("labels")
@@ -347,12 +343,11 @@ def _objective(pipeline: Pipeline, config: Stage, module: StageModule, data: Inp
     return build(config.objective, Objective, objectives.SHORT_NAMES, where, **extra)
 
 
-def _source(pipeline: Pipeline, config: Stage, in_shape: tuple[int, ...]) -> str:
+def _source(pipeline: Pipeline, position: int, in_shape: tuple[int, ...]) -> str:
     """Say what a stage's input comes from, and of images which key decides how many channels they have."""
-    below = [stage.name for stage in pipeline.stage[: pipeline.stage.index(config)]]
-    if below:
-        return f"stage {below[-1]}"
-    if "grayscale" not in inspect.signature(dataset_kind(pipeline)).parameters:
+    if position:
+        return f"stage {pipeline.stage[position - 1].name}"
+    if "grayscale" not in inspect.signature(dataset_kind(pipeline.data, pipeline.where("data"))).parameters:
         return "the data"
     return f"the data (data.grayscale = {'true' if in_shape[0] == 1 else 'false'})"
 
@@ -384,7 +379,7 @@ def reads_of(pipeline: Pipeline) -> dict[str, Any]:
     kind = {SHORT_NAMES[name]: kind for name, kind in KINDS.items()}.get(target)
     sizes: dict[str, Any] = {}
     if kind == "image":
-        parameters = inspect.signature(dataset_kind(pipeline)).parameters
+        parameters = inspect.signature(dataset_kind(pipeline.data, pipeline.where("data"))).parameters
         sizes = {name: each.default for name, each in parameters.items()} | pipeline.data.arguments
     return {
         "target": pipeline.data.target,

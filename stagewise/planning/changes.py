@@ -111,17 +111,17 @@ def stage_identity(pipeline: Pipeline, stage: BuiltStage, below: str, policy: Po
     return {"train": identity, "store": store}
 
 
-def start_identity(pipeline: Pipeline, stages: Sequence[BuiltStage], stores: Sequence[str | None]) -> dict[str, Any]:
+def start_identity(seed: int, stages: Sequence[BuiltStage], stores: Sequence[str | None]) -> dict[str, Any]:
     """Return what decides the rows of stages at their random start; how they are trained does not.
 
     Args:
-        pipeline: for the seed.
+        seed: of the pipeline.
         stages: from the input up, with their precision resolved.
         stores: dtypes of the stores that their rows are rounded as by, if any.
     """
     rounded = [dtype if dtype != "float32" else None for dtype in stores]
     return {
-        "seed": pipeline.pipeline.seed,
+        "seed": seed,
         **({"stores": rounded} if any(rounded) else {}),
         "stages": [
             {
@@ -136,24 +136,26 @@ def start_identity(pipeline: Pipeline, stages: Sequence[BuiltStage], stores: Seq
     }
 
 
-def probe_identity(pipeline: Pipeline, probe: Probe, stage: str, data: str, labels: str, device: str) -> dict[str, Any]:
+def probe_identity(
+    probe: Probe, spec: Spec, seed: int, stage: str, data: str, labels: str, device: str
+) -> dict[str, Any]:
     """Return what decides a probe on a stage.
 
     Args:
-        pipeline: for the seed.
         probe: its table.
+        spec: of its data set: the class and the arguments.
+        seed: of the pipeline.
         stage: fingerprint of the stage, or of its random start.
         data: fingerprint of the data set.
         labels: fingerprint of its labels.
         device: kind of device, because another one gives other last bits.
     """
     table = probe.model_dump(mode="json", exclude={"stages", "data", "random"})
-    spec = probe.data or pipeline.data
     sources = source_hashes([(spec, datasets.SHORT_NAMES), (probe.optimizer, {})])
     files = _file_hashes(spec, datasets.SHORT_NAMES)
     return {
         "probe": table,
-        "seed": pipeline.pipeline.seed,
+        "seed": seed,
         "stage": stage,
         "data": data,
         "labels": labels,
@@ -163,17 +165,15 @@ def probe_identity(pipeline: Pipeline, probe: Probe, stage: str, data: str, labe
     }
 
 
-def means_identity(pipeline: Pipeline, probe: Probe, stage: str, data: str, device: str) -> dict[str, Any]:
+def means_identity(spec: Spec, stage: str, data: str, device: str) -> dict[str, Any]:
     """Return what decides the mean rows of items at a stage, which all probes of items share.
 
     Args:
-        pipeline: for its data set.
-        probe: for its own data set.
+        spec: of their data set: the class and the arguments.
         stage: fingerprint of the stage, or of its random start.
         data: fingerprint of the data set.
         device: kind of device, because another one gives other last bits.
     """
-    spec = probe.data or pipeline.data
     files = _file_hashes(spec, datasets.SHORT_NAMES)
     sources = source_hashes([(spec, datasets.SHORT_NAMES)])
     return {"means of items": stage, "data": data, "device": device, **sources, "files of the data": files}

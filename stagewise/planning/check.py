@@ -15,7 +15,7 @@ from stagewise.datasets.images import Images
 from stagewise.errors import ConfigError, DataError
 from stagewise.modules.geometry import Geometry
 from stagewise.objectives.base import Supervised
-from stagewise.pipeline import Objective, Pipeline
+from stagewise.pipeline import Objective
 from stagewise.planning.build import BuiltStage
 from stagewise.planning.stage_plan import StageOutline, StagePlan
 from stagewise.seeds import derive_seed
@@ -131,66 +131,70 @@ def silent(dataset: Dataset, item: int) -> bool:
 SHARED = ("epochs", "batch_size", "patience", "windows_per_item", "checkpoint")  # by stages in sync
 
 
-def check_stages(pipeline: Pipeline, stages: Sequence[StageOutline], data: Dataset | Expected) -> None:
+def check_stages(stages: Sequence[StageOutline], schedule: str, data: Dataset | Expected) -> None:
     """Refuse what has no meaning for images or in a stage's schedule, and what an objective cannot score.
 
     Raises:
         ConfigError: there is such a key.
     """
     for stage in stages:
-        _check_kind(pipeline, stage)
-        _check_rows(pipeline, stage, data)
+        _check_kind(stage.built)
+        _check_rows(stage.built, data)
         if len(stage.together) > 1:
-            _check_in_sync(pipeline, stage, stages[stage.together[-1]])
-        elif stage.built.config.train.every != 1 and pipeline.pipeline.schedule == "iterative":
-            where = pipeline.where(f"stage.{stage.name}.train.every")
+            _check_in_sync(stage.built, stages[stage.together[-1]].built)
+        elif stage.built.config.train.every != 1 and schedule == "iterative":
+            where = stage.built.where("train.every")
             raise ConfigError(f'{where}: needs pipeline.schedule = "simultaneous"; leave it out.')
 
 
-def check_data(pipeline: Pipeline, stages: Sequence[StagePlan], dataset: Dataset) -> None:
+def check_data(stages: Sequence[StagePlan], dataset: Dataset, fraction: float, seed: int) -> None:
     """Refuse labels of the wrong kind, and data that holds nothing to train a stage on.
+
+    Args:
+        stages: of the plan.
+        dataset: that they are trained on.
+        fraction: of its training items that is held out.
+        seed: of the pipeline.
 
     Raises:
         ConfigError: a label is not one that an objective can learn from.
         DataError: there is nothing that an objective could learn from.
     """
     for stage in stages:
-        _check_labels(pipeline, stage, dataset)
-        _check_fit(pipeline, stages, stage, dataset)
+        _check_labels(stage.built, dataset)
+        _check_fit(stages, stage, dataset, fraction, seed)
 
 
-def _check_kind(pipeline: Pipeline, stage: StageOutline) -> None:
-    key = f"stage.{stage.name}"
-    if stage.built.grid and stage.built.config.train.windows_per_item == "cover":
-        where = pipeline.where(f"{key}.train.windows_per_item")
-        raise ConfigError(f'{where}: "cover" is for recordings; give images a number.')
-    if stage.built.grid and stage.built.config.objective.window != Objective().window:
-        where = pipeline.where(f"{key}.objective.window")
+def _check_kind(stage: BuiltStage) -> None:
+    if stage.grid and stage.config.train.windows_per_item == "cover":
+        raise ConfigError(f'{stage.where("train.windows_per_item")}: "cover" is for recordings; give images a number.')
+    if stage.grid and stage.config.objective.window != Objective().window:
+        where = stage.where("objective.window")
         raise ConfigError(f"{where}: is for recordings; of images, data.crop says what is scored: leave it out.")
 
 
-def _check_labels(pipeline: Pipeline, stage: StagePlan, dataset: Dataset) -> None:
-    objective, key = stage.built.objective, f"stage.{stage.name}"
+def _check_labels(stage: BuiltStage, dataset: Dataset) -> None:
+    objective = stage.objective
     if not isinstance(objective, Supervised):
         return
     kind = dataset.label_kind(objective.labels)
     if (kind == "frames") != objective.per_row:
         needed, given = ("frame", "item") if objective.per_row else ("item", "frame")
         raise ConfigError(
-            f"{pipeline.where(f'{key}.objective')}: it needs one class per {needed}, and label "
+            f"{stage.where('objective')}: it needs one class per {needed}, and label "
             f"'{objective.labels}' is one per {given}. Set its `pool` to suit, or name another label."
         )
     check_classes(
         dataset,
         objective.labels,
-        pipeline.where(f"{key}.objective"),
+        stage.where("objective"),
         "Give the data its labels (images lie in one folder per class), or choose an objective that needs none.",
     )
 
 
-def _check_rows(pipeline: Pipeline, stage: StageOutline, size: Dataset | Expected) -> None:
+def _check_rows(built: BuiltStage, data: Dataset | Expected) -> None:
     """Refuse a window, or a grid of patches, that the objective cannot score."""
-    built, objective = stage.built, stage.built.objective
+    objective = built.objective
     # The objective sees an image that is one patch alone as the map that it is.
     there = built.rows if built.grid is None else built.grid[0] if built.rows > 1 else built.module.out_shape[1]
     least = objective.least_rows
@@ -200,31 +204,30 @@ def _check_rows(pipeline: Pipeline, stage: StageOutline, size: Dataset | Expecte
         problem, remedy = f"a window of {least} rows or more, not {there}", f"window = {least}"
     else:
         problem, remedy = f"{least} rows of patches, and data.crop gives {there}", "a larger data.crop"
-        if isinstance(size, Images) and size.patch:
-            remedy = f"data.crop = {size.patch + (least - 1) * size.stride}"
+        if isinstance(data, Images) and data.patch:
+            remedy = f"data.crop = {data.patch + (least - 1) * data.stride}"
     fewer = getattr(objective, "steps", 0) - (least - there)
     steps = f", or steps = {fewer}" if fewer > 0 else ""
-    where = pipeline.where(f"stage.{stage.name}.objective")
-    raise ConfigError(f"{where}: it needs {problem}: write {remedy}{steps}.")
+    raise ConfigError(f"{built.where('objective')}: it needs {problem}: write {remedy}{steps}.")
 
 
-def _check_fit(pipeline: Pipeline, stages: Sequence[StagePlan], stage: StagePlan, size: Dataset) -> None:
+def _check_fit(stages: Sequence[StagePlan], stage: StagePlan, dataset: Dataset, fraction: float, seed: int) -> None:
     """Refuse items of which none that is trained on holds a window, before the stages below are trained in vain."""
     first, top = stages[stage.together[0]], stages[stage.together[-1]]
     built = [stages[position].built for position in stage.together]
     if stage is not top or stage.record is not None or not max(part.epochs for part in built):
         return
-    items, _ = held_out(size, built, pipeline.data.validation, pipeline.pipeline.seed)
-    if isinstance(size, Images):
-        if not (size.grids[items] >= size.crop).all(1).any():
-            raise too_small(stage, size, items)
+    items, _ = held_out(dataset, built, fraction, seed)
+    if isinstance(dataset, Images):
+        if not (dataset.grids[items] >= dataset.crop).all(1).any():
+            raise too_small(stage, dataset, items)
         return
     below, geometry = Geometry(), Geometry()
     for other in stages[: top.index]:
         geometry += other.built.module.geometry
         if other.index < first.index and other.store_state == "written":
             below, geometry = other.built.geometry, Geometry()
-    longest = below.rows(int(size.lengths[items].max(initial=0)))
+    longest = below.rows(int(dataset.lengths[items].max(initial=0)))
     if not geometry.window_starts(longest, stage.built.rows):
         raise too_short(stage, geometry, longest)
 
@@ -255,19 +258,19 @@ def too_small(stage: StagePlan, size: Images, items: npt.NDArray[np.int64]) -> D
     )
 
 
-def _check_in_sync(pipeline: Pipeline, stage: StageOutline, top: StageOutline) -> None:
-    train, key = stage.built.config.train, f"stage.{stage.name}"
+def _check_in_sync(stage: BuiltStage, top: BuiltStage) -> None:
+    train = stage.config.train
     if train.noise:
         raise ConfigError(
-            f"{pipeline.where(f'{key}.train.noise')}: is for stages that are trained alone; leave it out, or set "
+            f"{stage.where('train.noise')}: is for stages that are trained alone; leave it out, or set "
             'pipeline.schedule = "iterative".'
         )
-    if stage is not top and stage.built.module.recurrent:
+    if stage is not top and stage.module.recurrent:
         raise ConfigError(
-            f"{pipeline.where(key)}: only the topmost of stages that are trained in sync may be recurrent. Move it to "
+            f"{stage.where('')}: only the topmost of stages that are trained in sync may be recurrent. Move it to "
             'the top, or set pipeline.schedule = "iterative".'
         )
     for name in SHARED:
-        if getattr(train, name) != getattr(top.built.config.train, name):
-            where = pipeline.where(f"{key}.train.{name}")
+        if getattr(train, name) != getattr(top.config.train, name):
+            where = stage.where(f"train.{name}")
             raise ConfigError(f"{where}: stages that are trained in sync have one {name}; set it in [defaults.train].")

@@ -12,7 +12,7 @@ import torch
 
 from stagewise.datasets.base import Dataset, Expected
 from stagewise.modules.stage_module import StageModule
-from stagewise.pipeline import Pipeline, Probe, to_json
+from stagewise.pipeline import Pipeline, Probe
 from stagewise.pipeline.identity import fingerprint
 from stagewise.planning.build import BuiltStage, end_to_end
 from stagewise.planning.changes import choose_actions, identify
@@ -72,7 +72,7 @@ class Plan(Outline):
         """What `pipeline.lock.json` keeps: the pipeline, and the decisions, so that they stay as they are."""
         return {
             "format": 1,
-            "pipeline": to_json(self.pipeline),
+            "pipeline": self.pipeline.model_dump(mode="json"),
             "device": self.device.type,
             "keys": self.keys,
             "input": {name: _plain(getattr(self.data, name)) for name in INPUT if hasattr(self.data, name)},
@@ -124,10 +124,10 @@ def make_plan(
     locked = locked or run.locked or {}
     outlines, free, disk = _outline(pipeline, run, built, dataset, locked)
     stages = identify(pipeline, run, outlines, dataset.fingerprint())
-    check_stages(pipeline, stages, dataset)
-    check_data(pipeline, stages, dataset)
-    keys = {"disk": disk, "memory": _memory_key(pipeline, stages)}
-    whole = _forecast(pipeline, stages, keys, locked)
+    check_stages(stages, pipeline.pipeline.schedule, dataset)
+    check_data(stages, dataset, pipeline.data.validation, pipeline.pipeline.seed)
+    keys = {"disk": disk, "memory": _memory_key(stages, pipeline.pipeline.memory_limit)}
+    whole = _forecast(stages, pipeline.pipeline.memory_limit, keys, locked)
     choose_actions(stages, pipeline.pipeline.schedule)
     return Plan(pipeline, run, device, dataset, stages, whole, free, keys)
 
@@ -142,9 +142,9 @@ def make_outline(
     """
     locked = run.locked or {}
     stages, free, disk = _outline(pipeline, run, built, expected, locked)
-    check_stages(pipeline, stages, expected)
-    keys = {"disk": disk, "memory": _memory_key(pipeline, stages)}
-    whole = _forecast(pipeline, stages, keys, locked)
+    check_stages(stages, pipeline.pipeline.schedule, expected)
+    keys = {"disk": disk, "memory": _memory_key(stages, pipeline.pipeline.memory_limit)}
+    whole = _forecast(stages, pipeline.pipeline.memory_limit, keys, locked)
     return Outline(pipeline, run, device, expected, stages, whole, free, keys)
 
 
@@ -157,12 +157,14 @@ def _outline(
 ) -> tuple[list[StageOutline], int, str]:
     """Return the stages, with what becomes of their stores; the bytes that these may take; the hash of all that."""
     rows = [total_rows(data.lengths, stage) for stage in built]
-    disk = _disk_key(pipeline, built, rows)
+    disk = _disk_key(built, rows, pipeline.pipeline.disk_limit)
     free = _free(run.path) + _stored(run.path)  # a store that is there needs no more room
     if locked.get("keys", {}).get("disk") == disk:
         policies = [Policy(**stage["policy"]) for stage in locked["stages"]]
     else:
-        policies = decide(pipeline, built, [forward_flops(stage) for stage in built], rows, int(free * SPARE_DISK))
+        policies = decide(
+            pipeline.pipeline.disk_limit, built, [forward_flops(stage) for stage in built], rows, int(free * SPARE_DISK)
+        )
     in_sync = range(len(built)) if pipeline.pipeline.schedule == "simultaneous" else None
     stages = [
         StageOutline(i + 1, stage, policies[i], rows[i], in_sync or range(i, i + 1)) for i, stage in enumerate(built)
@@ -190,25 +192,25 @@ def _network(stage: BuiltStage) -> dict[str, Any]:
     return table | {"parameters": sum(p.numel() for p in stage.module.parameters())}
 
 
-def _disk_key(pipeline: Pipeline, built: Sequence[BuiltStage], rows: Sequence[int]) -> str:
+def _disk_key(built: Sequence[BuiltStage], rows: Sequence[int], limit: int | None) -> str:
     """Hash what the decisions on stores depend on, so that they are taken once and kept."""
     stores = [stage.config.store.model_dump(mode="json") for stage in built]
     content = {"networks": [_network(stage) for stage in built], "stores": stores, "rows": list(rows)}
-    return fingerprint({**content, "limit": pipeline.pipeline.disk_limit})
+    return fingerprint({**content, "limit": limit})
 
 
-def _memory_key(pipeline: Pipeline, stages: Sequence[StageOutline]) -> str:
+def _memory_key(stages: Sequence[StageOutline], limit: int | None) -> str:
     """Hash what the forecasts of memory depend on, beside the stores."""
     trains = [
         s.built.config.train.model_dump(mode="json", exclude=LENGTH) | {"precision": s.built.precision} for s in stages
     ]
     shapes = [[list(s.built.module.in_shape), s.built.rows, list(s.together)] for s in stages]
     content = {"networks": [_network(s.built) for s in stages], "trains": trains, "shapes": shapes}
-    return fingerprint({**content, "limit": pipeline.pipeline.memory_limit})
+    return fingerprint({**content, "limit": limit})
 
 
 def _forecast(
-    pipeline: Pipeline, stages: Sequence[StageOutline], keys: Mapping[str, str], locked: Mapping[str, Any]
+    stages: Sequence[StageOutline], limit: int | None, keys: Mapping[str, str], locked: Mapping[str, Any]
 ) -> Bytes:
     """Give every stage its forecast, the locked one where it is of the same keys; return that of all end to end."""
     known = locked.get("keys", {})
@@ -220,10 +222,10 @@ def _forecast(
         for stage in stages:
             if stage.together[0] == stage.index - 1:
                 members = [stages[position] for position in stage.together]
-                shared = within_limit(pipeline, [member.built for member in members], below)
+                shared = within_limit(limit, [member.built for member in members], below)
                 for member in members:
                     member.forecast = shared
             below = [] if stage.policy.write else [*below, stage.built.module]
     if known.get("memory") == keys["memory"]:
         return Bytes(**locked["end_to_end"])
-    return forecast(pipeline, [end_to_end([stage.built for stage in stages])], [])
+    return forecast([end_to_end([stage.built for stage in stages])], [])

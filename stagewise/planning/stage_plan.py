@@ -13,7 +13,6 @@ import numpy as np
 from stagewise.errors import ConfigError
 from stagewise.modules.geometry import Geometry
 from stagewise.modules.stage_module import StageModule
-from stagewise.pipeline import Pipeline
 from stagewise.planning.build import BuiltStage, make_trainee
 from stagewise.planning.stores import WIDTH, Policy, forward_flops
 from stagewise.text import bytes_text
@@ -35,14 +34,14 @@ class Forecast:
     pieces: int
 
 
-def forecast(pipeline: Pipeline, stages: Sequence[BuiltStage], below: Sequence[StageModule], pieces: int = 1) -> Bytes:
+def forecast(stages: Sequence[BuiltStage], below: Sequence[StageModule], pieces: int = 1) -> Bytes:
     """Predict the peak of a training step of stages in sync (or of one), on windows read `below` some frozen ones."""
     top, batch = stages[-1], stages[-1].config.train.batch_size
     noise = any(stage.config.train.noise > 0 for stage in stages)
     members, geometry = [], sum((module.geometry for module in below), Geometry())
     for stage in stages:
         geometry += stage.module.geometry
-        trainee = make_trainee(pipeline, stage, pieces)
+        trainee = make_trainee(stage, pieces)
         members.append(Member(stage.config.name, Path(), trainee, geometry, stage.rows))
     zeros_B = np.zeros(batch, np.int64)
     if top.grid is None:
@@ -56,8 +55,9 @@ def forecast(pipeline: Pipeline, stages: Sequence[BuiltStage], below: Sequence[S
         small = 3 * batch * sum(map(_work, stages)) < SMALL
         return predict_together([m.trainee for m in members], below, shape, places(members, drawn, 0), small, noise)
     except ValueError as error:  # an objective that cannot score such windows
-        where = pipeline.where(f"stage.{top.config.name}.objective")
-        raise ConfigError(f"{where}: {error}. Change it, or the window, crop or batch that it is given.") from error
+        raise ConfigError(
+            f"{top.where('objective')}: {error}. Change it, or the window, crop or batch that it is given."
+        ) from error
 
 
 def _work(stage: BuiltStage) -> float:
@@ -65,17 +65,16 @@ def _work(stage: BuiltStage) -> float:
     return forward_flops(stage) + stage.rows * sum(p.numel() for p in stage.objective.parameters())
 
 
-def within_limit(pipeline: Pipeline, stages: Sequence[BuiltStage], below: Sequence[StageModule]) -> Forecast:
+def within_limit(limit: int | None, stages: Sequence[BuiltStage], below: Sequence[StageModule]) -> Forecast:
     """Find the fewest pieces under which a step stays below `pipeline.memory_limit`.
 
     Raises:
         ConfigError: there is no such number; says what to change.
     """
-    limit, batch = pipeline.pipeline.memory_limit, stages[-1].config.train.batch_size
-    predicted = forecast(pipeline, stages, below)
+    batch, predicted = stages[-1].config.train.batch_size, forecast(stages, below)
     if limit is None or predicted.peak <= limit:
         return Forecast(predicted, 1)
-    where = pipeline.where(f"stage.{stages[-1].config.name}")
+    where = stages[-1].where("")
     if layers := [name for stage in stages for name in batch_dependent(stage.module)]:
         raise ConfigError(
             f"{where}: a step needs {bytes_text(predicted.peak)}, more than pipeline.memory_limit = "
@@ -85,7 +84,7 @@ def within_limit(pipeline: Pipeline, stages: Sequence[BuiltStage], below: Sequen
     least = predicted
     pieces = 2
     while pieces < 2 * batch:
-        attempt = forecast(pipeline, stages, below, min(pieces, batch))
+        attempt = forecast(stages, below, min(pieces, batch))
         if attempt.peak <= limit:
             return Forecast(attempt, min(pieces, batch))
         least = min(least, attempt, key=lambda b: b.peak)

@@ -13,7 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stagewise.errors import ConfigError
 from stagewise.modules.stage_module import StageModule
-from stagewise.pipeline import Pipeline
 from stagewise.planning.build import BuiltStage
 from stagewise.text import bytes_text
 from stagewise.training.memory_measured import in_threads
@@ -40,13 +39,13 @@ class Policy:
 
 
 def decide(
-    pipeline: Pipeline, built: Sequence[BuiltStage], flops: Sequence[float], rows: Sequence[int], free: int
+    limit: int | None, built: Sequence[BuiltStage], flops: Sequence[float], rows: Sequence[int], free: int
 ) -> list[Policy]:
     """Decide for every stage, from the input up.
 
     Args:
-        pipeline: its `store` tables and `disk_limit`.
-        built: the stages.
+        limit: bytes that the pipeline allows its stores; None of no limit.
+        built: the stages, with their `store` tables.
         flops: `forward_flops` of each.
         rows: of the whole data set at each stage.
         free: bytes that stores may still take on this disk.
@@ -54,7 +53,6 @@ def decide(
     Raises:
         ConfigError: a recurrent stage would have to be recomputed from the middle of an item.
     """
-    limit = pipeline.pipeline.disk_limit
     left = free if limit is None else min(free, limit)
     shares = _shares(built, flops)
     widths = [math.prod(stage.row_shape) * WIDTH[stage.config.store.dtype] for stage in built]
@@ -86,7 +84,7 @@ def decide(
     for index, stage in enumerate(built[:-1]):
         if stage.module.recurrent and not policies[index].write:
             raise ConfigError(
-                f"{pipeline.where(f'stage.{stage.config.name}')}: rows of a recurrent stage depend on everything "
+                f"{stage.where('')}: rows of a recurrent stage depend on everything "
                 f"before them, so the stages above need its store, but it is not written ({policies[index].why}). "
                 "Set its store.write = true, raise pipeline.disk_limit, or move it to the top."
             )

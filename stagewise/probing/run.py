@@ -92,11 +92,11 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
     planned = []
     datasets = {"null": plan.data}  # by what asks for them: probes may share one of their own
     for probe in plan.pipeline.probe:
-        where = f"probe.{probe.name}"
-        spec = json.dumps(probe.data and probe.data.model_dump(mode="json"))
-        if probe.data is not None and spec not in datasets:
-            datasets[spec] = build_dataset(plan.pipeline, probe.data, f"{where}.data")
-        dataset = datasets[spec]
+        where, spec = f"probe.{probe.name}", probe.data or plan.pipeline.data
+        key = json.dumps(probe.data and probe.data.model_dump(mode="json"))
+        if probe.data is not None and key not in datasets:
+            datasets[key] = build_dataset(probe.data, plan.pipeline.where(f"{where}.data"))
+        dataset = datasets[key]
         images = isinstance(dataset, Images)
         other = [name for name in CUT if getattr(dataset, name, None) != getattr(plan.data, name, None)]
         if images != isinstance(plan.data, Images) or (images and other):
@@ -125,8 +125,9 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
                 f"{plan.pipeline.where(f'{where}.label_offset')}: is for labels per row; with `pool` leave it out."
             )
         check_labelled(probe, dataset)
-        check_optimizer(plan.pipeline, probe.optimizer, f"{where}.optimizer", (1, 2))  # of a linear layer
+        check_optimizer(probe.optimizer, plan.pipeline.where(f"{where}.optimizer"), (1, 2))  # of a linear layer
         data, labels = dataset.fingerprint(), dataset.label_fingerprint(probe.labels)
+        seed, device = plan.pipeline.pipeline.seed, plan.device.type
         for position, stage in enumerate(plan.stages):
             if probe.stages != "all" and stage.name not in probe.stages:
                 continue
@@ -135,11 +136,11 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
             built = [below.built for below in plan.stages[: position + 1]]
             if probe.random and plan.is_trained(position):
                 stores = stores_below(plan, position) if probe.data is None else ()
-                reads = {True: fingerprint(start_identity(plan.pipeline, built, stores))} | reads
+                reads = {True: fingerprint(start_identity(seed, built, stores))} | reads
             for random, weights in reads.items():
                 name = f"{stage.name}{'-random' if random else ''}"
-                digest = fingerprint(probe_identity(plan.pipeline, probe, weights, data, labels, plan.device.type))
-                means = fingerprint(means_identity(plan.pipeline, probe, weights, data, plan.device.type))
+                digest = fingerprint(probe_identity(probe, spec, seed, weights, data, labels, device))
+                means = fingerprint(means_identity(spec, weights, data, device))
                 planned.append(
                     PlannedProbe(
                         probe,
@@ -331,15 +332,14 @@ def _fit(plan: Plan, planned: PlannedProbe, features: Features, stop: Stop, repo
     def tell(kind: str, **facts: Any) -> None:
         report(kind, probe=probe.name, stage=planned.stage, random=planned.random, **facts)
 
+    where = plan.pipeline.where(f"probe.{probe.name}.optimizer")
     job = ProbeJob(
         probe=probe,
         stage=planned.stage,
         dataset=dataset,
         features=features,
         device=plan.device,
-        optimizer=lambda module: make_optimizer(plan.pipeline, probe.optimizer, f"probe.{probe.name}.optimizer")(
-            module.parameters()
-        ),
+        optimizer=lambda module: make_optimizer(probe.optimizer, where)(module.parameters()),
         seed=plan.pipeline.pipeline.seed,
         fingerprint=planned.fingerprint,
         weights=_weights(plan, planned),

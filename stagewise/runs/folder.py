@@ -53,12 +53,12 @@ class RunFolder:
         if not path.exists():
             return None
         remedy = "Type `stagewise run FILE` with its pipeline file to write it again."
-        from stagewise.pipeline import from_json, to_json  # help needs no pydantic
+        from stagewise.pipeline import from_json  # help needs no pydantic
         from stagewise.runs.shape import Lock, checked
 
         locked = checked(Lock, durable.read_sealed(path, remedy), path, remedy)
         # Keys that are younger than the run get their defaults: whoever reads it finds every key.
-        return {**locked, "pipeline": to_json(from_json(locked["pipeline"]))}
+        return {**locked, "pipeline": from_json(locked["pipeline"]).model_dump(mode="json")}
 
     def lock(self, content: dict[str, Any]) -> None:
         """Write `pipeline.lock.json`, unless it says that already."""

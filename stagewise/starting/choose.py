@@ -136,7 +136,7 @@ def _rough(
     text = pipeline_text(recipe, FIRST_GUESS, content, machine, name, file)
     encoded(text)
     rough = load_text(text, str(file))
-    return rough, build_dataset(rough)
+    return rough, build_dataset(rough.data, rough.where("data"))
 
 
 def encoded(text: str) -> bytes:

@@ -81,7 +81,10 @@ def start(
     built = build_stages(rough, Input.of(dataset), device)
     flops = [forward_flops(stage) for stage in built]
     rows = [total_rows(dataset.lengths, stage) for stage in built]
-    few, most = (decide(rough, built, flops, rows, int(machine.disk_free * s)) for s in (DISK_SHARE, SPARE_DISK))
+    few, most = (
+        decide(rough.pipeline.disk_limit, built, flops, rows, int(machine.disk_free * s))
+        for s in (DISK_SHARE, SPARE_DISK)
+    )
     same = [(p.write, p.compress) for p in few] == [(p.write, p.compress) for p in most]
     room = None if same else int(machine.disk_free * DISK_SHARE)
 

@@ -73,7 +73,7 @@ def steps(name: str, count: int, considerate: bool) -> None:
 
     pipeline = load_pipeline(PIPELINES / f"{name}.toml", ALONE)
     plan = outline_pipeline(pipeline, RunFolder(Path("nowhere")))
-    each = [step_of(make_trainee(pipeline, stage.built), stage) for stage in plan.stages]
+    each = [step_of(make_trainee(stage.built), stage) for stage in plan.stages]
     for step in each:
         step()
     print("ready", flush=True)

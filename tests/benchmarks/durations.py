@@ -33,7 +33,7 @@ def main(runs: int) -> Iterator[Table]:
         plan = outline_pipeline(pipeline, RunFolder(Path("nowhere")))
         for stage, estimated in zip(plan.stages, durations(plan), strict=True):
             if any(True for _ in stage.built.module.parameters()):
-                trainee = make_trainee(pipeline, stage.built)
+                trainee = make_trainee(stage.built)
                 times = interleaved({"step": step_of(trainee, stage)}, min(runs, 5), warm=1)["step"]
                 error = f"{estimated.step / times.median:.2f}"
                 rows.append([name, stage.name, stage.built.module.z_channels, times, f"{estimated.step:.3g} s", error])

@@ -18,6 +18,7 @@ from stagewise.encoding.encode import Chain, encode
 from stagewise.pipeline import load_pipeline
 from stagewise.planning.build import make_optimizer
 from stagewise.planning.plan import Plan
+from stagewise.probing.features import RowFeatures
 from stagewise.probing.fit import ProbeJob, run_probe
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
@@ -25,6 +26,7 @@ from stagewise.stages import frozen, input_of
 from stagewise.stopping import Stop
 from stagewise.stores import Manifest, StoreReader
 from stagewise.training.feed import StoreSource
+from stagewise.training.windows import Alignment
 
 SEEDS = 3
 
@@ -98,6 +100,7 @@ def probes(folder: Path) -> Table:
         plan, _ = trained(file, folder / f"small-{seed}", settings)
         for position in (4, 5):
             chain, values = rows_of(plan, position), []
+            alignment = Alignment(plan.stages[position].built.geometry)
             for dtype in ("float32", "int8"):
                 store(chain, folder / "store", dtype, "none")
                 probe = next(p for p in plan.pipeline.probe if p.name == "phones")
@@ -105,11 +108,15 @@ def probes(folder: Path) -> Table:
                     probe=probe,
                     stage=plan.stages[position].name,
                     dataset=plan.data,
-                    chain=Chain(StoreSource(StoreReader(folder / "store")), [], plan.device),
-                    geometry=plan.stages[position].built.geometry,
-                    optimizer=lambda module, p=probe, plan=plan: make_optimizer(
-                        plan.pipeline, p.optimizer, "probe.phones.optimizer"
-                    )(module.parameters()),
+                    features=RowFeatures(
+                        Chain(StoreSource(StoreReader(folder / "store")), [], plan.device),
+                        plan.data,
+                        probe.labels,
+                        alignment,
+                        None,
+                    ),
+                    device=plan.device,
+                    optimizer=lambda module, p=probe: make_optimizer(p.optimizer, "probe.phones")(module.parameters()),
                     seed=seed,
                     fingerprint="f" * 64,
                 )

@@ -58,7 +58,7 @@ def batches(items: int, count: int, seed: int) -> Iterator[Batch]:
     rng = np.random.default_rng(seed)
     for _ in range(count):
         places = rng.integers(0, ITEM_ROWS - WINDOW, BATCH)
-        yield Batch(rng.integers(0, items, BATCH), places, (0,) * BATCH, WINDOW)
+        yield Batch(rng.integers(0, items, BATCH), places, (0,) * BATCH, WINDOW, WINDOW)
 
 
 def measure(folder: Path, items: int, compress: str, runs: int, steps: int) -> list[object]:

@@ -26,12 +26,12 @@ PUBLISHED = {"supervised": 6.3, "CPC": 7.7, "GIM, modules in sync": 7.0, "GIM, m
 STL10 = Input((1, 16, 16), (7, 7), lambda _: 10)
 
 
-def step_bytes(stages: list[BuiltStage], pipeline: object, device: torch.device) -> int:
+def step_bytes(stages: list[BuiltStage], device: torch.device) -> int:
     """Measure the second step, the first with the optimizer's state."""
     for stage in stages:
         stage.module.to(device)
         stage.objective.to(device)
-    trainees = [make_trainee(pipeline, stage) for stage in stages]
+    trainees = [make_trainee(stage) for stage in stages]
     size, top = stages[-1].config.train.batch_size, stages[-1]
     zeros = np.zeros(size, np.int64)
     batch = Batch(zeros, zeros, (0,) * size, top.rows, top.rows, top.grid)
@@ -70,8 +70,8 @@ def main(batch: int, device: torch.device) -> Table:
         if len(whole) > 1:
             parts |= {f"GIM, module {number}": [stage] for number, stage in enumerate(whole, 1)}
         for part, stages in parts.items():
-            predicted = forecast(pipeline, stages, []).peak
-            found[part] = predicted, step_bytes(stages, pipeline, device)
+            predicted = forecast(stages, []).peak
+            found[part] = predicted, step_bytes(stages, device)
             print(f"{part}: {found[part][1] / 1e9:.2f} GB", flush=True)
     _, cpc = found["CPC"]
     rows = [

@@ -10,7 +10,7 @@ from pipeline_examples import EXAMPLE
 from toml_pieces import PIECES
 
 from stagewise.errors import ConfigError
-from stagewise.pipeline import Pipeline, from_json, json_schema, load_text, to_json
+from stagewise.pipeline import Pipeline, from_json, json_schema, load_text
 
 MUTATIONS = st.lists(
     st.tuples(st.integers(0, len(EXAMPLE)), st.integers(0, 30), st.sampled_from(PIECES) | st.text(max_size=5)),
@@ -41,7 +41,7 @@ def check(load: Callable[[], Pipeline]) -> None:
     except ConfigError as error:
         message = str(error)
     else:
-        assert from_json(to_json(pipeline)) == pipeline
+        assert from_json(pipeline.model_dump(mode="json")) == pipeline
         return
     assert message.endswith("nothing was run.")
     assert all(line.isprintable() for line in message.split("\n"))

@@ -12,7 +12,7 @@ import tiny
 import stagewise
 from stagewise.errors import ConfigError
 from stagewise.modules import SHORT_NAMES, Conv1d
-from stagewise.pipeline import Pipeline, from_json, json_schema, load_text, resolve, to_json
+from stagewise.pipeline import Pipeline, from_json, json_schema, load_text, resolve
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
 from stagewise.short_names import DATASETS, MODULES, OBJECTIVES, ShortNames
@@ -92,7 +92,7 @@ def test_full_names_take_their_place_once_and_survive_json(install: Install) -> 
     assert pipeline.stage[1].encoder.target == "birds:Wide"
     assert pipeline.where("stage.two.encoder") == 'tiny.toml:22: stage.two.encoder ("wide" of birds 1.5)'
     (site / "birds-1.5.dist-info/entry_points.txt").write_text("")  # another version has no such name
-    assert from_json(to_json(pipeline)) == pipeline
+    assert from_json(pipeline.model_dump(mode="json")) == pipeline
 
 
 def test_a_probe_s_own_data_and_an_override(install: Install) -> None:

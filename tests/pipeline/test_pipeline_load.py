@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline_examples import EXAMPLE, MINIMAL
 
 from stagewise.errors import ConfigError
-from stagewise.pipeline import Pipeline, from_json, load_pipeline, load_text, to_json
+from stagewise.pipeline import Pipeline, from_json, load_pipeline, load_text
 
 
 def test_the_example_of_the_design() -> None:
@@ -60,7 +60,7 @@ def test_the_example_of_the_design() -> None:
 
 def test_the_smallest_file_has_every_default() -> None:
     pipeline = load_text(MINIMAL, "x.toml")
-    assert to_json(pipeline) == {
+    assert pipeline.model_dump(mode="json") == {
         "format": 1,
         "pipeline": {
             "name": "small",
@@ -147,7 +147,7 @@ def test_where_points_at_the_file_the_default_or_the_override() -> None:
 
 
 def test_where_after_json_names_the_file() -> None:
-    pipeline = from_json(to_json(load_text(EXAMPLE, "x.toml")), "runs/x/pipeline.lock.json")
+    pipeline = from_json(load_text(EXAMPLE, "x.toml").model_dump(mode="json"), "runs/x/pipeline.lock.json")
     assert pipeline.where("stage.conv1.encoder") == "runs/x/pipeline.lock.json: stage.conv1.encoder"
 
 
@@ -213,10 +213,10 @@ def test_json_and_back(stages: list[dict[str, object]], data: dict[str, object],
         "probe": [probe],
     }
     pipeline = from_json(content)
-    written = json.loads(json.dumps(to_json(pipeline), allow_nan=False))
-    assert written == to_json(pipeline)
+    written = json.loads(json.dumps(pipeline.model_dump(mode="json"), allow_nan=False))
+    assert written == pipeline.model_dump(mode="json")
     assert from_json(written) == pipeline
-    assert to_json(from_json(written)) == written
+    assert from_json(written).model_dump(mode="json") == written
 
 
 def test_pipelines_that_say_different_things_differ() -> None:
@@ -226,7 +226,7 @@ def test_pipelines_that_say_different_things_differ() -> None:
 
 
 def test_damaged_json_is_refused() -> None:
-    content = to_json(load_text(EXAMPLE, "x.toml"))
+    content = load_text(EXAMPLE, "x.toml").model_dump(mode="json")
     content["stage"][0]["train"]["epochs"] = -1
     del content["data"]
     with pytest.raises(ConfigError) as raised:

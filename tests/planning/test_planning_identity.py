@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from stagewise.errors import ConfigError
 from stagewise.objectives import InfoNCE
-from stagewise.pipeline import from_json, load_text, schema, to_json
+from stagewise.pipeline import from_json, load_text, schema
 from stagewise.planning.changes import probe_identity
 from stagewise.probing.run import planned_probes
 from stagewise.runner import plan_pipeline, quiet
@@ -191,7 +191,7 @@ def test_a_key_changes_what_it_should(case, base):
 
 def test_another_kind_of_device_is_another_probe():
     pipeline = load_text(TEXT, "x.toml")
-    one, other = (probe_identity(pipeline, pipeline.probe[0], "s", "d", "l", kind) for kind in ("cpu", "cuda"))
+    one, other = (probe_identity(pipeline.probe[0], pipeline.data, 0, "s", "d", "l", kind) for kind in ("cpu", "cuda"))
     assert one != other
 
 
@@ -289,7 +289,7 @@ def written(draw, tree):
     return "\n".join(lines) + "\n"
 
 
-TREE = to_json(load_text(TEXT, "x.toml"))
+TREE = load_text(TEXT, "x.toml").model_dump(mode="json")
 
 
 @settings(max_examples=25, deadline=None)
@@ -298,7 +298,7 @@ def test_how_a_file_is_written_is_no_matter(data):
     """Order of keys, spelling of tables, comments, quotes, spaces, defaults written out or left out."""
     pipeline = load_text(data.draw(written(TREE)), "y.toml")
     assert pipeline == load_text(TEXT, "x.toml", {key: data.draw(values) for key, values in DEFAULTS.items()})
-    assert from_json(json.loads(json.dumps(to_json(pipeline)))) == pipeline
+    assert from_json(json.loads(json.dumps(pipeline.model_dump(mode="json")))) == pipeline
 
 
 @settings(max_examples=2, deadline=None)

@@ -75,7 +75,7 @@ def test_colours_need_three_channels_and_name_the_key_that_decides(tmp_path):
 
 def weights(toml):
     pipeline = load_text(toml, "x.toml")
-    built = build_stages(pipeline, Input.of(build_dataset(pipeline)), torch.device("cpu"))
+    built = build_stages(pipeline, Input.of(build_dataset(pipeline.data, "data")), torch.device("cpu"))
     return [tensor for stage in built for tensor in stage.module.state_dict().values()]
 
 

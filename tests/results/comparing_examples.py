@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from stagewise import durable
-from stagewise.pipeline import load_text, to_json
+from stagewise.pipeline import load_text
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.records import commit
 
@@ -108,7 +108,7 @@ def write_run(
     run.lock(
         {
             "format": 1,
-            "pipeline": to_json(load_text(text, "tiny.toml", sets)),
+            "pipeline": load_text(text, "tiny.toml", sets).model_dump(mode="json"),
             "device": "cpu",
             "keys": {"disk": "", "memory": ""},
             "input": {"channels": 1, "row_shape": [1], "sample_rate": 16000, "mean": 0.0, "std": 1.0},

@@ -148,7 +148,7 @@ def test_what_a_stage_begins_with(home, encoder, start, epochs):
     notes, pipeline = [], load_pipeline(tiny.write_pipeline(home, text), {})
     plan = plan_pipeline(pipeline, RunFolder(Path("run")), lambda kind, **facts: notes.append(facts.get("text", kind)))
     stage = plan.stages[0].built
-    assert (start_of(pipeline, stage, plan.device), stage.epochs) == (start, epochs)
+    assert (start_of(pipeline.pipeline.seed, stage, plan.device), stage.epochs) == (start, epochs)
     said = 'give Undeclared the line file_arguments = ("path",)'
     assert any(said in note for note in notes) == ("Undeclared" in encoder)
 
