@@ -59,12 +59,12 @@ def write_json(path: Path, content: Any) -> str:
     return write_bytes(path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
 
 
-def read_json(path: Path, remedy: str) -> Any:
+def read_json(path: Path, advice: str) -> Any:
     """Read JSON that `write_json` wrote.
 
     Args:
         path: the file.
-        remedy: what the user should type when it is damaged.
+        advice: what the user should type when it is damaged.
 
     Raises:
         IntegrityError: the file is missing or is not JSON.
@@ -73,13 +73,13 @@ def read_json(path: Path, remedy: str) -> Any:
     try:
         return json.loads(read_bytes(path))
     except FileNotFoundError:
-        raise IntegrityError(f"{path} is missing. {remedy}") from None
+        raise IntegrityError(f"{path} is missing. {advice}") from None
     except OSError as error:
         if error.errno not in NO_FILE:
             raise
-        raise IntegrityError(f"{path} cannot be read ({error.strerror}). {remedy}") from None
+        raise IntegrityError(f"{path} cannot be read ({error.strerror}). {advice}") from None
     except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"{path} is damaged ({error}). {remedy}") from None
+        raise IntegrityError(f"{path} is damaged ({error}). {advice}") from None
 
 
 def write_sealed(path: Path, content: dict[str, Any]) -> str:
@@ -87,19 +87,19 @@ def write_sealed(path: Path, content: dict[str, Any]) -> str:
     return write_json(path, {**content, "own_sha256": _own_hash(content)})
 
 
-def read_sealed(path: Path, remedy: str) -> dict[str, Any]:
+def read_sealed(path: Path, advice: str) -> dict[str, Any]:
     """Read what `write_sealed` wrote, without the hash.
 
     Args:
         path: the file.
-        remedy: what the user should type when it is damaged.
+        advice: what the user should type when it is damaged.
 
     Raises:
         IntegrityError: the file is missing, is not JSON, or is not what was written.
     """
-    content = read_json(path, remedy)
+    content = read_json(path, advice)
     if not isinstance(content, dict) or content.pop("own_sha256", None) != _own_hash(content):
-        raise IntegrityError(f"{path} is damaged (it is not what was written). {remedy}")
+        raise IntegrityError(f"{path} is damaged (it is not what was written). {advice}")
     return content
 
 

@@ -79,7 +79,7 @@ def make(
     report: Report,
     until: str | None = None,
     only: str | None = None,
-    anew: bool = False,
+    restart: bool = False,
     fresh: bool = False,
     probe: str | None = None,
 ) -> None:
@@ -91,7 +91,7 @@ def make(
         report: told what happens.
         until: name of the last stage to make; no probes are fitted then.
         only: name of the one stage to make; those below must be done, and no probes are fitted.
-        anew: with `only`: drop its checkpoint, or encode it again if its store is damaged.
+        restart: with `only`: drop its checkpoint, or encode it again if its store is damaged.
         fresh: delete everything that the run directory holds first.
         probe: name of the one probe to fit again; "" for all of them.
 
@@ -101,7 +101,7 @@ def make(
     check_names(pipeline, until or only, probe)
     with run.writing(), stoppable() as stop, considerate(), durable.disk_errors_below(run.path):
         _forget_damaged_lock(run, report)
-        if fresh or (only is not None and anew):
+        if fresh or (only is not None and restart):
             # Nothing is deleted for a pipeline that could not be run.
             planned_probes(plan_pipeline(pipeline, RunFolder(run.path / "nowhere"), report))
         if fresh:
@@ -109,8 +109,8 @@ def make(
                 report("note", text=f"deleting {lost}")
             for name in ("stages", "probes", LOCK_FILE, "events.jsonl"):
                 durable.remove(run.path / name)
-        if only is not None and anew:
-            _start_anew(pipeline, run, only, report)
+        if only is not None and restart:
+            _restart(pipeline, run, only, report)
         plan = plan_pipeline(pipeline, run, report)
         stop.check("nothing was begun yet.")
         _carry_out(plan, stop, report, until, only, probe)
@@ -291,7 +291,7 @@ def _unread(plan: Plan, stage: StagePlan) -> bool:
     return False  # the rows of the top are computed from it
 
 
-def _start_anew(pipeline: Pipeline, run: RunFolder, name: str, report: Report) -> None:
+def _restart(pipeline: Pipeline, run: RunFolder, name: str, report: Report) -> None:
     """Forget what an interrupted training of a stage left; check the store of a finished one."""
     locked = run.locked
     for number, stage in enumerate(pipeline.stage):

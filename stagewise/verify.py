@@ -79,7 +79,7 @@ def _report(report: Callable[..., None], stage: str, done: int, of: int) -> None
 
 # What two machines, or float16, may differ by: of the largest value of a piece of an item, or steps of int8.
 SHARE, STEPS = 0.02, 2
-REMEDY = "Put the old files back, or type `stagewise run FILE` to make what depends on them again."
+ADVICE = "Put the old files back, or type `stagewise run FILE` to make what depends on them again."
 
 
 def verify_data(pipeline: Pipeline, run: RunFolder, report: Callable[..., None]) -> list[str]:
@@ -114,7 +114,7 @@ def verify_data(pipeline: Pipeline, run: RunFolder, report: Callable[..., None])
     if items is None:
         raise IntegrityError(
             f"the data is not what {run.path} was made of ({recorded and recorded['items']} items then, {len(dataset)} "
-            f"now), and the run is older than that keys of items are kept: which have changed cannot be said. {REMEDY}"
+            f"now), and the run is older than that keys of items are kept: which have changed cannot be said. {ADVICE}"
         )
     problems, places = _compare(items, dataset)
     device, stage = opened.device(), written[0]
@@ -133,7 +133,7 @@ def verify_data(pipeline: Pipeline, run: RunFolder, report: Callable[..., None])
     if not same and not problems:
         problems.append(
             "the fingerprint of the data set is another, though all items give the same rows: files have other sizes, "
-            f"or it is made with other settings. {REMEDY}"
+            f"or it is made with other settings. {ADVICE}"
         )
     return problems
 
@@ -146,9 +146,9 @@ def _compare(items: Items, dataset: Dataset) -> tuple[list[str], dict[int, int]]
         place = now.pop(key, None)
         if place is None:
             why = f"cannot be used any more ({left_out[key]})" if key in left_out else "is not there any more"
-            problems.append(f"{key} {why}. {REMEDY}")
+            problems.append(f"{key} {why}. {ADVICE}")
         elif (found := int(dataset.lengths[place])) != length:
-            problems.append(f"{key} is another: it is {found:,} long, and was {length:,}. {REMEDY}")
+            problems.append(f"{key} is another: it is {found:,} long, and was {length:,}. {ADVICE}")
         else:
             places[then] = place
     new = "was not there when the run was made. Take it away, or type `stagewise run FILE`."
@@ -160,7 +160,7 @@ def _compare(items: Items, dataset: Dataset) -> tuple[list[str], dict[int, int]]
         for then, place in places.items():
             if was_N[then] != tested_N[place]:
                 changed = "was for testing, and is not now" if was_N[then] else "is for testing now, and was not"
-                problems.append(f"{items.keys[then]} {changed}. {REMEDY}")
+                problems.append(f"{items.keys[then]} {changed}. {ADVICE}")
     return problems, places
 
 

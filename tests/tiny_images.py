@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stagewise.datasets.image_files import Cut
+from stagewise.datasets.image_files import Preprocessing
 from stagewise.datasets.images import TEST, TRAIN, UNLABELLED, Images
 from stagewise.datasets.labels import ItemLabels
 
@@ -63,7 +63,7 @@ class TinyImages(Images):
             np.full((images, 2), size),
             parts,
             ItemLabels(kinds, ["fine", "coarse"]),
-            Cut(patch=patch, stride=4, crop=20, views=views),
+            Preprocessing(patch=patch, stride=4, crop=20, views=views),
             content,
         )
 

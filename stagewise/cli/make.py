@@ -159,7 +159,7 @@ def stage(stage: str, run_folder: Path | None, resume: bool, tensorboard: Path |
     pipeline, folder = _of_run(run_folder)
     names = [s.name for s in pipeline.stage]
     name = names[int(stage) - 1] if stage.isdigit() and 0 < int(stage) <= len(names) else stage
-    _make(pipeline, folder, as_json, tensorboard, only=name, anew=not resume)
+    _make(pipeline, folder, as_json, tensorboard, only=name, restart=not resume)
 
 
 @click.command()

@@ -13,7 +13,7 @@ from rich.table import Table
 from stagewise.datasets.tables import label_words
 from stagewise.runs.facts import STATES, left_out
 from stagewise.runs.folder import in_use
-from stagewise.runs.verdict import LIKE_GUESSING, REMEDIES, UNSURE, above_guessing, of_guessing
+from stagewise.runs.verdict import ADVICE_ON, LIKE_GUESSING, UNSURE, above_guessing, of_guessing
 from stagewise.text import about_text, bytes_text, clock_text, computed_text, counted, epochs_text, printable
 
 SHARE = "of end\nto end"  # heading of the share of what training end to end would take
@@ -124,13 +124,13 @@ def _print_probes(console: Console, probes: list[dict[str, Any]]) -> None:
         if many:
             words = counted(many, "item with a label is", "items with a label are")
             console.print(f"{name}: {words} in neither number: too short for a row of {', '.join(where)}.", style="dim")
-    for said, remedy in REMEDIES.items():
+    for said, advice in ADVICE_ON.items():
         stages: dict[str, list[str]] = {}
         for probe in probes:
             if probe["words"] == said:
                 stages.setdefault(probe["name"], []).append(probe["stage"])
         for name, where in stages.items():
-            words = f"{name} on {', '.join(where)} is {said}: {remedy}."
+            words = f"{name} on {', '.join(where)} is {said}: {advice}."
             if said in (LIKE_GUESSING, UNSURE):
                 console.print(words, style="dim")
             else:

@@ -14,7 +14,7 @@ import click
 from stagewise.cli import completion
 from stagewise.cli.options import FORCE, JSON, PLACE, echo, run_argument
 from stagewise.errors import ConfigError, DataError
-from stagewise.runs.verdict import GUESSING, LIKE_GUESSING, REMEDIES, WORSE
+from stagewise.runs.verdict import ADVICE_ON, GUESSING, LIKE_GUESSING, WORSE
 from stagewise.text import counted
 
 if TYPE_CHECKING:
@@ -287,5 +287,5 @@ def _warn_of_probes(
     """Warn of the probes on a stage, or of one of them, whose verdict is among these."""
     for probe in run.facts["probes"]:
         if probe["stage"] == stage and only in (None, probe["name"]) and probe["words"] in warned:
-            words = f"{probe['name']} on {stage} is {probe['words']}: {REMEDIES[probe['words']]}."
+            words = f"{probe['name']} on {stage} is {probe['words']}: {ADVICE_ON[probe['words']]}."
             report("note", text=f"warning: probe {words}")

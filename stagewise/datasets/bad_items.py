@@ -120,23 +120,23 @@ def judge(bad: Sequence[BadItem], files: int, kind: str, policy: Policy) -> None
     most, words = _allowed(policy, files)
     if len(bad) <= most:
         return
-    remedy = (
+    advice = (
         'Repair them or take them away, or set data.bad_items = "skip" to leave them out.'
         if policy == "error"
         else f"That is more than the {words} that data.bad_items = {json.dumps(policy)} leaves out: repair them, or "
         f"set data.bad_items = {len(bad)} to leave out so many."
     )
-    refuse(bad, files, f"{kind} file", remedy)
+    refuse(bad, files, f"{kind} file", advice)
 
 
-def refuse(bad: Sequence[BadItem], files: int, kind: str, remedy: str) -> None:
+def refuse(bad: Sequence[BadItem], files: int, kind: str, advice: str) -> None:
     """Refuse bad files.
 
     Args:
         bad: the bad files.
         files: how many files there are, with the bad ones.
         kind: what one is called.
-        remedy: what to do.
+        advice: what to do.
 
     Raises:
         DataError: there are some; lists the first of them.
@@ -146,4 +146,4 @@ def refuse(bad: Sequence[BadItem], files: int, kind: str, remedy: str) -> None:
     lines = [f"  {item.path}: {item.reason}" for item in bad[:SHOWN]]
     if len(bad) > SHOWN:
         lines.append(f"  … and {len(bad) - SHOWN:,} more")
-    raise DataError("\n".join([f"{len(bad):,} of {counted(files, kind)} cannot be used:", *lines, remedy]))
+    raise DataError("\n".join([f"{len(bad):,} of {counted(files, kind)} cannot be used:", *lines, advice]))

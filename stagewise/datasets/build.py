@@ -29,10 +29,10 @@ def dataset_kind(spec: Spec, where: str) -> type[Dataset]:
     return resolve(spec.target, Dataset, SHORT_NAMES, where)
 
 
-LABELS_REMEDY = "Check data.splits and the labels (images lie in one folder per class), or leave the probe out."
+LABELS_ADVICE = "Check data.splits and the labels (images lie in one folder per class), or leave the probe out."
 
 
-def check_classes(dataset: Dataset, label: str, where: str, remedy: str) -> None:
+def check_classes(dataset: Dataset, label: str, where: str, advice: str) -> None:
     """Refuse a label by which no two training items, or frames, can be told apart.
 
     Raises:
@@ -40,12 +40,12 @@ def check_classes(dataset: Dataset, label: str, where: str, remedy: str) -> None
     """
     classes = some_classes(dataset, label, dataset.split("train"))
     if not classes:
-        raise DataError(f"{where}: no training item has a label '{label}'. {remedy}")
+        raise DataError(f"{where}: no training item has a label '{label}'. {advice}")
     if len(classes) == 1:
         (name,) = (dataset.label_classes(label)[number] for number in classes)
         raise DataError(
             f"{where}: all training items have the same label '{label}', '{name}': there is nothing to tell apart. "
-            f"{remedy}"
+            f"{advice}"
         )
 
 
@@ -56,14 +56,14 @@ def check_labelled(probe: Probe, dataset: Dataset) -> None:
         DataError: too few training or test items have one.
     """
     where = f"probe {probe.name}"
-    check_classes(dataset, probe.labels, where, LABELS_REMEDY)
+    check_classes(dataset, probe.labels, where, LABELS_ADVICE)
     tested = some_classes(dataset, probe.labels, dataset.split("test"))
     if not tested:
-        raise DataError(f"{where}: no test item has a label '{probe.labels}'. {LABELS_REMEDY}")
+        raise DataError(f"{where}: no test item has a label '{probe.labels}'. {LABELS_ADVICE}")
     if probe.pool is not None and not tested & some_classes(dataset, probe.labels, dataset.split("train")):
         raise DataError(
             f"{where}: no training item has a label '{probe.labels}' that a test item has: it could get nothing "
-            f"right. {LABELS_REMEDY}"
+            f"right. {LABELS_ADVICE}"
         )
 
 

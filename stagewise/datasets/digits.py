@@ -10,7 +10,7 @@ import hashlib
 import numpy as np
 from PIL import Image
 
-from stagewise.datasets.image_files import Cut, Numbers, Pixels, pixels_of
+from stagewise.datasets.image_files import Numbers, Pixels, Preprocessing, pixels_of
 from stagewise.datasets.images import TEST, Images
 from stagewise.datasets.labels import ItemLabels, hash_split
 from stagewise.errors import ConfigError
@@ -48,9 +48,9 @@ class Digits(Images):
         mean: Numbers = MEAN,
         std: Numbers = STD,
     ) -> None:
-        cut = Cut(patch, stride, crop, grayscale=True, mean=mean, std=std, flip=False)
-        if type(size) is not int or size < cut.crop:
-            raise ConfigError(f"data.size is {size!r}: set it to a whole number of data.crop, {cut.crop}, or more.")
+        how = Preprocessing(patch, stride, crop, grayscale=True, mean=mean, std=std, flip=False)
+        if type(size) is not int or size < how.crop:
+            raise ConfigError(f"data.size is {size!r}: set it to a whole number of data.crop, {how.crop}, or more.")
         if not 0 <= test_fraction < 1:
             raise ConfigError(f"data.test_fraction is {test_fraction}: set it to 0 or more and less than 1.")
         published = load("sklearn.datasets").load_digits()
@@ -61,7 +61,7 @@ class Digits(Images):
         is_test_N = hash_split(names, classes.classes.tolist(), test_fraction)
         content = hashlib.sha256(self._digits_NHW.tobytes()).digest()
         super().__init__(
-            names, np.full((len(names), 2), size), (is_test_N * TEST).astype(np.int8), classes, cut, content
+            names, np.full((len(names), 2), size), (is_test_N * TEST).astype(np.int8), classes, how, content
         )
 
     def _pixels(self, image: int) -> Pixels:

@@ -33,7 +33,7 @@ COLOUR = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # those of ImageNet
 
 
 @dataclass(frozen=True)
-class Cut:
+class Preprocessing:
     """How images become rows: the arguments that all sets of images share.
 
     Attributes:

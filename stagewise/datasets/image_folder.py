@@ -16,7 +16,7 @@ from stagewise.datasets.audio_files import words_of_twins
 from stagewise.datasets.bad_items import Policy, check_policy
 from stagewise.datasets.base import BadItem
 from stagewise.datasets.files import find_files
-from stagewise.datasets.image_files import SUFFIXES, Cut, Numbers, Pixels, read_pixels
+from stagewise.datasets.image_files import SUFFIXES, Numbers, Pixels, Preprocessing, read_pixels
 from stagewise.datasets.images import TEST, TRAIN, UNLABELLED, Images, find_twins, scan_images
 from stagewise.datasets.labels import ItemLabels, hash_split, read_split_lists, words_of_unlisted
 from stagewise.datasets.names import Names
@@ -81,7 +81,7 @@ class ImageFolder(Images):
         views: int = 1,
         labels: Mapping[str, str] | None = None,
     ) -> None:
-        cut = Cut(patch, stride, crop, grayscale, mean, std, flip, views)
+        how = Preprocessing(patch, stride, crop, grayscale, mean, std, flip, views)
         check_policy(bad_items)
         if size is not None and (type(size) is not int or size < 1):
             raise ConfigError(f"data.size is {size!r}: set it to a whole number of pixels.")
@@ -99,7 +99,7 @@ class ImageFolder(Images):
         _refuse_nested(self._folders)
 
         keys, refused, listed, notes, twins = _list(self._folders, splits)
-        found = scan_images(keys, [self._path(key) for key in keys], cut, size, bad_items, refused)
+        found = scan_images(keys, [self._path(key) for key in keys], how, size, bad_items, refused)
         names = [keys[item] for item in found.items]
         classes = ItemLabels.from_names([_class(name) for name in names])
         same = {name.replace("//", "/"): other.replace("//", "/") for name, other in twins.items()}
@@ -116,7 +116,7 @@ class ImageFolder(Images):
             parts_N[own[chosen]] = TEST
         else:
             _refuse_strange(classes, parts_N, test)
-        super().__init__(names, found.sizes, parts_N, classes, cut, found.bytes.tobytes())
+        super().__init__(names, found.sizes, parts_N, classes, how, found.bytes.tobytes())
         for name, table in tables.items():
             self.labels[name] = replace(table, classes=np.repeat(table.classes, views))
         self.bad = found.bad
@@ -131,7 +131,7 @@ class ImageFolder(Images):
     def _pixels(self, image: int) -> Pixels:
         height, width = self._sizes_N2[image].tolist()
         path = self._path(self.keys[image * self.views])
-        return read_pixels(path, self._cut.grayscale, self._short, (height, width))
+        return read_pixels(path, self._how.grayscale, self._short, (height, width))
 
 
 def _list(

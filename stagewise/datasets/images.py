@@ -23,8 +23,8 @@ from stagewise.datasets.image_files import (
     MAX_PIXELS,
     SUFFIXES,
     TOO_MANY,
-    Cut,
     Pixels,
+    Preprocessing,
     probe,
     read_pixels,
     resized,
@@ -49,7 +49,7 @@ class Images(Dataset):
         sizes_N2: their heights and widths in pixels, none smaller than a row.
         parts_N: whether each is for training, for testing, or without a label.
         classes: the label `class` of each.
-        cut: how they become rows.
+        how: how they become rows.
         content: what else decides what their pixels are, for the fingerprint.
     """
 
@@ -63,33 +63,33 @@ class Images(Dataset):
         sizes_N2: Ints,
         parts_N: npt.NDArray[np.int8],
         classes: ItemLabels,
-        cut: Cut,
+        how: Preprocessing,
         content: bytes,
     ) -> None:
-        self.channels, self.views = cut.channels, cut.views
-        self.mean, self.std = (cut.means[0], cut.stds[0]) if cut.channels == 1 else (cut.means, cut.stds)
-        self.keys = Keys([name + view for name in names for view in ("", "#flip")[: cut.views]])
-        self.grids = np.repeat([cut.grid(*size) for size in sizes_N2.tolist()], cut.views, axis=0).reshape(-1, 2)
+        self.channels, self.views = how.channels, how.views
+        self.mean, self.std = (how.means[0], how.stds[0]) if how.channels == 1 else (how.means, how.stds)
+        self.keys = Keys([name + view for name in names for view in ("", "#flip")[: how.views]])
+        self.grids = np.repeat([how.grid(*size) for size in sizes_N2.tolist()], how.views, axis=0).reshape(-1, 2)
         self.lengths = self.grids.prod(axis=1)
-        self.crop = cut.grid(cut.crop, cut.crop)
-        self.labels: dict[str, ItemLabels] = {"class": ItemLabels(np.repeat(classes.classes, cut.views), classes.names)}
+        self.crop = how.grid(how.crop, how.crop)
+        self.labels: dict[str, ItemLabels] = {"class": ItemLabels(np.repeat(classes.classes, how.views), classes.names)}
         self.bad = []
-        self._cut, self._sizes_N2, self._parts_N, self._content = cut, sizes_N2, parts_N, content
+        self._how, self._sizes_N2, self._parts_N, self._content = how, sizes_N2, parts_N, content
 
     @property
     def row_shape(self) -> tuple[int, int, int]:
         """Shape of a patch, (C, P, P)."""
-        return self._cut.row_shape
+        return self._how.row_shape
 
     @property
     def patch(self) -> int:
         """Pixels of a patch's side; 0 where a row is a whole crop."""
-        return self._cut.patch
+        return self._how.patch
 
     @property
     def stride(self) -> int:
         """Pixels from one patch to the next."""
-        return self._cut.stride
+        return self._how.stride
 
     @abstractmethod
     def _pixels(self, image: int) -> Pixels:
@@ -121,11 +121,11 @@ class Images(Dataset):
             raise IndexError(f"item {item} has {self.lengths[item]} patches, not {start} to {stop}")
         if start == stop:
             return np.empty((self.channels, 0, *self.row_shape[1:]), np.float32)
-        pixels_HWC = self.image(item) if self.patch else centre_crop(self.image(item), self._cut)
+        pixels_HWC = self.image(item) if self.patch else centre_crop(self.image(item), self._how)
         width = int(self.grids[item, 1])
         first, last = start // width, -(-stop // width)  # whole rows of the grid
-        band_HWC = pixels_HWC[first * self.stride : (last - 1) * self.stride + self._cut.side]
-        return patches(band_HWC, self._cut)[:, start - first * width : stop - first * width]
+        band_HWC = pixels_HWC[first * self.stride : (last - 1) * self.stride + self._how.side]
+        return patches(band_HWC, self._how)[:, start - first * width : stop - first * width]
 
     def augmented(self, item: int, seed: int) -> Floats:
         """Return the patches of a random training crop: float32 (C, R·S, P, P), standardised.
@@ -137,9 +137,9 @@ class Images(Dataset):
         """
         from stagewise.datasets.augment import patches, random_crop
 
-        if (self._sizes_N2[item // self.views] < self._cut.crop).any():
+        if (self._sizes_N2[item // self.views] < self._how.crop).any():
             raise IndexError(f"item {item} is smaller than a training crop")
-        return patches(random_crop(self.image(item), self._cut, item, seed), self._cut)
+        return patches(random_crop(self.image(item), self._how, item, seed), self._how)
 
     def centre(self, item: int) -> Ints:
         """Return which rows of an item are the training crop closest to its centre, int64 (R·S,), in raster order.
@@ -150,7 +150,7 @@ class Images(Dataset):
         places = []
         for there, wanted, pixels in zip(grid, self.crop, size, strict=True):
             # Half of what is left over, to the nearest patch; half-way goes up or left.
-            first = (pixels - self._cut.crop + self.stride - 1) // (2 * self.stride) if self.patch else 0
+            first = (pixels - self._how.crop + self.stride - 1) // (2 * self.stride) if self.patch else 0
             places.append(max(0, first) + np.arange(min(wanted, there), dtype=np.int64))
         rows: Ints = (places[0][:, None] * grid[1] + places[1]).ravel()
         return rows
@@ -165,8 +165,8 @@ class Images(Dataset):
 
     def fingerprint(self) -> str:
         """Hash keys, sizes, parts, what the pixels are, and every option that changes training."""
-        cut = self._cut
-        options = [cut.patch, cut.stride, cut.crop, cut.channels, cut.means, cut.stds, cut.flip, cut.views]
+        how = self._how
+        options = [how.patch, how.stride, how.crop, how.channels, how.means, how.stds, how.flip, how.views]
         digest = hashlib.sha256(json.dumps(options).encode())
         digest.update("\n".join(self.keys).encode())
         for part in (self._sizes_N2.tobytes(), self._parts_N.tobytes(), self._content):
@@ -249,14 +249,19 @@ class ImageScan:
 
 
 def scan_images(
-    keys: Sequence[str], paths: Sequence[str], cut: Cut, short: int | None, policy: Policy, refused: Sequence[BadItem]
+    keys: Sequence[str],
+    paths: Sequence[str],
+    how: Preprocessing,
+    short: int | None,
+    policy: Policy,
+    refused: Sequence[BadItem],
 ) -> ImageScan:
     """Probe every file and see whether it holds a row.
 
     Args:
         keys: the images' keys.
         paths: their files.
-        cut: how they become rows.
+        how: how they become rows.
         short: pixels that their short sides are resized to; None leaves them.
         policy: what happens to bad files.
         refused: files whose very names cannot be used.
@@ -271,7 +276,7 @@ def scan_images(
             bad.append(BadItem(keys[item], paths[item], header))
             continue
         height, width = resized(header.height, header.width, short)
-        problem = TOO_MANY if height * width > MAX_PIXELS else cut.problem(height, width)
+        problem = TOO_MANY if height * width > MAX_PIXELS else how.problem(height, width)
         if problem is not None:
             bad.append(BadItem(keys[item], paths[item], problem))
         else:

@@ -45,7 +45,7 @@ OWN = {"speaker": "`speaker` comes of the folders", "phones": "`phones` comes of
 PHONES = 41  # classes of the published label file of train-clean-100, Löwe et al. 2019, section 4.2
 
 # For whoever asked for the download, in a pipeline file or with `data fetch`.
-REMEDY = (
+ADVICE = (
     "was it interrupted while it was unpacked? Delete this folder and type the same command again, which unpacks the "
     "archive anew, or name another root."
 )
@@ -176,7 +176,7 @@ def _locate(root: Path, subset: str, download: bool) -> tuple[Path, _Utterances]
         _download(root, subset)
         found = _first_with_utterances(folders)
         if found is None:
-            raise DataError(f"{folders[1]} holds no utterances: {REMEDY}")
+            raise DataError(f"{folders[1]} holds no utterances: {ADVICE}")
     if found is None:
         if not root.exists() and not root.is_absolute():
             raise DataError(
@@ -193,7 +193,7 @@ def _locate(root: Path, subset: str, download: bool) -> tuple[Path, _Utterances]
     there = len(utterances.suffixes)
     if download and there < SUBSETS[subset][0]:
         raise DataError(
-            f"{folder} holds {there:,} of the {SUBSETS[subset][0]:,} utterances of {subset}: {REMEDY} What is "
+            f"{folder} holds {there:,} of the {SUBSETS[subset][0]:,} utterances of {subset}: {ADVICE} What is "
             "there can be used without a download."
         )
     return folder, utterances

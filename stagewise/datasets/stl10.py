@@ -17,7 +17,7 @@ from PIL import Image
 
 from stagewise.arrays import Ints
 from stagewise.datasets.base import Expected
-from stagewise.datasets.image_files import Cut, Numbers, Pixels, pixels_of
+from stagewise.datasets.image_files import Numbers, Pixels, Preprocessing, pixels_of
 from stagewise.datasets.images import TEST, TRAIN, UNLABELLED, Images
 from stagewise.datasets.labels import ItemLabels
 from stagewise.errors import ConfigError, DataError
@@ -65,7 +65,7 @@ class STL10(Images):
         flip: bool = True,
         views: int = 1,
     ) -> None:
-        cut = _fitting(Cut(patch, stride, crop, grayscale, mean, std, flip, views))
+        how = _fitting(Preprocessing(patch, stride, crop, grayscale, mean, std, flip, views))
         self._folder = Path(root) / "stl10_binary"
         _provide(Path(root), download)
         counts = list(COUNTS.values())
@@ -74,7 +74,7 @@ class STL10(Images):
         unknown = np.full(COUNTS["unlabeled"], -1)
         classes_N = np.concatenate([self._classes("train"), self._classes("test"), unknown])
         sizes_N2 = np.full((sum(counts), 2), SIDE)
-        super().__init__(names, sizes_N2, parts_N, ItemLabels(classes_N, CLASSES), cut, b"STL-10")
+        super().__init__(names, sizes_N2, parts_N, ItemLabels(classes_N, CLASSES), how, b"STL-10")
 
     @classmethod
     def is_there(cls, **arguments: Any) -> bool:
@@ -91,13 +91,13 @@ class STL10(Images):
         Raises:
             ConfigError: an argument is out of range.
         """
-        shared = {field.name for field in fields(Cut)}
-        cut = _fitting(Cut(**{name: value for name, value in arguments.items() if name in shared}))
-        rows, columns = cut.grid(SIDE, SIDE)
-        items = sum(COUNTS.values()) * cut.views
-        crop = cut.grid(cut.crop, cut.crop)
+        shared = {field.name for field in fields(Preprocessing)}
+        how = _fitting(Preprocessing(**{name: value for name, value in arguments.items() if name in shared}))
+        rows, columns = how.grid(SIDE, SIDE)
+        items = sum(COUNTS.values()) * how.views
+        crop = how.grid(how.crop, how.crop)
         return Expected(
-            items, items * rows * columns, "published size of STL-10", cut.row_shape, crop, {"class": len(CLASSES)}
+            items, items * rows * columns, "published size of STL-10", how.row_shape, crop, {"class": len(CLASSES)}
         )
 
     def pool(self) -> Ints:
@@ -115,7 +115,7 @@ class STL10(Images):
         if len(values) < BYTES:
             raise DataError(f"{path} has been cut short: delete the folder, and type the same command again.")
         pixels_HWC = np.ascontiguousarray(values.reshape(3, SIDE, SIDE).T)  # columns come first in the files
-        return pixels_of(Image.fromarray(pixels_HWC).convert("L" if self._cut.grayscale else "RGB"))
+        return pixels_of(Image.fromarray(pixels_HWC).convert("L" if self._how.grayscale else "RGB"))
 
     def _classes(self, name: str) -> npt.NDArray[np.int64]:
         """Read the classes of a part, which are numbered from 1."""
@@ -129,10 +129,10 @@ class STL10(Images):
 _REMEDY = "delete the folder, and type the same command again with data.download = true."
 
 
-def _fitting(cut: Cut) -> Cut:
-    if cut.crop > SIDE:
-        raise ConfigError(f"data.crop is {cut.crop}: set it to {SIDE} pixels or less, as images of STL-10 have.")
-    return cut
+def _fitting(how: Preprocessing) -> Preprocessing:
+    if how.crop > SIDE:
+        raise ConfigError(f"data.crop is {how.crop}: set it to {SIDE} pixels or less, as images of STL-10 have.")
+    return how
 
 
 def _problems(folder: Path) -> list[str]:

@@ -119,12 +119,12 @@ class SyntheticSpeech(LibriSpeech):
         marker = {"format": 1, "settings": settings, "items": voices * sentences}
         write_corpus(folder, _utterances(voices, sentences, seed), marker)
 
-        remedy = f"Delete the folder {folder} and type the same command again."
-        if read_json(folder / MARKER, remedy) != marker:
-            raise IntegrityError(f"{folder / MARKER} does not belong to this folder. {remedy}")
+        advice = f"Delete the folder {folder} and type the same command again."
+        if read_json(folder / MARKER, advice) != marker:
+            raise IntegrityError(f"{folder / MARKER} does not belong to this folder. {advice}")
         there = sum(1 for _ in folder.glob("*/*/*.flac"))
         if there != marker["items"]:
-            raise IntegrityError(f"{folder} holds {there} of {marker['items']} utterances. {remedy}")
+            raise IntegrityError(f"{folder} holds {there} of {marker['items']} utterances. {advice}")
         super().__init__(
             str(folder),
             subset=None,

@@ -129,8 +129,8 @@ def read_table(root: Path, label: str, path: Path, names: Names) -> ItemLabels:
     if not there:
         meant = what == "file" and any(names.find_in_folder(row[key]) for _, row in table.rows)
         example = names.paths[0] if what == "file" else names.paths[0].rpartition("/")[0] or "FOLDER"
-        remedy = f"they are folders: begin with `folder,{label}`" if meant else f"write paths as '{example}'"
-        raise DataError(f"{path}: none of its {what}s is in the data set ({Strays.of(strays, what)}): {remedy}.")
+        advice = f"they are folders: begin with `folder,{label}`" if meant else f"write paths as '{example}'"
+        raise DataError(f"{path}: none of its {what}s is in the data set ({Strays.of(strays, what)}): {advice}.")
     return ItemLabels.from_names(values, Strays.of(strays, what))
 
 
@@ -192,7 +192,7 @@ def read_labels(root: Path, label: str, source: str, names: Names, within: Names
         DataError: no name fits the pattern, or the table is wrong.
     """
     if not isinstance(source, str):
-        raise ConfigError(f"data.labels.{label} is {source!r}: {_remedy(label)}")
+        raise ConfigError(f"data.labels.{label} is {source!r}: {_advice(label)}")
     within = names if within is None else within
     if level := FOLDER.fullmatch(source):
         depth = int(level[1] or 1)
@@ -201,7 +201,7 @@ def read_labels(root: Path, label: str, source: str, names: Names, within: Names
     if "{" in source:
         return ItemLabels.from_names(_in_names(label, source, within))
     if not source.lower().endswith(SUFFIXES):
-        raise ConfigError(f'data.labels.{label} is "{source}": {_remedy(label)}')
+        raise ConfigError(f'data.labels.{label} is "{source}": {_advice(label)}')
     return read_table(root, label, Path(source), names)
 
 
@@ -241,7 +241,7 @@ def _paths(names: Names) -> list[str]:
     return [unicodedata.normalize("NFC", names.path(item)) for item in range(len(names))]
 
 
-def _remedy(label: str) -> str:
+def _advice(label: str) -> str:
     return f'set it to "folder", "folder:2", the path of a .csv or .tsv file, or a pattern of names with {{{label}}}.'
 
 

@@ -178,7 +178,7 @@ WEIGHTS: Final = "model.safetensors"
 PROGRAM = "model.pt2"
 ONNX = "model.onnx"
 CARD = "README.md"
-REMEDY = "Type `stagewise export RUN --out DIR --force` to write it again."
+ADVICE = "Type `stagewise export RUN --out DIR --force` to write it again."
 
 Size = Annotated[int, Field(ge=1, lt=2**31)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -296,12 +296,12 @@ def read_settings(folder: Path) -> Settings:
             f"{folder} is not an export (it has no {CONFIG}): name the DIR of a `stagewise export RUN --out DIR`."
         )
     try:
-        return Settings.model_validate(durable.read_sealed(path, REMEDY))
+        return Settings.model_validate(durable.read_sealed(path, ADVICE))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
         words = first["msg"].removeprefix("Value error, ")
-        raise IntegrityError(f"{path} is damaged ({place}{': ' if place else ''}{words}). {REMEDY}") from None
+        raise IntegrityError(f"{path} is damaged ({place}{': ' if place else ''}{words}). {ADVICE}") from None
 
 
 def encoder_of(settings: Settings, name: str) -> FrozenEncoder:
@@ -335,14 +335,14 @@ def load_export(path: str | Path) -> FrozenEncoder:
     settings = read_settings(folder)
     weights = folder / WEIGHTS
     if not weights.is_file():
-        raise IntegrityError(f"{weights} is missing. {REMEDY}")
+        raise IntegrityError(f"{weights} is missing. {ADVICE}")
     if durable.sha256_of(weights) != settings.files[WEIGHTS]:
-        raise IntegrityError(f"{weights} is not what was written. {REMEDY}")
+        raise IntegrityError(f"{weights} is not what was written. {ADVICE}")
     encoder = encoder_of(settings, str(folder / CONFIG))
     try:
         encoder.load_state_dict(read_tensors(weights))
     except RuntimeError as error:
-        raise IntegrityError(f"{weights} does not fit {folder / CONFIG}: {error}. {REMEDY}") from None
+        raise IntegrityError(f"{weights} does not fit {folder / CONFIG}: {error}. {ADVICE}") from None
     encoder.origin = Origin(settings.pipeline, settings.tuned, {"": settings.files[WEIGHTS]})
     return encoder
 

@@ -185,78 +185,78 @@ def check_samples(x: object, channels: int, dtype: torch.dtype, geometry: Geomet
     """
     wanted = f"(B, {channels}, samples)"
     shape = _shape(x, wanted, dtype)
-    remedy = ""
+    advice = ""
     if len(shape) == 1 == channels:
-        remedy = "give it x[None, None]"
+        advice = "give it x[None, None]"
     elif len(shape) == 2 and channels == 1:
-        remedy = "give it x[:, None]"
+        advice = "give it x[:, None]"
         if shape[0] > 1:
-            remedy += " if its lines are items, x.mean(0)[None, None] if they are the channels of one"
+            advice += " if its lines are items, x.mean(0)[None, None] if they are the channels of one"
     elif len(shape) != 3:
-        remedy = "give it three dimensions"
+        advice = "give it three dimensions"
     elif shape[1] != channels:
         if shape[2] == channels:
-            remedy = "give it x.transpose(1, 2)"
+            advice = "give it x.transpose(1, 2)"
         elif channels == 1 and shape[1]:
-            remedy = "give it x.mean(1, keepdim=True)"
+            advice = "give it x.mean(1, keepdim=True)"
         else:
-            remedy = f"give it {channels} channels"
+            advice = f"give it {channels} channels"
     elif not geometry.rows(shape[2]):
-        remedy = (
+        advice = (
             f"that is too short for a row, which sees {geometry.receptive_field:,} samples: give it so many, or more"
         )
-    _refuse(wanted, shape, remedy)
+    _refuse(wanted, shape, advice)
 
 
 def check_pixels(x: object, channels: int, dtype: torch.dtype, patch: int) -> None:
     """Refuse what is not (B, C, H, W), or holds no patch; raises what `check_samples` does."""
     wanted = f"(B, {channels}, height, width)"
     shape = _shape(x, wanted, dtype)
-    remedy = ""
+    advice = ""
     if len(shape) == 2 and channels == 1:
-        remedy = "give it x[None, None]"
+        advice = "give it x[None, None]"
     elif len(shape) == 3 and channels in shape:
-        remedy = {0: "give it x[None]", 2: "give it x.movedim(2, 0)[None]"}.get(shape.index(channels), "")
+        advice = {0: "give it x[None]", 2: "give it x.movedim(2, 0)[None]"}.get(shape.index(channels), "")
     elif len(shape) == 3 and channels == 1:
         if shape[2] == 3:
-            remedy = "make it grey, or give its uint8 pixels to encoder.embed"
+            advice = "make it grey, or give its uint8 pixels to encoder.embed"
         elif shape[0] == 3:
-            remedy = "give it x[:, None] if it is three grey images; if it is one in colour, make it grey"
+            advice = "give it x[:, None] if it is three grey images; if it is one in colour, make it grey"
         else:
-            remedy = "give it x[:, None]"
+            advice = "give it x[:, None]"
     elif len(shape) == 4 and shape[1] != channels:
         if shape[3] == channels:
-            remedy = "give it x.movedim(3, 1)"
+            advice = "give it x.movedim(3, 1)"
         elif (channels, shape[3]) == (1, 3):
-            remedy = "make it grey, or give the uint8 pixels of one image to encoder.embed"
+            advice = "make it grey, or give the uint8 pixels of one image to encoder.embed"
         elif (channels, shape[1]) == (1, 3):
-            remedy = "give it grey, 0.299 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]"
+            advice = "give it grey, 0.299 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]"
         elif (channels, shape[1]) == (3, 1):
-            remedy = "give it x.expand(-1, 3, -1, -1)"
+            advice = "give it x.expand(-1, 3, -1, -1)"
     elif len(shape) == 4 and 0 not in shape:
         if min(shape[2:]) >= patch:
             return
-        remedy = f"that holds no patch of {patch} × {patch} pixels: enlarge it"
-    _refuse(wanted, shape, remedy or "give it such a one")
+        advice = f"that holds no patch of {patch} × {patch} pixels: enlarge it"
+    _refuse(wanted, shape, advice or "give it such a one")
 
 
 def _shape(x: object, wanted: str, dtype: torch.dtype) -> tuple[int, ...]:
     if not isinstance(x, torch.Tensor):
         path = isinstance(x, str | os.PathLike)
-        remedy = "files go to encoder.embed(path)" if path else "arrays go to encoder.embed(x), or torch.as_tensor(x)"
-        raise InputError(f"encoder(x) takes a float32 tensor {wanted}, not {_a(x)}: {remedy}.")
+        advice = "files go to encoder.embed(path)" if path else "arrays go to encoder.embed(x), or torch.as_tensor(x)"
+        raise InputError(f"encoder(x) takes a float32 tensor {wanted}, not {_a(x)}: {advice}.")
     if not x.is_floating_point():
         full = FULL.get(x.dtype)
-        remedy = "give it float32" if full is None else f"give it x.float() / {full}"
-        raise InputError(f"encoder(x) takes float32 {wanted}, and x is {_name(x.dtype)}: {remedy}, standardised.")
+        advice = "give it float32" if full is None else f"give it x.float() / {full}"
+        raise InputError(f"encoder(x) takes float32 {wanted}, and x is {_name(x.dtype)}: {advice}, standardised.")
     if x.dtype == torch.float64 != dtype:
         raise InputError(f"encoder(x) takes {_name(dtype)} {wanted}, and x is float64: give it x.float().")
     return tuple(x.shape)
 
 
-def _refuse(wanted: str, shape: tuple[int, ...], remedy: str) -> None:
-    if remedy:
-        raise InputError(f"encoder(x) takes {wanted}, and x is {shape}: {remedy}.")
+def _refuse(wanted: str, shape: tuple[int, ...], advice: str) -> None:
+    if advice:
+        raise InputError(f"encoder(x) takes {wanted}, and x is {shape}: {advice}.")
 
 
 def _name(dtype: torch.dtype) -> str:

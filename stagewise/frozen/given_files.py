@@ -22,7 +22,7 @@ from stagewise.datasets.audio_files import AudioFiles
 from stagewise.datasets.bad_items import AGAIN, probe_all, refuse, remembering
 from stagewise.datasets.base import BadItem
 from stagewise.datasets.files import find_files, name_problem
-from stagewise.datasets.image_files import MAX_PIXELS, TOO_MANY, Cut, Pixels, read_pixels, resized
+from stagewise.datasets.image_files import MAX_PIXELS, TOO_MANY, Pixels, Preprocessing, read_pixels, resized
 from stagewise.datasets.image_files import SUFFIXES as IMAGE_SUFFIXES
 from stagewise.datasets.image_files import Header as ImageHeader
 from stagewise.datasets.image_files import probe as probe_image
@@ -34,7 +34,7 @@ from stagewise.text import counted
 
 # Files and folders that somebody names, and the key of each: where it is, as it was named.
 
-REMEDY = "Repair them or leave them out."
+ADVICE = "Repair them or leave them out."
 SHOWN = 20  # of the files that are left out
 Report = Callable[..., None]
 H = TypeVar("H")
@@ -129,7 +129,7 @@ class Given:
             elif not isinstance(header, str):
                 good[key] = header
         if not (skip and good):
-            refuse(bad, len(self.keys) + len(self.bad), "input", REMEDY)
+            refuse(bad, len(self.keys) + len(self.bad), "input", ADVICE)
         for item in bad[:SHOWN]:
             report("note", text=f"left out {item.path}: {item.reason}")
         if len(bad) > SHOWN:
@@ -244,11 +244,13 @@ class GivenPixels(Images):
     def __init__(self, sizes: Mapping[str, tuple[int, int]], bad: list[BadItem], facts: Mapping[str, Any]) -> None:
         channels, side, _ = facts["row_shape"]
         crop = facts["reads"].get("crop") if facts["patch"] else side
-        cut = Cut(facts["patch"], facts["stride"], crop or side, channels == 1, facts["mean"], facts["std"], flip=False)
+        how = Preprocessing(
+            facts["patch"], facts["stride"], crop or side, channels == 1, facts["mean"], facts["std"], flip=False
+        )
         sizes_N2 = np.array(list(sizes.values()), np.int64).reshape(-1, 2)
         unlabelled_N = np.full(len(sizes), UNLABELLED, np.int8)
         classes = ItemLabels(np.full(len(sizes), -1), [])
-        super().__init__(list(sizes), sizes_N2, unlabelled_N, classes, cut, b"")
+        super().__init__(list(sizes), sizes_N2, unlabelled_N, classes, how, b"")
         self.bad = bad
         self._last: tuple[int, Pixels] | None = None
 
@@ -302,16 +304,16 @@ class GivenImages(GivenPixels):
 
     def _load(self, image: int) -> Pixels:
         height, width = self._sizes_N2[image].tolist()
-        return read_pixels(self.keys[image], self._cut.grayscale, self._short, (height, width))
+        return read_pixels(self.keys[image], self._how.grayscale, self._short, (height, width))
 
 
 def no_patch(height: int, width: int, facts: Mapping[str, Any]) -> str | None:
     """Say that an image of so many pixels holds no patch; None if it does."""
     (_, side, _), patch = facts["row_shape"], facts["patch"]
-    cut = Cut(patch, facts["stride"], side)
+    how = Preprocessing(patch, facts["stride"], side)
     return (
         f"its {height} × {width} pixels hold no patch of {side} × {side}: enlarge it"
-        if 0 in cut.grid(height, width)
+        if 0 in how.grid(height, width)
         else None
     )
 

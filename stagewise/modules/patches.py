@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stagewise.errors import ConfigError
 from stagewise.modules.geometry import Geometry
-from stagewise.modules.stage_module import GROUP_BYTES, Block, Crop, StageModule, at_least_float32, autocast
+from stagewise.modules.stage_module import GROUP_BYTES, Block, StageModule, Window, at_least_float32, autocast
 
 # Patches of an image: cut out, and each encoded alone, a group at a time.
 
@@ -156,32 +156,32 @@ class PatchStage(StageModule):
         z_BDTHW = self._encode(x_BCTHW)
         return z_BDTHW, z_BDTHW
 
-    def window(self, x_BCTHW: Tensor, crop: Crop) -> tuple[Tensor, Tensor]:
+    def window(self, x_BCTHW: Tensor, window: Window) -> tuple[Tensor, Tensor]:
         """Return z and c of training crops, (B, D, R, S)."""
-        if self.encoder is None or crop.rows == 1:
-            return self._seen(self(x_BCTHW)[0], crop)
+        if self.encoder is None or window.rows == 1:
+            return self._seen(self(x_BCTHW)[0], window)
         with autocast(x_BCTHW.device.type, self.precision):
             z_ND = self._each().means(x_BCTHW)
-        return self._related(_on_grid(z_ND, crop))
+        return self._related(_on_grid(z_ND, window))
 
-    def window_and_rows(self, x_BCTHW: Tensor, crop: Crop) -> tuple[Tensor, Tensor, Tensor]:
+    def window_and_rows(self, x_BCTHW: Tensor, window: Window) -> tuple[Tensor, Tensor, Tensor]:
         """Return z and c of training crops, and the maps of all patches to hand on, float32 and without a graph."""
-        if self.encoder is None or crop.rows == 1:
+        if self.encoder is None or window.rows == 1:
             z_BDTHW, _ = self(x_BCTHW)
-            return *self._seen(z_BDTHW, crop), at_least_float32(z_BDTHW.detach())
+            return *self._seen(z_BDTHW, window), at_least_float32(z_BDTHW.detach())
         with autocast(x_BCTHW.device.type, self.precision):
             z_ND, rows_BDTHW = self._each().means_and_maps(x_BCTHW)
-        return *self._related(_on_grid(z_ND, crop)), rows_BDTHW
+        return *self._related(_on_grid(z_ND, window)), rows_BDTHW
 
     def _each(self) -> EachPatch:
         (block,) = self.blocks
         assert isinstance(block.module, EachPatch)
         return block.module
 
-    def _seen(self, z_BDTHW: Tensor, crop: Crop) -> tuple[Tensor, Tensor]:
-        if crop.rows == 1:
+    def _seen(self, z_BDTHW: Tensor, window: Window) -> tuple[Tensor, Tensor]:
+        if window.rows == 1:
             return self._related(z_BDTHW.squeeze(2))
-        return self._related(_on_grid(means(z_BDTHW).transpose(1, 2).flatten(0, 1), crop))
+        return self._related(_on_grid(means(z_BDTHW).transpose(1, 2).flatten(0, 1), window))
 
     def _related(self, z_BDRS: Tensor) -> tuple[Tensor, Tensor]:
         if self.context is None:
@@ -195,9 +195,9 @@ def means(z_BDTHW: Tensor) -> Tensor:
     return at_least_float32(z_BDTHW).mean((3, 4))
 
 
-def _on_grid(z_ND: Tensor, crop: Crop) -> Tensor:
-    assert crop.grid is not None
-    z_BDRS: Tensor = z_ND.unflatten(0, (-1, *crop.grid)).movedim(-1, 1)
+def _on_grid(z_ND: Tensor, window: Window) -> Tensor:
+    assert window.grid is not None
+    z_BDRS: Tensor = z_ND.unflatten(0, (-1, *window.grid)).movedim(-1, 1)
     return z_BDRS
 
 

@@ -120,22 +120,22 @@ class StageModule(nn.Module):
         z_BCT = self._encode(x_BCT)
         return z_BCT, self._relate(z_BCT)
 
-    def window(self, x_BCT: Tensor, crop: Crop) -> tuple[Tensor, Tensor]:
-        """Return z and c of training windows, from the input rows that `crop` says they were read with."""
+    def window(self, x_BCT: Tensor, window: Window) -> tuple[Tensor, Tensor]:
+        """Return z and c of training windows, from the input rows that `window` says they were read with."""
         # A state is zero where the window begins: rows that the cut has spoilt must not reach it.
         if isinstance(self.context, Recurrent):
-            z_BCT = crop(self._encode(x_BCT))
+            z_BCT = window(self._encode(x_BCT))
             return z_BCT, self._relate(z_BCT)
         if isinstance(self.encoder, Recurrent) and self.context is None:
-            return (z_BCT := self._encode(crop(x_BCT))), z_BCT
+            return (z_BCT := self._encode(window(x_BCT))), z_BCT
         z_BCT, c_BCT = self(x_BCT)
-        return (z := crop(z_BCT)), z if c_BCT is z_BCT else crop(c_BCT)
+        return (z := window(z_BCT)), z if c_BCT is z_BCT else window(c_BCT)
 
-    def window_and_rows(self, x_BCT: Tensor, crop: Crop) -> tuple[Tensor, Tensor, Tensor]:
+    def window_and_rows(self, x_BCT: Tensor, window: Window) -> tuple[Tensor, Tensor, Tensor]:
         """Return z and c of windows, and all rows that their pieces hand on, float32 and without a graph."""
         z_BCT, c_BCT = self(x_BCT)
-        z = crop(z_BCT)
-        return z, z if c_BCT is z_BCT else crop(c_BCT), at_least_float32(c_BCT.detach())
+        z = window(z_BCT)
+        return z, z if c_BCT is z_BCT else window(c_BCT), at_least_float32(c_BCT.detach())
 
     def _encode(self, x_BCT: Tensor) -> Tensor:
         for block in self.blocks[: self.encoder_blocks]:
@@ -172,7 +172,7 @@ def _geometry(blocks: Sequence[Block]) -> Geometry:
 
 
 @dataclass(frozen=True)
-class Crop:
+class Window:
     """Cuts every item's `rows` rows out of its piece, after its own `skip`; patches have a `grid` of them, R × S."""
 
     skip_B: tuple[int, ...]  # noqa: N815
@@ -186,9 +186,9 @@ class Crop:
             return z_BCT.narrow(2, skips.pop(), self.rows)
         return torch.stack([z.narrow(1, skip, self.rows) for z, skip in zip(z_BCT, self.skip_B, strict=True)])
 
-    def of(self, items: slice) -> Crop:
-        """Return the crop of a part of the batch."""
-        return Crop(self.skip_B[items], self.rows, self.grid)
+    def of(self, items: slice) -> Window:
+        """Return the windows of a part of the batch."""
+        return Window(self.skip_B[items], self.rows, self.grid)
 
 
 @torch.no_grad()

@@ -243,10 +243,10 @@ def _argument_problems(made: type, spec: Spec, extra: Mapping[str, object]) -> I
         value = spec.arguments.get(parameter.name)
         if value is not None and (needs := _wrong_kind(hints.get(parameter.name), parameter.default, value)):
             number = as_number(value) if isinstance(value, str) else None
-            remedy = (
+            advice = (
                 f"; a number has no quotes, and a digit before its point: {parameter.name} = {number}" if number else ""
             )
-            yield f"{shown(spec.target)}: {parameter.name} needs {needs}, not {shown(value)}{remedy}"
+            yield f"{shown(spec.target)}: {parameter.name} needs {needs}, not {shown(value)}{advice}"
     for parameter in parameters:
         needed = parameter.default is inspect.Parameter.empty and parameter.kind in _BY_NAME
         if needed and parameter.name not in spec.arguments and parameter.name not in extra:

@@ -284,12 +284,12 @@ def choose_actions(stages: Sequence[StagePlan], schedule: str) -> None:
     """Say what is to be done for every stage, from what is there."""
     above_runs = False  # whether the stage above still needs this one's rows
     # The weights of two trainings do not fit each other: with one stage, all that are trained in sync with it go.
-    old = [weights_below_changed(stages, stage) for stage in stages]
-    gone = [stage for stage, grown in zip(stages, old, strict=True) if grown or _lost(stages, stage)]
-    anew = {position for stage in gone for position in stage.together}
+    changed = [weights_below_changed(stages, stage) for stage in stages]
+    untrained = [stage for stage, below in zip(stages, changed, strict=True) if below or _has_no_weights(stages, stage)]
+    to_train = {position for stage in untrained for position in stage.together}
     for position, stage in reversed([*enumerate(stages)]):
-        if position in anew:
-            reason = WEIGHTS_BELOW_CHANGED if old[position] else _changes(stage)
+        if position in to_train:
+            reason = WEIGHTS_BELOW_CHANGED if changed[position] else _changes(stage)
             stage.action, stage.reason, stage.record = "train", reason, None
         elif stage.record is None:
             if read_trained(stage.folder, stage.fingerprint) is not None:
@@ -321,7 +321,7 @@ def _how_far(top: StagePlan) -> str:
     return f"interrupted{where}; it goes on from its checkpoint"
 
 
-def _lost(stages: Sequence[StagePlan], stage: StagePlan) -> bool:
+def _has_no_weights(stages: Sequence[StagePlan], stage: StagePlan) -> bool:
     """Whether there is nothing that a stage's weights could be taken from."""
     folder, top = stage.folder, stages[stage.together[-1]].folder
     there = stage.record is not None or (top / "checkpoint").exists()

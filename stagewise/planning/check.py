@@ -201,14 +201,14 @@ def _check_rows(built: BuiltStage, data: Dataset | Expected) -> None:
     if there >= least:
         return
     if built.grid is None:
-        problem, remedy = f"a window of {least} rows or more, not {there}", f"window = {least}"
+        problem, advice = f"a window of {least} rows or more, not {there}", f"window = {least}"
     else:
-        problem, remedy = f"{least} rows of patches, and data.crop gives {there}", "a larger data.crop"
+        problem, advice = f"{least} rows of patches, and data.crop gives {there}", "a larger data.crop"
         if isinstance(data, Images) and data.patch:
-            remedy = f"data.crop = {data.patch + (least - 1) * data.stride}"
+            advice = f"data.crop = {data.patch + (least - 1) * data.stride}"
     fewer = getattr(objective, "steps", 0) - (least - there)
     steps = f", or steps = {fewer}" if fewer > 0 else ""
-    raise ConfigError(f"{built.where('objective')}: it needs {problem}: write {remedy}{steps}.")
+    raise ConfigError(f"{built.where('objective')}: it needs {problem}: write {advice}{steps}.")
 
 
 def _check_fit(stages: Sequence[StagePlan], stage: StagePlan, dataset: Dataset, fraction: float, seed: int) -> None:
@@ -236,14 +236,14 @@ def too_short(stage: StagePlan, geometry: Geometry, longest: int) -> DataError:
     """Say that no item is long enough for a window, and the largest window that fits the longest."""
     rows, least = stage.built.rows, max(2, stage.built.objective.least_rows)
     fits = bisect_left(range(1, rows), True, key=lambda window: not geometry.window_starts(longest, window))
-    remedy = (
+    advice = (
         f"Lower it, for example with `--set stage.{stage.name}.objective.window={fits}`."
         if fits >= least
         else f"Its objective needs {least}: join the items, or make kernels and strides smaller, here or below."
     )
     return DataError(
         f"stage {stage.name}: no training item is long enough for a window of {rows} rows, which takes "
-        f"{geometry.window_span(rows)} rows of its input (the longest item has {longest}). {remedy}"
+        f"{geometry.window_span(rows)} rows of its input (the longest item has {longest}). {advice}"
     )
 
 

@@ -105,7 +105,7 @@ class Estimate:
 
 
 def estimate(plan: Outline, fits: Sequence[Fit] | None = None) -> Estimate:
-    """Reckon all stages and probes: the one number that `init`, `plan` and `run` tell.
+    """Estimate all stages and probes: the one number that `init`, `plan` and `run` tell.
 
     Args:
         plan: of the pipeline.
@@ -123,7 +123,7 @@ def speed_of(device: torch.device) -> Speed:
 
 
 def durations(plan: Outline) -> list[Duration]:
-    """Reckon what is still to be done for every stage, at most: training may converge before the last epoch.
+    """Estimate what is still to be done for every stage, at most: training may converge before the last epoch.
 
     Of data that is not there, all items count as training items.
     """
@@ -153,7 +153,7 @@ def durations(plan: Outline) -> list[Duration]:
 
 
 def to_make(plan: Outline, until: str | None = None, only: str | None = None) -> dict[str, Duration]:
-    """Reckon the stages that are to be made, up to one or of one alone, by name."""
+    """Estimate the stages that are to be made, up to one or of one alone, by name."""
     estimated = {}
     for stage, time in zip(plan.stages, durations(plan), strict=True):
         if only in (None, stage.name) and time.train + time.encode:
@@ -181,7 +181,7 @@ def _steps(plan: Outline, top: StageOutline) -> int:
 
 
 def _step(stage: StageOutline, flops: float, speed: Speed) -> float:
-    """Reckon a training step of a stage on rows that are there: three forward passes' work, and the objective's."""
+    """Estimate a training step of a stage on rows that are there: three forward passes' work, and the objective's."""
     built = stage.built
     steps = getattr(built.objective, "steps", 1)
     scores = built.rows * steps * built.module.z_channels * built.module.c_channels
@@ -190,7 +190,7 @@ def _step(stage: StageOutline, flops: float, speed: Speed) -> float:
 
 
 def _pass(stage: StageOutline, step: float) -> float:
-    """Reckon a forward pass over all rows: a third of a step for as many."""
+    """Estimate a forward pass over all rows: a third of a step for as many."""
     return stage.rows / (stage.built.rows * stage.built.config.train.batch_size) * step / 3
 
 
@@ -206,7 +206,7 @@ def _all_fits(plan: Outline) -> list[Fit]:
 
 
 def _probing(plan: Outline, fits: Sequence[Fit]) -> float:
-    """Reckon reading rows for probes, in one pass for all of them, and fitting them."""
+    """Estimate reading rows for probes, in one pass for all of them, and fitting them."""
     if not fits:
         return 0.0
     speed = speed_of(plan.device)

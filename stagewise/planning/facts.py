@@ -27,20 +27,20 @@ from stagewise.text import counted
 def replaced(plan: Outline) -> str | None:
     """Say which finished stages of the run as it is now are trained anew, or are in the file no more; None if none."""
     now = {stage["name"]: stage["folder"] for stage in (plan.run.locked or {"stages": []})["stages"]}
-    anew = [
+    again = [
         stage
         for stage in plan.stages
         if isinstance(stage, StagePlan) and stage.action in ("train", "resume")
         if now.get(stage.name) != stage.folder.name
         if _finished(plan, now.get(stage.name))
     ]
-    gone = [
+    removed = [
         name for name, folder in now.items() if name not in {s.name for s in plan.stages} and _finished(plan, folder)
     ]
-    if not anew and not gone:
+    if not again and not removed:
         return None
-    found = [f"are trained anew: {', '.join(stage.name for stage in anew)} ({anew[0].reason})"] if anew else []
-    found += [f"are not in the file any more: {', '.join(gone)}"] if gone else []
+    found = [f"are trained anew: {', '.join(stage.name for stage in again)} ({again[0].reason})"] if again else []
+    found += [f"are not in the file any more: {', '.join(removed)}"] if removed else []
     run = shlex.quote(str(plan.run.path))
     return (
         f"finished stages {'; '.join(found)}. The old ones stay in {plan.run.path} until `stagewise clean`, but "

@@ -18,7 +18,7 @@ from stagewise.planning.stores import WIDTH, Policy, forward_flops
 from stagewise.text import bytes_text
 from stagewise.training.memory_forecast import predict_together
 from stagewise.training.memory_measured import Bytes
-from stagewise.training.step import Member, batch_dependent, places
+from stagewise.training.step import Member, batch_dependent, place_windows
 from stagewise.training.windows import Batch
 
 # The memory of every stage's training step, and in how many pieces it must be computed to stay below a limit.
@@ -53,7 +53,9 @@ def forecast(stages: Sequence[BuiltStage], below: Sequence[StageModule], pieces:
     shape = (batch, row[0], drawn.span, *row[1:])
     try:
         small = 3 * batch * sum(map(_work, stages)) < SMALL
-        return predict_together([m.trainee for m in members], below, shape, places(members, drawn, 0), small, noise)
+        return predict_together(
+            [m.trainee for m in members], below, shape, place_windows(members, drawn, 0), small, noise
+        )
     except ValueError as error:  # an objective that cannot score such windows
         raise ConfigError(
             f"{top.where('objective')}: {error}. Change it, or the window, crop or batch that it is given."

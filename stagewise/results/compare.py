@@ -19,7 +19,7 @@ from stagewise.pipeline.identity import differences
 from stagewise.results.published import MEMORY_SOURCE, MEMORY_TASK, SYSTEMS, TASKS, System, task_of
 from stagewise.runs.facts import run_facts, student
 from stagewise.runs.folder import RunFolder
-from stagewise.runs.records import RECORD, REMEDY
+from stagewise.runs.records import ADVICE, RECORD
 from stagewise.text import bytes_text
 
 # How far a mean over a few seeds may be off.
@@ -127,9 +127,9 @@ def _data_fingerprint(folder: RunFolder, first: dict[str, Any]) -> str:
         return ""
     path = folder.path / "stages" / first["folder"] / RECORD
     try:
-        return str(durable.read_sealed(path, REMEDY)["identity"]["train"]["below"])
+        return str(durable.read_sealed(path, ADVICE)["identity"]["train"]["below"])
     except (KeyError, TypeError):
-        raise IntegrityError(f"{path} is damaged (it does not say what the stage was trained on). {REMEDY}") from None
+        raise IntegrityError(f"{path} is damaged (it does not say what the stage was trained on). {ADVICE}") from None
 
 
 # Runs beside each other: the facts that `compare --json` prints.

@@ -52,11 +52,11 @@ class RunFolder:
         path = self.path / LOCK_FILE
         if not path.exists():
             return None
-        remedy = "Type `stagewise run FILE` with its pipeline file to write it again."
+        advice = "Type `stagewise run FILE` with its pipeline file to write it again."
         from stagewise.pipeline import from_json  # help needs no pydantic
         from stagewise.runs.shape import Lock, checked
 
-        locked = checked(Lock, durable.read_sealed(path, remedy), path, remedy)
+        locked = checked(Lock, durable.read_sealed(path, advice), path, advice)
         # Keys that are younger than the run get their defaults: whoever reads it finds every key.
         return {**locked, "pipeline": from_json(locked["pipeline"]).model_dump(mode="json")}
 

@@ -32,7 +32,7 @@ from stagewise.stores import StoreReader
 # A line for each: `key`, `length` (samples, or patches) and `split`: train, validation, test, or none. A stage that is
 # trained on other items, as where its objective needs labels, has a column of its own, `split:NAME`.
 
-REMEDY = "Type `stagewise run FILE` with its pipeline file to write it again; nothing is trained for that."
+ADVICE = "Type `stagewise run FILE` with its pipeline file to write it again; nothing is trained for that."
 Words = npt.NDArray[np.str_]
 
 
@@ -78,7 +78,7 @@ def read_items(run: RunFolder) -> Items | None:
         return None
     content = durable.read_bytes(path) if path.is_file() else None
     if content is None or hashlib.sha256(content).hexdigest() != locked["items"]:
-        raise IntegrityError(f"{path} is {'missing' if content is None else 'not what was written'}. {REMEDY}")
+        raise IntegrityError(f"{path} is {'missing' if content is None else 'not what was written'}. {ADVICE}")
     try:
         head, *lines = csv.reader(io.StringIO(content.decode(), newline=""))
         cells = dict(zip(head, zip(*lines, strict=True) if lines else [()] * len(head), strict=True))
@@ -86,7 +86,7 @@ def read_items(run: RunFolder) -> Items | None:
         splits = {name: np.array(cells.get(f"split:{name}", cells["split"]), np.str_) for name in names}
         return Items(cells["key"], np.array(cells["length"]).astype(np.int64), splits)
     except (ValueError, KeyError, OverflowError, csv.Error) as error:  # whoever can write a file can seal it again
-        raise IntegrityError(f"{path} is damaged ({type(error).__name__}: {error}). {REMEDY}") from None
+        raise IntegrityError(f"{path} is damaged ({type(error).__name__}: {error}). {ADVICE}") from None
 
 
 class ItemStore(StoreReader):
@@ -124,10 +124,10 @@ class ItemStore(StoreReader):
     def _items(self) -> Items:
         items = read_items(self._run)
         if items is None:
-            raise ConfigError(f"{self._run.path} was made before the keys of items were kept. {REMEDY}")
+            raise ConfigError(f"{self._run.path} was made before the keys of items were kept. {ADVICE}")
         if len(items.keys) != self.items:
             path = self._run.path / ITEMS
-            raise IntegrityError(f"{path} is of {len(items.keys)} items, the store of {self.items}. {REMEDY}")
+            raise IntegrityError(f"{path} is of {len(items.keys)} items, the store of {self.items}. {ADVICE}")
         return items
 
 

@@ -33,7 +33,7 @@ RECORD = "stage.json"
 TRAINED = "trained.json"  # between the end of training and the end of encoding
 WEIGHTS = "encoder.safetensors"
 COVERED = (WEIGHTS, "metrics.jsonl", "store.manifest.json")
-REMEDY = "Delete its folder and type `stagewise run FILE` to make the stage again."
+ADVICE = "Delete its folder and type `stagewise run FILE` to make the stage again."
 
 
 def same_weights(*hashes: str | None) -> bool:
@@ -102,17 +102,17 @@ def read_record(folder: Path, with_store: bool = True) -> dict[str, Any] | None:
     path = folder / RECORD
     if not path.exists():
         return None
-    record = checked(Record, durable.read_sealed(path, REMEDY), path, REMEDY)
+    record = checked(Record, durable.read_sealed(path, ADVICE), path, ADVICE)
     store = record["store"]["state"]
     for name, digest in record["files"].items():
         if name == "store.manifest.json" and (store == "dropped" or not with_store):
             continue
         again = f"Type `stagewise stage {record['name']}` to encode it again."
-        remedy = again if name == "store.manifest.json" else REMEDY
+        advice = again if name == "store.manifest.json" else ADVICE
         if not (folder / name).exists():
-            if durable.read_sealed(path, REMEDY) != record:
+            if durable.read_sealed(path, ADVICE) != record:
                 return read_record(folder, with_store)  # its store was dropped in between
-            raise IntegrityError(f"{folder / name} is missing. {remedy}")
+            raise IntegrityError(f"{folder / name} is missing. {advice}")
         try:
             same = durable.sha256_of(folder / name) == digest
         except FileNotFoundError:
@@ -120,9 +120,9 @@ def read_record(folder: Path, with_store: bool = True) -> dict[str, Any] | None:
         except OSError as error:
             if error.errno not in (*durable.NO_FILE, errno.EIO):
                 raise
-            raise IntegrityError(f"{folder / name} cannot be read ({error.strerror}). {remedy}") from None
+            raise IntegrityError(f"{folder / name} cannot be read ({error.strerror}). {advice}") from None
         if not same:
-            raise IntegrityError(f"{folder / name} is not what was written. {remedy}")
+            raise IntegrityError(f"{folder / name} is not what was written. {advice}")
     return record
 
 
@@ -240,11 +240,11 @@ def read_predictions(folder: Path, result: Mapping[str, Any]) -> Predictions | N
     """
     if result.get("predictions") is None:
         return None
-    path, remedy = folder / PREDICTIONS, _remedy(folder, result["name"])
+    path, advice = folder / PREDICTIONS, _advice(folder, result["name"])
     try:
         content = durable.read_bytes(path)
         if hashlib.sha256(content).hexdigest() != result["predictions"]:
-            raise IntegrityError(f"{path} is not what was written. {remedy}")
+            raise IntegrityError(f"{path} is not what was written. {advice}")
         tensors = load(content)
         keys = tensors.pop("keys").tobytes().decode().split("\n")
         found = Predictions(keys, *(tensors[name] for name in ("rows", "row", "label", "predicted", "probability")))
@@ -256,13 +256,13 @@ def read_predictions(folder: Path, result: Mapping[str, Any]) -> Predictions | N
         if said.min() < 0 or said.max() >= classes:
             raise ValueError("a class that there is not")
     except FileNotFoundError:
-        raise IntegrityError(f"{path} is missing. {remedy}") from None
+        raise IntegrityError(f"{path} is missing. {advice}") from None
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"{path} is damaged ({error}). {remedy}") from None
+        raise IntegrityError(f"{path} is damaged ({error}). {advice}") from None
     except OSError as error:
         if error.errno not in durable.NO_FILE:
             raise
-        raise IntegrityError(f"{path} cannot be read ({error.strerror}). {remedy}") from None
+        raise IntegrityError(f"{path} cannot be read ({error.strerror}). {advice}") from None
     return found
 
 
@@ -279,8 +279,8 @@ def read_probe(folder: Path, name: str) -> dict[str, Any] | None:
     path = folder / RESULT
     if not path.exists():
         return None
-    remedy = _remedy(folder, name)
-    return checked(ProbeResult, durable.read_sealed(path, remedy), path, remedy)
+    advice = _advice(folder, name)
+    return checked(ProbeResult, durable.read_sealed(path, advice), path, advice)
 
 
 def probe_problems(folder: Path, name: str) -> list[str]:
@@ -289,15 +289,15 @@ def probe_problems(folder: Path, name: str) -> list[str]:
     try:
         result = read_probe(folder, name)
         if result is not None and durable.sha256_of(folder / TENSORS) != result.get("sha256"):
-            problems.append(f"{folder / TENSORS} is not what was written. {_remedy(folder, name)}")
+            problems.append(f"{folder / TENSORS} is not what was written. {_advice(folder, name)}")
         if result is not None:
             read_predictions(folder, result)
     except IntegrityError as error:
         problems.append(str(error))
     except OSError as error:
-        problems.append(f"{error.filename} cannot be read ({error.strerror}). {_remedy(folder, name)}")
+        problems.append(f"{error.filename} cannot be read ({error.strerror}). {_advice(folder, name)}")
     return problems
 
 
-def _remedy(folder: Path, name: str) -> str:
+def _advice(folder: Path, name: str) -> str:
     return f"Delete {folder} and type `stagewise probe {name}`."

@@ -242,14 +242,14 @@ class Lock(_Table):
         return self
 
 
-def checked(shape: type[BaseModel], content: dict[str, Any], path: Path, remedy: str) -> dict[str, Any]:
+def checked(shape: type[BaseModel], content: dict[str, Any], path: Path, advice: str) -> dict[str, Any]:
     """Return the content of a sealed file if it has its shape.
 
     Args:
         shape: Lock, Record, Trained, ProbeResult, MeansFacts or DataFacts.
         content: of the file.
         path: of the file.
-        remedy: what the user should type when it is damaged.
+        advice: what the user should type when it is damaged.
 
     Raises:
         IntegrityError: it has not.
@@ -260,8 +260,8 @@ def checked(shape: type[BaseModel], content: dict[str, Any], path: Path, remedy:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
         words = first["msg"].removeprefix("Value error, ")
-        raise IntegrityError(f"{path} is damaged ({place}{': ' if place else ''}{words}). {remedy}") from None
+        raise IntegrityError(f"{path} is damaged ({place}{': ' if place else ''}{words}). {advice}") from None
     except ConfigError as error:
         words = str(error).splitlines()[0]  # the other lines say what else, and how many
-        raise IntegrityError(f"{path} is damaged ({words}). {remedy}") from None
+        raise IntegrityError(f"{path} is damaged ({words}). {advice}") from None
     return content

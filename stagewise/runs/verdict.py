@@ -9,14 +9,14 @@ NOTICEABLE = 0.005  # nats: less is not seen in a loss of three digits
 MOVED = 0.01  # of the loss before training: less is nothing to speak of
 BETTER = "better than before training"
 # What is said of a probe that is not better, and what helps.
-REMEDIES = {
+ADVICE_ON = {
     "worse than before training": "train the stage for more epochs, or with a lower learning rate",
     "no better than always saying one class": "train the stage for longer, or the probe (its epochs, its lr); or these "
     "labels cannot be told from the data",
     "not clearly better than always saying one class": "more test items may tell, or more epochs of the stage",
     "not clearly better than before training": "more test items may tell, or more epochs of the stage",
 }
-WORSE, GUESSING, LIKE_GUESSING, UNSURE = REMEDIES
+WORSE, GUESSING, LIKE_GUESSING, UNSURE = ADVICE_ON
 
 
 def guessing(train: Mapping[str, Any]) -> float | None:

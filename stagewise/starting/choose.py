@@ -12,7 +12,7 @@ from typing import Any
 from stagewise.datasets.audio_files import MEAN, STD
 from stagewise.datasets.audio_folder import AudioFolder
 from stagewise.datasets.base import Dataset
-from stagewise.datasets.build import LABELS_REMEDY, build_dataset, check_labelled
+from stagewise.datasets.build import LABELS_ADVICE, build_dataset, check_labelled
 from stagewise.errors import ConfigError, DataError
 from stagewise.pipeline import Pipeline
 from stagewise.pipeline.read import load_text
@@ -125,7 +125,7 @@ def choose(content: Recordings | Pictures, machine: Machine, name: str, file: Pa
         try:
             check_labelled(probe, dataset)
         except DataError as error:
-            why = str(error).removeprefix(f"probe {probe.name}: ").removesuffix(f". {LABELS_REMEDY}")
+            why = str(error).removeprefix(f"probe {probe.name}: ").removesuffix(f". {LABELS_ADVICE}")
             refused[probe.labels] = f"no probe for {probe.labels}: {why}"
     return recipe.without(refused), rough, dataset
 

@@ -33,7 +33,7 @@ from stagewise.stores.layout import (
 STAGE_FOLDER = re.compile(r"[0-9]+-(.+)-[0-9a-f]{8}")  # as a run directory names the folder of a stage
 
 
-def remedy(path: Path) -> str:
+def advice(path: Path) -> str:
     """Say what to type about a damaged file of a store."""
     found = (STAGE_FOLDER.fullmatch(part) for part in reversed(path.parts))
     name = next((match[1] for match in found if match), "NAME")
@@ -42,7 +42,7 @@ def remedy(path: Path) -> str:
 
 def damaged(path: Path, problem: str) -> IntegrityError:
     """Say that a file is not to be trusted."""
-    return IntegrityError(f"{path} is damaged: {problem}. {remedy(path)}")
+    return IntegrityError(f"{path} is damaged: {problem}. {advice(path)}")
 
 
 def damaged_rows(path: Path, problem: str, rows: range, offsets: npt.NDArray[np.int64] | None) -> IntegrityError:
@@ -125,7 +125,7 @@ def read_manifest(folder: Path) -> Manifest:
         IntegrityError: the store was never finished, or its manifest is damaged.
     """
     path = folder / MANIFEST
-    content = durable.read_json(path, remedy(path))
+    content = durable.read_json(path, advice(path))
     try:
         return _parse(content)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

@@ -29,8 +29,8 @@ from stagewise.training.checkpoint import (
 )
 from stagewise.training.feed import Feed
 from stagewise.training.memory_measured import measured
-from stagewise.training.step import GRADIENT_NORM, Job, Member, Progress, Report, places, train_together
-from stagewise.training.validate import add_noise, as_input, deviations, drawn, named, validate
+from stagewise.training.step import GRADIENT_NORM, Job, Member, Progress, Report, place_windows, train_together
+from stagewise.training.validate import add_noise, deviations, make_input, name_items, prepare_objectives, validate
 from stagewise.training.windows import Batch
 
 AGAIN = "validation again"  # seeds the windows and draws that the chosen weights are scored on
@@ -111,14 +111,14 @@ class Training:
         due = [progress.steps % member.every == 0 for member in job.members]
         seed = ("step", epoch, progress.step)
         torch.manual_seed(derive_seed(job.seed, job.name, *seed))  # for layers that draw, such as dropout
-        where = places(job.members, batch, job.seed, *seed)
+        where = place_windows(job.members, batch, job.seed, *seed)
 
         def step() -> list[Score | None]:
-            x_BCT = as_input(job, stored)
+            x_BCT = make_input(job, stored)
             if self.noise_C is not None:
                 add_noise(x_BCT, self.noise_C, derive_seed(job.seed, job.name, "noise", *seed))
             trainees = [member.trainee for member in job.members]
-            return train_together(trainees, x_BCT, where, *drawn(job, batch, where, *seed), due)
+            return train_together(trainees, x_BCT, where, *prepare_objectives(job, batch, where, *seed), due)
 
         if progress.steps + 1 not in MEASURED_STEPS:
             return step()
@@ -139,7 +139,7 @@ class Training:
             )
             raise NumberError(
                 f"stage {member.name}, epoch {epoch}, step {self.progress.step}: the "
-                f"{bad.replace('_', ' ')} is {numbers[bad]} ({named(self.job, batch)}); {kept}. Lower the "
+                f"{bad.replace('_', ' ')} is {numbers[bad]} ({name_items(self.job, batch)}); {kept}. Lower the "
                 f"learning rate, for example with `--set stage.{member.name}.train.optimizer.lr=1e-4`, or set "
                 "train.clip_gradient_norm; check these items if it comes back."
             )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import _disable_current_modes
 
-from stagewise.modules.stage_module import Crop, StageModule, represent
+from stagewise.modules.stage_module import StageModule, Window, represent
 from stagewise.objectives.base import Score, Supervised
 from stagewise.training.memory_measured import Bytes, MemoryTracker, category, in_threads
 from stagewise.training.step import Place, Trainee, gradient, train_together, update
@@ -22,10 +22,10 @@ from stagewise.training.validate import add_noise
 M = TypeVar("M", bound=nn.Module)
 
 
-def predict_step(trainee: Trainee, below: Sequence[StageModule], input_shape: tuple[int, ...], crop: Crop) -> Bytes:
+def predict_step(trainee: Trainee, below: Sequence[StageModule], input_shape: tuple[int, ...], window: Window) -> Bytes:
     """Predict the peak of a training step of one stage, as `predict_together` does."""
-    first_B = np.zeros(len(crop.skip_B), np.int64)
-    return predict_together([trainee], below, input_shape, [Place(0, input_shape[2], crop, first_B, True)])
+    first_B = np.zeros(len(window.skip_B), np.int64)
+    return predict_together([trainee], below, input_shape, [Place(0, input_shape[2], window, first_B, True)])
 
 
 def predict_together(
@@ -120,8 +120,8 @@ def _input(shape: tuple[int, ...]) -> Tensor:
     return torch.zeros(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
 
 
-def _step(trainee: Trainee, x_BCT: Tensor, crop: Crop, generator: torch.Generator, y: Tensor | None) -> Score:
-    score = gradient(trainee, x_BCT, crop, generator, y)
+def _step(trainee: Trainee, x_BCT: Tensor, window: Window, generator: torch.Generator, y: Tensor | None) -> Score:
+    score = gradient(trainee, x_BCT, window, generator, y)
     update(trainee)  # unconditionally: whether the loss is finite cannot be asked of what has no data
     return score
 
@@ -129,7 +129,7 @@ def _step(trainee: Trainee, x_BCT: Tensor, crop: Crop, generator: torch.Generato
 def _classes(trainee: Trainee, place: Place) -> Tensor | None:
     if not isinstance(trainee.objective, Supervised):
         return None
-    items, rows = len(place.crop.skip_B), place.crop.rows
+    items, rows = len(place.window.skip_B), place.window.rows
     return torch.zeros((items, rows) if trainee.objective.per_row else (items,), dtype=torch.int64)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from stagewise.errors import ConfigError
 from stagewise.modules.geometry import Geometry
-from stagewise.modules.stage_module import Crop, StageModule, autocast, represent
+from stagewise.modules.stage_module import StageModule, Window, autocast, represent
 from stagewise.objectives import Objective, Score
 from stagewise.seeds import derive_seed
 from stagewise.training.feed import Source
@@ -56,14 +56,14 @@ class Trainee:
 
 
 def train_step(
-    trainee: Trainee, x_BCT: Tensor, crop: Crop, generator: torch.Generator, y: Tensor | None = None
+    trainee: Trainee, x_BCT: Tensor, window: Window, generator: torch.Generator, y: Tensor | None = None
 ) -> Score:
     """Update the trainee by one batch.
 
     Args:
         trainee: what is trained.
         x_BCT: the input rows of B windows, on the trainee's device.
-        crop: how to cut the windows' rows out of the module's output.
+        window: how to cut the windows' rows out of the module's output.
         generator: where the objective draws from.
         y: classes, for an objective that needs them.
 
@@ -71,7 +71,7 @@ def train_step(
         The score before the update, with the norm of the gradient among its metrics; nothing is updated if the loss
         or the norm is not finite.
     """
-    score = gradient(trainee, x_BCT, crop, generator, y)
+    score = gradient(trainee, x_BCT, window, generator, y)
     norm = gradient_norm(trainee)
     if torch.isfinite(score.loss + norm):
         update(trainee, norm)
@@ -98,7 +98,9 @@ def update(trainee: Trainee, norm: Tensor | None = None) -> None:
     trainee.optimizer.zero_grad(set_to_none=True)
 
 
-def gradient(trainee: Trainee, x_BCT: Tensor, crop: Crop, generator: torch.Generator, y: Tensor | None = None) -> Score:
+def gradient(
+    trainee: Trainee, x_BCT: Tensor, window: Window, generator: torch.Generator, y: Tensor | None = None
+) -> Score:
     """Add the batch's gradient to the parameters' `.grad`.
 
     In pieces ("gradient caching", Gao et al. 2021): all representations without a graph, the loss's gradient
@@ -107,9 +109,9 @@ def gradient(trainee: Trainee, x_BCT: Tensor, crop: Crop, generator: torch.Gener
     """
     if trainee.pieces == 1:
         if trainee.hands_on:
-            z_BCT, c_BDT, trainee.rows = trainee.stage.window_and_rows(x_BCT, crop)
+            z_BCT, c_BDT, trainee.rows = trainee.stage.window_and_rows(x_BCT, window)
         else:
-            z_BCT, c_BDT = trainee.stage.window(x_BCT, crop)
+            z_BCT, c_BDT = trainee.stage.window(x_BCT, window)
         score = score_of(trainee, z_BCT, c_BDT, generator, y)
         del z_BCT, c_BDT  # whatever backward needs is in the graph; the rest goes now
         if score.loss.requires_grad:  # in sync there may be a stage in which nothing can be trained
@@ -121,11 +123,11 @@ def gradient(trainee: Trainee, x_BCT: Tensor, crop: Crop, generator: torch.Gener
     slices = [slice(start, min(start + size, len(x_BCT))) for start in range(0, len(x_BCT), size)]
     with torch.no_grad():
         if trainee.hands_on:
-            whole = [trainee.stage.window_and_rows(x_BCT[s], crop.of(s)) for s in slices]
+            whole = [trainee.stage.window_and_rows(x_BCT[s], window.of(s)) for s in slices]
             parts, trainee.rows = [(z, c) for z, c, _ in whole], torch.cat([rows for _, _, rows in whole])
             del whole
         else:
-            parts = [trainee.stage.window(x_BCT[s], crop.of(s)) for s in slices]
+            parts = [trainee.stage.window(x_BCT[s], window.of(s)) for s in slices]
         z_BCT = torch.cat([z for z, _ in parts]).requires_grad_()
         same = all(c is z for z, c in parts)
         c_BDT = z_BCT if same else torch.cat([c for _, c in parts]).requires_grad_()
@@ -136,7 +138,7 @@ def gradient(trainee: Trainee, x_BCT: Tensor, crop: Crop, generator: torch.Gener
     gz_BCT, gc_BDT = z_BCT.grad, None if same else c_BDT.grad
     del z_BCT, c_BDT
     for s in slices:
-        z, c = trainee.stage.window(x_BCT[s], crop.of(s))
+        z, c = trainee.stage.window(x_BCT[s], window.of(s))
         outputs = [(t, g[s]) for t, g in ((z, gz_BCT), (c, gc_BDT)) if g is not None and t.requires_grad]
         del z, c
         if outputs:
@@ -279,19 +281,19 @@ class Place:
 
     Attributes:
         begin, end: rows of its input that the window needs.
-        crop: cuts the window out of what they give.
+        window: cuts its rows out of what they give.
         first_B: the window's first row, counted from each item's beginning.
         whole: whether it is (nearly) all that the stage gives, so that the same forward pass hands rows on.
     """
 
     begin: int
     end: int
-    crop: Crop
+    window: Window
     first_B: npt.NDArray[np.int64]  # noqa: N815
     whole: bool
 
 
-def places(members: Sequence[Member], batch: Batch, *seed: str | int) -> list[Place]:
+def place_windows(members: Sequence[Member], batch: Batch, *seed: str | int) -> list[Place]:
     """Find every member's window inside what a batch was read for, which is the topmost member's window.
 
     Those below score rows drawn at random among the rows that the ends of the piece have not spoilt.
@@ -300,7 +302,7 @@ def places(members: Sequence[Member], batch: Batch, *seed: str | int) -> list[Pl
     length = batch.rows if batch.grid else batch.span
     for member in members[:-1]:
         if batch.grid:
-            found.append(Place(0, length, batch.crop, batch.begins, True))
+            found.append(Place(0, length, batch.window, batch.begins, True))
             continue
         low, high = intact_rows(member.geometry, batch.span)
         rows = min(member.rows, high - low)
@@ -310,11 +312,11 @@ def places(members: Sequence[Member], batch: Batch, *seed: str | int) -> list[Pl
         whole = rows >= NEARLY_ALL * member.geometry.rows(batch.span)
         if whole:
             begin, end, skip = 0, length, start
-        crop = Crop((skip,) * len(batch.items), rows)
-        found.append(Place(begin, end, crop, batch.begins // member.geometry.hop + start, whole))
+        window = Window((skip,) * len(batch.items), rows)
+        found.append(Place(begin, end, window, batch.begins // member.geometry.hop + start, whole))
         length = member.trainee.stage.geometry.rows(length)
     top = batch.begins if batch.grid else batch.begins // members[-1].geometry.hop + np.array(batch.skips)
-    return [*found, Place(0, length, batch.crop, top, True)]
+    return [*found, Place(0, length, batch.window, top, True)]
 
 
 def intact_rows(geometry: Geometry, span: int) -> tuple[int, int]:
@@ -330,7 +332,7 @@ def train_together(
     generators: Sequence[torch.Generator],
     classes: Sequence[Tensor | None],
     due: Sequence[bool],
-    step: Callable[[Trainee, Tensor, Crop, torch.Generator, Tensor | None], Score] = train_step,
+    step: Callable[[Trainee, Tensor, Window, torch.Generator, Tensor | None], Score] = train_step,
 ) -> list[Score | None]:
     """Update every stage that is due by one batch, and hand what each gave before its update to the next.
 
@@ -353,7 +355,7 @@ def train_together(
         rows_BCT = None if top or trainee.hands_on else represent([trainee.stage], x_BCT)
         if now:
             window_BCT = x_BCT if place.whole else x_BCT[:, :, place.begin : place.end]
-            scores.append(step(trainee, window_BCT, place.crop, generator, y))
+            scores.append(step(trainee, window_BCT, place.window, generator, y))
         else:
             scores.append(None)
         if not top:

@@ -17,7 +17,7 @@ from stagewise.errors import NumberError
 from stagewise.modules.stage_module import represent
 from stagewise.seeds import derive_seed
 from stagewise.training.feed import Feed
-from stagewise.training.step import Job, Place, places, score_of
+from stagewise.training.step import Job, Place, place_windows, score_of
 from stagewise.training.windows import Batch
 
 # Is a representation worth freezing? Dead channels, and how many directions the rows really use.
@@ -80,12 +80,12 @@ class Health:
 # What a step of training and of validation have in common, and validation: the same windows and negatives every time.
 
 
-def as_input(job: Job, stored: Tensor) -> Tensor:
+def make_input(job: Job, stored: Tensor) -> Tensor:
     """Return a batch as the lowest member takes it, (B, C, T), from what was stored."""
     return represent(job.below, job.source.finish(stored.to(job.device, non_blocking=True)))
 
 
-def drawn(
+def prepare_objectives(
     job: Job, batch: Batch, where: Sequence[Place], *seed: str | int
 ) -> tuple[list[torch.Generator], list[Tensor | None]]:
     """Return where each member's objective draws from, and the classes of its window."""
@@ -95,11 +95,11 @@ def drawn(
         if member.classes is None:
             classes.append(None)
         else:
-            classes.append(member.classes.of(batch.items, place.first_B, place.crop.rows).to(job.device))
+            classes.append(member.classes.read(batch.items, place.first_B, place.window.rows).to(job.device))
     return generators, classes
 
 
-def named(job: Job, batch: Batch) -> str:
+def name_items(job: Job, batch: Batch) -> str:
     """Name the items of a batch, for messages."""
     return "items " + ", ".join(job.keys[item] for item in dict.fromkeys(batch.items.tolist()))
 
@@ -124,21 +124,21 @@ def validate(job: Job, draw: str = "validation") -> tuple[dict[str, dict[str, fl
     batches = job.validation.batches(job.batch_size, job.seed, job.name, draw, every=True)
     for number, (batch, stored) in enumerate(Feed(job.source)(batches)):
         torch.manual_seed(derive_seed(job.seed, job.name, draw, number))  # for whatever draws from it even so
-        x_BCT = as_input(job, stored)
-        where = places(job.members, batch, job.seed, draw, number)
+        x_BCT = make_input(job, stored)
+        where = place_windows(job.members, batch, job.seed, draw, number)
         for member, place, generator, y in zip(
-            job.members, where, *drawn(job, batch, where, draw, number), strict=True
+            job.members, where, *prepare_objectives(job, batch, where, draw, number), strict=True
         ):
             stage = member.trainee.stage
-            z_BCT, c_BDT = stage.window(x_BCT if place.whole else x_BCT[:, :, place.begin : place.end], place.crop)
+            z_BCT, c_BDT = stage.window(x_BCT if place.whole else x_BCT[:, :, place.begin : place.end], place.window)
             score = score_of(member.trainee, z_BCT, c_BDT, generator, y)
             health[member.name].add(c_BDT.flatten(2))
             numbers = {name: value.item() for name, value in {"loss": score.loss, **score.metrics}.items()}
             bad = next((name for name, value in numbers.items() if not math.isfinite(value)), None)
             if bad is not None:
                 raise NumberError(
-                    f"stage {member.name}: the {bad} of validation is {numbers[bad]} ({named(job, batch)}); nothing "
-                    "is frozen. Check these items; if they are sound, lower the learning rate with "
+                    f"stage {member.name}: the {bad} of validation is {numbers[bad]} ({name_items(job, batch)}); "
+                    "nothing is frozen. Check these items; if they are sound, lower the learning rate with "
                     f"`--set stage.{member.name}.train.optimizer.lr=1e-4`."
                 )
             for name, value in numbers.items():
@@ -164,11 +164,11 @@ def deviations(job: Job) -> Tensor:
     """
     rows, sum_C, squares_C = 0, torch.zeros(()), torch.zeros(())
     for batch in islice(job.windows.batches(job.batch_size, job.seed, job.name, "deviations"), BATCHES):
-        x_BCT = as_input(job, job.source.batch(batch))
+        x_BCT = make_input(job, job.source.batch(batch))
         x_CN = x_BCT.transpose(0, 1).flatten(1).double().cpu()
         if not torch.isfinite(x_CN).all():
             raise NumberError(
-                f"stage {job.name}: its input holds NaN or infinity ({named(job, batch)}); nothing was trained. "
+                f"stage {job.name}: its input holds NaN or infinity ({name_items(job, batch)}); nothing was trained. "
                 "Check these items, then type the same command again."
             )
         rows, sum_C, squares_C = rows + x_CN.shape[1], sum_C + x_CN.sum(1), squares_C + x_CN.square().sum(1)

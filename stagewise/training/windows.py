@@ -18,7 +18,7 @@ from stagewise.arrays import Ints
 from stagewise.datasets.base import Dataset
 from stagewise.datasets.labels import FrameLabels
 from stagewise.modules.geometry import Geometry
-from stagewise.modules.stage_module import Crop
+from stagewise.modules.stage_module import Window
 from stagewise.seeds import derive_seed
 
 # Which row of a representation belongs to which label frame.
@@ -74,7 +74,7 @@ class Classes:
             return items[self.dataset.item_labels(self.label)[items] >= 0]
         return np.array([i for i in items.tolist() if self.dataset.frame_labels(self.label, i) is not None], np.int64)
 
-    def of(self, items: Ints, first_B: Ints, rows: int) -> Tensor:
+    def read(self, items: Ints, first_B: Ints, rows: int) -> Tensor:
         """Return the classes of B windows: (B,) of the items, or (B, T) of their rows, from the first of each."""
         if self.per_item:
             return torch.from_numpy(self.dataset.item_labels(self.label)[items])
@@ -118,9 +118,9 @@ class Batch:
     seeds: tuple[int, ...] | None = None
 
     @property
-    def crop(self) -> Crop:
+    def window(self) -> Window:
         """What cuts the windows out of the module's output."""
-        return Crop(self.skips, self.rows, self.grid)
+        return Window(self.skips, self.rows, self.grid)
 
 
 @dataclass(frozen=True)

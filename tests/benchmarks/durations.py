@@ -17,7 +17,7 @@ from stagewise.planning.duration import durations
 from stagewise.planning.stage_plan import StageOutline
 from stagewise.runner import outline_pipeline
 from stagewise.runs.folder import RunFolder
-from stagewise.training.step import Member, places, train_together
+from stagewise.training.step import Member, place_windows, train_together
 from stagewise.training.windows import Batch
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
@@ -53,7 +53,7 @@ def step_of(trainee: object, stage: StageOutline) -> Callable[[], None]:
         drawn = Batch(zeros_B, zeros_B, (skip,) * batch, geometry.window_span(built.rows), built.rows)
     else:
         drawn = Batch(zeros_B, zeros_B, (0,) * batch, built.rows, built.rows, built.grid)
-    where = places([Member(stage.name, Path(), trainee, geometry, built.rows)], drawn, 0)
+    where = place_windows([Member(stage.name, Path(), trainee, geometry, built.rows)], drawn, 0)
     first, *patch = built.module.in_shape
     y = None
     if isinstance(built.objective, Supervised):

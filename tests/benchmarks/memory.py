@@ -18,7 +18,7 @@ import psutil
 import torch
 from paper import STAGES, WINDOW, trainee
 
-from stagewise.modules.stage_module import Crop
+from stagewise.modules.stage_module import Window
 from stagewise.training.memory_forecast import predict_step
 from stagewise.training.memory_measured import measured
 from stagewise.training.step import train_step
@@ -38,7 +38,7 @@ def measure(name: str, batch: int, crop: int) -> dict[str, float]:
         span, skip = crop, (geometry.rows(crop) - WINDOW) // 2
     else:
         span, skip = geometry.window_span(WINDOW), -(geometry.first // geometry.hop)
-    cut = Crop((skip,) * batch, WINDOW)
+    cut = Window((skip,) * batch, WINDOW)
 
     def step() -> None:
         x_BCT = torch.randn(batch, stage.in_channels, span)

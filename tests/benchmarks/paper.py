@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stagewise.modules import GRU, Conv1d
-from stagewise.modules.stage_module import Crop, StageModule, represent
+from stagewise.modules.stage_module import StageModule, Window, represent
 from stagewise.objectives import InfoNCE
 from stagewise.training.step import Trainee
 
@@ -46,7 +46,7 @@ class Input:
 
     stored: Tensor
     below: tuple[StageModule, ...]
-    crop: Crop
+    window: Window
 
     def rows(self) -> Tensor:
         """Do what the trainer does with what was read."""
@@ -61,12 +61,12 @@ def step_input(name: str, batch: int = BATCH) -> Input:
     below = (network("conv1").eval().requires_grad_(False),) if name == "conv2" else ()
     stage = network(name)
     geometry = sum((module.geometry for module in below), start=type(stage.geometry)()) + stage.geometry
-    crop = Crop((-(geometry.first // geometry.hop),) * batch, WINDOW)
+    window = Window((-(geometry.first // geometry.hop),) * batch, WINDOW)
     span = geometry.window_span(WINDOW)
-    if name == "end-to-end":  # the whole crop goes through; the window is cut out of its rows
+    if name == "end-to-end":  # the whole window goes through; the window is cut out of its rows
         span = CROP
-        crop = Crop(((geometry.rows(CROP) - WINDOW) // 2,) * batch, WINDOW)
+        window = Window(((geometry.rows(CROP) - WINDOW) // 2,) * batch, WINDOW)
     if name in ("conv1", "conv2", "end-to-end"):
-        return Input(torch.from_numpy(generator.standard_normal((batch, 1, span), np.float32)), below, crop)
+        return Input(torch.from_numpy(generator.standard_normal((batch, 1, span), np.float32)), below, window)
     rows = generator.integers(-127, 127, (batch, span, CHANNELS), np.int8)
-    return Input(torch.from_numpy(rows), below, crop)
+    return Input(torch.from_numpy(rows), below, window)

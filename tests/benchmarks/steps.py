@@ -15,9 +15,18 @@ from report import Table
 from timing import interleaved, ratio, total
 
 from stagewise.modules import Geometry
-from stagewise.modules.stage_module import Crop, represent
+from stagewise.modules.stage_module import Window, represent
 from stagewise.training.memory_measured import measured
-from stagewise.training.step import Member, Trainee, gradient, places, score_of, train_step, train_together, update
+from stagewise.training.step import (
+    Member,
+    Trainee,
+    gradient,
+    place_windows,
+    score_of,
+    train_step,
+    train_together,
+    update,
+)
 from stagewise.training.windows import Batch
 
 inputs = {name: step_input(name) for name in STAGES}
@@ -134,8 +143,8 @@ def in_sync(runs: int) -> Table:
     zeros, skip = np.zeros(BATCH, np.int64), -(geometry.first // geometry.hop)
     batch = Batch(zeros, zeros, (skip,) * BATCH, geometry.window_span(WINDOW), WINDOW)
     crop_BCT = torch.randn(BATCH, 1, batch.span)
-    where, trainees = places(members, batch, 0), [member.trainee for member in members]
-    alone: list[tuple[Trainee, torch.Tensor, Crop]] = []
+    where, trainees = place_windows(members, batch, 0), [member.trainee for member in members]
+    alone: list[tuple[Trainee, torch.Tensor, Window]] = []
 
     def generators() -> list[torch.Generator]:
         return [torch.Generator().manual_seed(0) for _ in members]
@@ -151,7 +160,7 @@ def in_sync(runs: int) -> Table:
     for trained in trainees:
         stage = trained.stage
         begin, end, skip = stage.geometry.piece(8, 8 + WINDOW, 10**6)
-        alone.append((trained, torch.randn(BATCH, stage.in_channels, end - begin), Crop((skip,) * BATCH, WINDOW)))
+        alone.append((trained, torch.randn(BATCH, stage.in_channels, end - begin), Window((skip,) * BATCH, WINDOW)))
 
     def one_by_one() -> None:
         for trained, window_BCT, crop in alone:

@@ -18,7 +18,7 @@ from stagewise.pipeline import load_pipeline
 from stagewise.planning.build import BuiltStage, Input, build_stages, make_trainee
 from stagewise.planning.stage_plan import forecast
 from stagewise.training.memory_measured import measured
-from stagewise.training.step import Member, places, train_together
+from stagewise.training.step import Member, place_windows, train_together
 from stagewise.training.windows import Batch
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
@@ -48,7 +48,7 @@ def step_bytes(stages: list[BuiltStage], device: torch.device) -> int:
     def step() -> None:
         x_BCTHW = torch.randn(size, batch.span, *patch, channels, device=device).movedim(-1, 1)
         generators = [torch.Generator().manual_seed(0) for _ in stages]
-        train_together(trainees, x_BCTHW, places(members, batch, 0), generators, classes, [True] * len(stages))
+        train_together(trainees, x_BCTHW, place_windows(members, batch, 0), generators, classes, [True] * len(stages))
 
     step()
     states = (

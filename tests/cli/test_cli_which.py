@@ -20,7 +20,7 @@ from stagewise.errors import Interrupted
 from stagewise.frozen import export as writing
 from stagewise.runs.facts import run_facts
 from stagewise.runs.folder import RunFolder
-from stagewise.runs.verdict import REMEDIES, UNSURE, WORSE
+from stagewise.runs.verdict import ADVICE_ON, UNSURE, WORSE
 
 pytestmark = pytest.mark.usefixtures("no_peaks")
 
@@ -206,7 +206,7 @@ def test_what_is_worse_than_random_weights_is_not_used_without_a_word(home, monk
     words = ["x.wav"] if verb == "embed" else []
     lines = call(verb, "runs/tiny", *words, "--out", tmp_path / "x.npz").stderr.splitlines()
     assert [line for line in lines if line.startswith("warning: probe")] == [
-        f"warning: probe speaker on context is {WORSE}: {REMEDIES[WORSE]}."
+        f"warning: probe speaker on context is {WORSE}: {ADVICE_ON[WORSE]}."
     ]
 
 

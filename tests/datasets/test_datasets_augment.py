@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from image_examples import naive_patches, picture
 
 from stagewise.datasets.augment import centre_crop, patches, random_crop
-from stagewise.datasets.image_files import Cut
+from stagewise.datasets.image_files import Preprocessing
 
 
 def places(pixels_HWC, crop_HWC):
@@ -29,23 +29,23 @@ def places(pixels_HWC, crop_HWC):
 @settings(max_examples=40, deadline=None)
 @given(st.integers(8, 20), st.integers(8, 20), st.booleans(), st.booleans(), st.integers(0, 2**63 - 1))
 def test_crops_are_crops(height, width, grayscale, flip, seed):
-    cut = Cut(patch=4, stride=2, crop=8, grayscale=grayscale, flip=flip)
-    pixels = picture(0, height, width, cut.channels)
+    how = Preprocessing(patch=4, stride=2, crop=8, grayscale=grayscale, flip=flip)
+    pixels = picture(0, height, width, how.channels)
     before = pixels.copy()
-    crop = random_crop(pixels, cut, 5, seed)
+    crop = random_crop(pixels, how, 5, seed)
     (place,) = places(pixels, crop)
     assert flip or not place[2]
-    np.testing.assert_array_equal(random_crop(pixels, cut, 5, seed), crop)
+    np.testing.assert_array_equal(random_crop(pixels, how, 5, seed), crop)
     np.testing.assert_array_equal(pixels, before)
-    rows = patches(crop, cut)
+    rows = patches(crop, how)
     assert rows.dtype == np.float32
-    np.testing.assert_allclose(rows, naive_patches(crop, 4, 2, cut.means, cut.stds), atol=2e-6)
+    np.testing.assert_allclose(rows, naive_patches(crop, 4, 2, how.means, how.stds), atol=2e-6)
 
 
 def test_every_place_is_as_likely_and_half_are_mirrored():
-    cut = Cut(patch=8, crop=8)
+    how = Preprocessing(patch=8, crop=8)
     pixels = picture(1, 10, 11, 1)
-    drawn = [places(pixels, random_crop(pixels, cut, 0, seed))[0] for seed in range(4800)]
+    drawn = [places(pixels, random_crop(pixels, how, 0, seed))[0] for seed in range(4800)]
     counts = np.unique(drawn, axis=0, return_counts=True)[1]
     assert len(counts) == 3 * 4 * 2
     # 200 of each are expected, and their deviation is 13.8.
@@ -54,19 +54,19 @@ def test_every_place_is_as_likely_and_half_are_mirrored():
 
 
 def test_items_and_seeds_draw_apart():
-    cut = Cut(patch=8, crop=8)
+    how = Preprocessing(patch=8, crop=8)
     pixels = picture(2, 60, 60, 1)
-    drawn = {places(pixels, random_crop(pixels, cut, item, seed))[0] for item in range(5) for seed in range(5)}
+    drawn = {places(pixels, random_crop(pixels, how, item, seed))[0] for item in range(5) for seed in range(5)}
     assert len(drawn) > 20
 
 
 def test_torch_s_global_generator_is_left_alone():
     before = torch.get_rng_state()
-    random_crop(picture(3), Cut(patch=8, crop=8), 0, 0)
+    random_crop(picture(3), Preprocessing(patch=8, crop=8), 0, 0)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize(("height", "width", "top", "left"), [(96, 96, 16, 16), (64, 65, 0, 0), (67, 80, 2, 8)])
 def test_the_centre_is_torchvision_s(height, width, top, left):
     pixels = picture(4, height, width)
-    np.testing.assert_array_equal(centre_crop(pixels, Cut()), pixels[top : top + 64, left : left + 64])
+    np.testing.assert_array_equal(centre_crop(pixels, Preprocessing()), pixels[top : top + 64, left : left + 64])

@@ -56,10 +56,10 @@ def test_bad_files_are_found_before_training(tmp_path, name):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError) as error:
         ImageFolder(root=str(tmp_path), **SMALL)
-    head, line, remedy = str(error.value).splitlines()
+    head, line, advice = str(error.value).splitlines()
     assert head == "1 of 1 image file cannot be used:"
     assert line.startswith(f"  {tmp_path}/{name}: {reason}")
-    assert remedy.startswith("Repair them or take them away, or set data.bad_items")
+    assert advice.startswith("Repair them or take them away, or set data.bad_items")
 
 
 def test_pixels_that_cannot_be_used(tmp_path):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_examples import naive_patches, picture
 
-from stagewise.datasets.image_files import Cut
+from stagewise.datasets.image_files import Preprocessing
 from stagewise.datasets.images import TEST, TRAIN, UNLABELLED, Images
 from stagewise.datasets.labels import ItemLabels
 from stagewise.errors import ConfigError
@@ -25,10 +25,10 @@ class Made(Images):
     """Images of noise, one of each size."""
 
     def __init__(self, sizes=SIZES, parts=None, content=b"noise", names="abcdefgh", **options):
-        self.cut = Cut(**options)
+        self.how = Preprocessing(**options)
         parts = np.array(parts or [TRAIN] * len(sizes), np.int8)
         classes = ItemLabels.from_names(["" if part == UNLABELLED else "xyz"[n % 3] for n, part in enumerate(parts)])
-        super().__init__(list(names[: len(sizes)]), np.array(sizes), parts, classes, self.cut, content)
+        super().__init__(list(names[: len(sizes)]), np.array(sizes), parts, classes, self.how, content)
 
     def _pixels(self, image):
         return picture(image, *self._sizes_N2[image], self.channels)
@@ -43,9 +43,9 @@ def test_importing_does_not_import_torch():
 
 
 def test_the_paper_s_grids():
-    cut = Cut()
-    assert cut.grid(64, 64) == (7, 7)
-    assert cut.grid(96, 96) == (11, 11)
+    how = Preprocessing()
+    assert how.grid(64, 64) == (7, 7)
+    assert how.grid(96, 96) == (11, 11)
     data = Made([(96, 96), (64, 200)])
     assert data.crop == (7, 7)
     assert data.grids.tolist() == [[11, 11], [7, 24]]
@@ -99,8 +99,8 @@ def test_without_patches_a_row_is_the_centre():
     np.testing.assert_allclose(data.read(0, 0, 1), naive_patches(centre, 32, 1, data.mean, data.std), atol=2e-6)
     assert data.augmented(1, 0).shape == (1, 1, 32, 32)
     problem = "32 × 31 pixels hold no row of 32 × 32: lower data.crop, or set data.size to enlarge it"
-    assert Cut(patch=0, crop=32).problem(32, 31) == problem
-    assert Cut(patch=0, crop=32).problem(32, 32) is None
+    assert Preprocessing(patch=0, crop=32).problem(32, 31) == problem
+    assert Preprocessing(patch=0, crop=32).problem(32, 32) is None
 
 
 def test_mirror_images_are_items():
@@ -197,8 +197,8 @@ def test_it_travels_and_serves_several_threads():
 
 
 def test_one_mean_for_all_colours_or_one_each():
-    assert Cut(grayscale=False).means == [0.485, 0.456, 0.406]
-    assert Cut(grayscale=False, mean=0.5).means == [0.5, 0.5, 0.5]
+    assert Preprocessing(grayscale=False).means == [0.485, 0.456, 0.406]
+    assert Preprocessing(grayscale=False, mean=0.5).means == [0.5, 0.5, 0.5]
     data = Made(grayscale=False, mean=[0.1, 0.2, 0.3], std=1, crop=16)
     assert (data.mean, data.std) == ([0.1, 0.2, 0.3], [1.0, 1.0, 1.0])
 
@@ -228,4 +228,4 @@ def test_one_mean_for_all_colours_or_one_each():
 )
 def test_arguments_out_of_range(options, message):
     with pytest.raises(ConfigError, match=message):
-        Cut(**options)
+        Preprocessing(**options)

@@ -93,12 +93,12 @@ def test_bad_files_are_named_before_anything_is_trained(data, monkeypatch, kind,
     for number in range(4):
         make(data / f"good-{number}{suffix}", seed=number)
     reasons = HARM[kind](data)
-    remedy = "set data.bad_items" if policy == "error" else 'That is more than the 1% that data.bad_items = "skip"'
+    advice = "set data.bad_items" if policy == "error" else 'That is more than the 1% that data.bad_items = "skip"'
     for verb in (("run", "--run", "run"), ("plan",)):
         code, words = run(text, f'data.bad_items="{policy}"', verb=verb)
         assert code == 1
         assert f"{len(reasons)} of {len(reasons) + 4} {kind} files cannot be used:" in words
-        assert remedy in words
+        assert advice in words
         for name, reason in reasons.items():
             assert f"  data/{name}: {reason}" in words
     assert not list(Path("run").glob("stages/*"))

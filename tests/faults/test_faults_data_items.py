@@ -22,8 +22,8 @@ def test_items_that_are_all_too_short(data, kind, size, words):
     for number in range(5):
         make(data / f"{number}{suffix}", size)
     code, said = run(text)
-    remedy = "join the items" if size == 1 else "--set"
-    assert (code, words in said, remedy in said) == (1, True, True)
+    advice = "join the items" if size == 1 else "--set"
+    assert (code, words in said, advice in said) == (1, True, True)
     assert not list(Path("run").glob("stages/*/encoder.safetensors"))
 
 

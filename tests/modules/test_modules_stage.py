@@ -6,7 +6,7 @@ from torch import nn
 
 from stagewise.errors import ConfigError
 from stagewise.modules import GRU, Conv1d
-from stagewise.modules.stage_module import Crop, StageModule, represent
+from stagewise.modules.stage_module import StageModule, Window, represent
 
 
 def conv(channels=1, width=4):
@@ -15,13 +15,13 @@ def conv(channels=1, width=4):
 
 def test_crop_takes_every_windows_own_rows():
     z_BCT = torch.arange(24.0).view(2, 1, 12)
-    assert Crop((3, 3), 4)(z_BCT).tolist() == [[[3, 4, 5, 6]], [[15, 16, 17, 18]]]
-    assert Crop((0, 3), 4)(z_BCT).tolist() == [[[0, 1, 2, 3]], [[15, 16, 17, 18]]]
-    assert Crop((0, 3, 5), 4).of(slice(1, 3)) == Crop((3, 5), 4)
+    assert Window((3, 3), 4)(z_BCT).tolist() == [[[3, 4, 5, 6]], [[15, 16, 17, 18]]]
+    assert Window((0, 3), 4)(z_BCT).tolist() == [[[0, 1, 2, 3]], [[15, 16, 17, 18]]]
+    assert Window((0, 3, 5), 4).of(slice(1, 3)) == Window((3, 5), 4)
 
 
 def test_a_stage_without_context_hands_on_z_itself():
-    z, c = StageModule(conv(), None, 1).window(torch.randn(2, 1, 40), Crop((1, 2), 5))
+    z, c = StageModule(conv(), None, 1).window(torch.randn(2, 1, 40), Window((1, 2), 5))
     assert z is c
     assert z.shape == (2, 4, 5)
 
@@ -32,13 +32,13 @@ def test_a_state_never_sees_rows_that_a_cut_has_spoilt(part):
     encoder, gru = conv(), GRU(4, 3)
     x = torch.randn(2, 1, 200)
     clean = encoder(x)[:, :, 5:25]
-    crop = Crop((5, 5), 20)
+    window = Window((5, 5), 20)
     if part == "context":
-        z, c = StageModule(encoder, gru, 1).window(x, crop)
+        z, c = StageModule(encoder, gru, 1).window(x, window)
         torch.testing.assert_close(z, clean)
     else:  # the convolution belongs to a frozen stage below, computed again
         below = represent([StageModule(encoder, None, 1)], x)
-        z, c = StageModule(gru, None, 4).window(below, crop)
+        z, c = StageModule(gru, None, 4).window(below, window)
         assert z is c
     torch.testing.assert_close(c, gru(clean))
 

@@ -9,7 +9,7 @@ from torch import nn
 from stagewise.errors import ConfigError
 from stagewise.modules import PixelCNN, ResNet
 from stagewise.modules.patches import PatchStage, means
-from stagewise.modules.stage_module import GROUP_BYTES, Crop, represent
+from stagewise.modules.stage_module import GROUP_BYTES, Window, represent
 
 
 def stage(channels=2, planes=1, stride=1, side=6, context=None, group=None):
@@ -22,12 +22,12 @@ def stage(channels=2, planes=1, stride=1, side=6, context=None, group=None):
 
 def patches(B, R, S, channels=2, side=6):
     x = torch.randn(B, channels, R * S, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    return x, Crop((0,) * B, R * S, (R, S))
+    return x, Window((0,) * B, R * S, (R, S))
 
 
-def naive(module, x, crop):
+def naive(module, x, window):
     """The mean of every patch's map, one patch after another: (B, D, R, S)."""
-    R, S = crop.grid
+    R, S = window.grid
     rows = [
         [torch.stack([module(image[:, r * S + s][None])[0].mean((1, 2)) for s in range(S)], 1) for r in range(R)]
         for image in x
@@ -43,10 +43,10 @@ shapes = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4)).filt
 def test_groups_of_any_size_give_the_means_and_the_gradient_of_single_patches(
     shape, channels, planes, side, stride, group
 ):
-    x, crop = patches(*shape, channels, side)
+    x, window = patches(*shape, channels, side)
     some = stage(channels, planes, stride, side, group=group)
-    z, c = some.window(x, crop)
-    expected = naive(some.encoder, x, crop)
+    z, c = some.window(x, window)
+    expected = naive(some.encoder, x, window)
     assert z is c
     torch.testing.assert_close(z, expected, rtol=1e-12, atol=1e-12)
     weight = torch.randn(z.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
@@ -58,17 +58,17 @@ def test_groups_of_any_size_give_the_means_and_the_gradient_of_single_patches(
 @given(shapes, st.integers(1, 2), st.integers(1, 20))
 @settings(deadline=None, max_examples=15)
 def test_the_same_pass_gives_windows_and_the_maps_to_hand_on(shape, stride, group):
-    x, crop = patches(*shape)
+    x, window = patches(*shape)
     some = stage(stride=stride, group=group, context=nn.Conv2d(4, 3, 1))
-    alone, rows = some.window(x, crop), some(x)[1]
-    z, c, handed_on = some.window_and_rows(x, crop)
+    alone, rows = some.window(x, window), some(x)[1]
+    z, c, handed_on = some.window_and_rows(x, window)
     torch.testing.assert_close((z, c), alone, rtol=1e-12, atol=1e-12)
     assert z.requires_grad
     assert c.requires_grad
     assert not handed_on.requires_grad
     assert torch.equal(handed_on, rows)
     assert torch.equal(represent([some], x), rows)
-    torch.testing.assert_close(means(handed_on).unflatten(2, crop.grid), z, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(means(handed_on).unflatten(2, window.grid), z, rtol=1e-12, atol=1e-12)
 
 
 def test_every_patch_is_encoded_as_an_image_of_its_own():
@@ -83,11 +83,11 @@ def test_every_patch_is_encoded_as_an_image_of_its_own():
 @pytest.mark.parametrize("with_context", [False, True])
 def test_an_image_that_is_one_patch_is_seen_as_its_map(with_context):
     some = stage(stride=2, context=nn.Conv2d(4, 3, 3, padding=1) if with_context else None)
-    x, crop = patches(3, 1, 1)
-    z, c = some.window(x, crop)
+    x, window = patches(3, 1, 1)
+    z, c = some.window(x, window)
     torch.testing.assert_close(z, some.encoder(x[:, :, 0]), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(c, some.context(z) if with_context else z, rtol=1e-12, atol=1e-12)
-    *seen, rows = some.window_and_rows(x, crop)
+    *seen, rows = some.window_and_rows(x, window)
     assert torch.equal(seen[0], z)
     assert torch.equal(seen[1], c)
     assert torch.equal(rows[:, :, 0], z)
@@ -95,20 +95,20 @@ def test_an_image_that_is_one_patch_is_seen_as_its_map(with_context):
 
 @pytest.mark.parametrize("context", [nn.Conv2d(4, 3, 1), PixelCNN(4, 3, layers=2)])
 def test_a_context_serves_the_objective_and_is_not_handed_on(context):
-    some, (x, crop) = stage(context=context), patches(2, 3, 3)
-    z, c = some.window(x, crop)
+    some, (x, window) = stage(context=context), patches(2, 3, 3)
+    z, c = some.window(x, window)
     assert (z.shape, c.shape) == ((2, 4, 3, 3), (2, 3, 3, 3))
     assert torch.equal(c, some.context(z))
     assert (some.z_channels, some.c_channels, some.out_channels, some.out_shape) == (4, 3, 4, (4, 6, 6))
-    handed_on = [some(x)[1], some.window_and_rows(x, crop)[2], represent([some], x)]
+    handed_on = [some(x)[1], some.window_and_rows(x, window)[2], represent([some], x)]
     without = stage()
     without.load_state_dict({name: p for name, p in some.state_dict().items() if name.startswith("encoder.")})
     assert all(torch.equal(rows, without(x)[0]) for rows in handed_on)
 
 
 def test_a_context_alone_relates_the_patches_as_they_come():
-    some, (x, crop) = PatchStage(None, nn.Conv2d(2, 3, 1), (2, 6, 6)).double(), patches(2, 2, 3)
-    z, c = some.window(x, crop)
+    some, (x, window) = PatchStage(None, nn.Conv2d(2, 3, 1), (2, 6, 6)).double(), patches(2, 2, 3)
+    z, c = some.window(x, window)
     torch.testing.assert_close(z, x.mean((3, 4)).unflatten(2, (2, 3)), rtol=1e-12, atol=1e-12)
     assert torch.equal(c, some.context(z))
     assert torch.equal(some(x)[1], x)
@@ -128,9 +128,9 @@ def test_what_a_stage_says_of_itself():
 def test_bfloat16_is_close_and_what_is_seen_is_float32():
     full = stage().float()
     low = PatchStage(full.encoder, None, (2, 6, 6), precision=torch.bfloat16)
-    x, crop = patches(2, 2, 3)
+    x, window = patches(2, 2, 3)
     x = x.float()
-    for seen, exact in zip(low.window_and_rows(x, crop), full.window_and_rows(x, crop), strict=True):
+    for seen, exact in zip(low.window_and_rows(x, window), full.window_and_rows(x, window), strict=True):
         assert seen.dtype == torch.float32
         assert 0 < (seen - exact).norm() < 0.02 * exact.norm()
 

@@ -54,8 +54,8 @@ def refusal(toml, **sets):
 )
 def test_channels_that_do_not_fit_are_named_with_the_number_to_write(key, value, where, source):
     wrong = where.split(": ")[-2].removeprefix("--set ")
-    remedy = f"write {wrong.split('.')[-1]} = {source[0]}, or leave it out."
-    assert refusal(tiny.TOML, **{key: value}) == f"{where}, and its input has {source}: {remedy}"
+    advice = f"write {wrong.split('.')[-1]} = {source[0]}, or leave it out."
+    assert refusal(tiny.TOML, **{key: value}) == f"{where}, and its input has {source}: {advice}"
     plan(tiny.TOML, **{key: value, wrong: int(source[0])})
 
 

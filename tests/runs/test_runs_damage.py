@@ -131,7 +131,7 @@ def test_a_damaged_store_is_encoded_again(run, name):
     flip(one(run, f"stages/2-two-*/{name}"), at=40)
     from stagewise.pipeline import from_json
 
-    make(from_json(run.locked["pipeline"]), run, quiet, only="two", anew=True)
+    make(from_json(run.locked["pipeline"]), run, quiet, only="two", restart=True)
     assert tiny.results(run.path) == before
     assert verify_run(run, quiet)[0] == []
 

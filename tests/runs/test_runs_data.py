@@ -119,19 +119,19 @@ def test_what_was_left_out_of_the_data_of_a_probe_is_said_and_listed(recordings,
 
 
 @pytest.mark.parametrize(
-    ("more", "remedy"),
+    ("more", "advice"),
     [
         ("", ": data.test_fraction = 0 trains on them, too, and leaves none for probes that come later."),
         ('splits = { train = "train.txt", test = "test.txt" }', "."),
     ],
 )
-def test_items_that_are_kept_for_tests_that_nobody_makes_are_told(recordings, tmp_path, monkeypatch, more, remedy):
+def test_items_that_are_kept_for_tests_that_nobody_makes_are_told(recordings, tmp_path, monkeypatch, more, advice):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.txt").write_text("".join(f"{number:03}\n" for number in range(80)))
     (tmp_path / "test.txt").write_text("".join(f"{number:03}\n" for number in range(80, 100)))
     file, told = tmp_path / "x.toml", []
     file.write_text(TOML.format(root=recordings, dtype="int8").replace('bad_items = "skip"', more))
-    words = f"20 items are kept from training for tests, and no probe makes any{remedy}"
+    words = f"20 items are kept from training for tests, and no probe makes any{advice}"
     shown = " ".join(CliRunner().invoke(main, ["plan", str(file)]).stdout.split())
     assert "data: 100 items (80 to train on, 20 to test on), 40,000 samples" in shown
     assert f"warning: {words}" in shown

@@ -124,7 +124,7 @@ def test_a_stage_made_anew_does_not_go_on_from_the_checkpoint_of_its_company(fin
         if kind == "epoch" and facts["stage"] == "one":
             epochs.append(facts["epoch"])
 
-    make(pipeline, RunFolder(tmp_path / "run"), report, only="one", anew=True)
+    make(pipeline, RunFolder(tmp_path / "run"), report, only="one", restart=True)
     assert epochs == [0, 1, 2]
 
 

@@ -67,7 +67,7 @@ def test_the_plan_says_so(finished, run, monkeypatch):
     other_validation(monkeypatch)
     lose(run, "2-two-*")
     pipeline = load_pipeline(finished / "tiny.toml")
-    make_run(pipeline, run, quiet, only="two", anew=True)
+    make_run(pipeline, run, quiet, only="two", restart=True)
     planned = plan_pipeline(pipeline, run)
     assert [stage.action for stage in planned.stages] == ["cached", "cached", "train"]
     assert planned.stages[2].reason == WEIGHTS_BELOW_CHANGED
@@ -152,7 +152,7 @@ def test_what_is_outgrown_is_not_shown_as_done_and_probe_deletes_nothing(finishe
     other_validation(monkeypatch)
     pipeline = load_pipeline(finished / "tiny.toml")
     lose(run, "2-two-*")
-    make_run(pipeline, run, quiet, only="two", anew=True)
+    make_run(pipeline, run, quiet, only="two", restart=True)
     facts = run_facts(run)
     assert [stage["state"] for stage in facts["stages"]] == ["complete", "complete", "partial"]
     assert {probe["stage"] for probe in facts["probes"]} == {"one"}

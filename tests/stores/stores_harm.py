@@ -9,7 +9,7 @@ import pytest
 from stagewise.errors import IntegrityError
 from stagewise.stores import StoreReader, verify_store
 
-REMEDY = "Type `stagewise stage NAME` to encode it again; `stagewise verify` reads everything."
+ADVICE = "Type `stagewise stage NAME` to encode it again; `stagewise verify` reads everything."
 
 
 def shard_path(store, shard=1):
@@ -23,7 +23,7 @@ def read_all(folder):
 
 
 def refused(folder, path, *words):
-    """Reading must fail and verify must tell; both with path, remedy and the given words."""
+    """Reading must fail and verify must tell; both with path, advice and the given words."""
     with pytest.raises(IntegrityError) as caught:
         read_all(folder)
     message = str(caught.value)
@@ -31,7 +31,7 @@ def refused(folder, path, *words):
     assert problems
     for text in (message, problems[0]):
         assert str(path) in text
-        assert REMEDY in text
+        assert ADVICE in text
         for word in words:
             assert word in text
     return message

@@ -8,7 +8,7 @@ from random_stacks import PAPER
 from torch import nn
 
 from stagewise.modules import GRU, Conv1d
-from stagewise.modules.stage_module import Crop, StageModule, represent
+from stagewise.modules.stage_module import StageModule, Window, represent
 from stagewise.objectives import InfoNCE
 from stagewise.training.checkpoint import state_of
 from stagewise.training.memory_forecast import predict_step, predict_together
@@ -38,23 +38,23 @@ def problem(name, pieces=1, optimizer=torch.optim.Adam):
     return (
         trainee,
         (B, stage.in_channels, geometry.window_span(T)),
-        Crop((-(geometry.first // geometry.hop),) * B, T),
+        Window((-(geometry.first // geometry.hop),) * B, T),
     )
 
 
 def predict(name, pieces=1, **arguments):
-    trainee, shape, crop = problem(name, pieces, **arguments)
-    return predict_step(trainee, [], shape, crop)
+    trainee, shape, window = problem(name, pieces, **arguments)
+    return predict_step(trainee, [], shape, window)
 
 
-def measure(trainee, shape, crop, below=()):
+def measure(trainee, shape, window, below=()):
     peak = 0
     for _ in range(2):
         existing = sum(
             t.nbytes for t in state_of({"s": trainee.stage, "o": trainee.objective}, trainee.optimizer).values()
         )
         with measured(CPU, existing) as step:
-            train_step(trainee, represent(below, torch.randn(shape)), crop, torch.Generator())
+            train_step(trainee, represent(below, torch.randn(shape)), window, torch.Generator())
         peak = max(peak, step.bytes)
     return peak
 
@@ -74,7 +74,7 @@ def test_noise_is_in_the_forecast():
         InfoNCE(C, 1, steps=1, negatives=1),
     )
     trainee.optimizer = torch.optim.SGD(trainee.parameters())
-    place = Place(0, 4096, Crop((0,), 2), np.zeros(1, np.int64), True)
+    place = Place(0, 4096, Window((0,), 2), np.zeros(1, np.int64), True)
     quiet, noisy = (predict_together([trainee], [], (1, C, 4096), [place], noise=noise) for noise in (False, True))
     assert noisy.peak >= 2 * C * 4096 * 4
     assert noisy.peak >= quiet.peak
@@ -86,8 +86,8 @@ def test_every_optimizer_has_a_forecast(optimizer):
     torch.manual_seed(0)
     trainee = Trainee(StageModule(None, GRU(C, 128), C), InfoNCE(C, 128, steps=1, negatives=2), None)
     trainee.optimizer = optimizer(trainee.parameters(), lr=1e-4)
-    predicted = predict_step(trainee, [], (1, C, 8), Crop((0,), 8))
-    assert predicted.peak == pytest.approx(measure(trainee, (1, C, 8), Crop((0,), 8)), rel=0.02)
+    predicted = predict_step(trainee, [], (1, C, 8), Window((0,), 8))
+    assert predicted.peak == pytest.approx(measure(trainee, (1, C, 8), Window((0,), 8)), rel=0.02)
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -116,11 +116,11 @@ def test_a_stage_needs_less_than_the_whole():
 
 
 def test_nothing_real_is_touched():
-    trainee, shape, crop = problem("end to end with gru")
-    train_step(trainee, torch.randn(shape), crop, torch.Generator())
+    trainee, shape, window = problem("end to end with gru")
+    train_step(trainee, torch.randn(shape), window, torch.Generator())
     tensors = {k: v.clone() for k, v in state_of({"s": trainee.stage}, trainee.optimizer).items()}
     before, optimizer = torch.get_rng_state(), trainee.optimizer
-    predict_step(trainee, [], shape, crop)
+    predict_step(trainee, [], shape, window)
     after = state_of({"s": trainee.stage}, trainee.optimizer)
     assert trainee.optimizer is optimizer
     assert optimizer.param_groups[0]["params"][0] is trainee.parameters()[0]
@@ -133,7 +133,7 @@ def test_nothing_real_is_touched():
 def test_a_large_batch_is_predicted_without_being_there():
     trainee, (_, channels, span), _ = problem("second convolution")
     resident = resident_bytes()
-    predicted = predict_step(trainee, [], (8192, channels, span), Crop((1,) * 8192, T))
+    predicted = predict_step(trainee, [], (8192, channels, span), Window((1,) * 8192, T))
     assert predicted.peak > 1 << 29
     assert resident_bytes() - resident < 1 << 28
 
@@ -147,10 +147,10 @@ def test_any_optimizer(kind, copies):
 
 
 def test_fused_optimizers_and_frozen_parameters():
-    trainee, shape, crop = problem("second convolution")
+    trainee, shape, window = problem("second convolution")
     trainee.stage.encoder[0].bias.requires_grad_(False)
     trainee.optimizer = torch.optim.Adam([p for p in trainee.parameters() if p.requires_grad], fused=True)
-    assert predict_step(trainee, [], shape, crop).peak == pytest.approx(measure(trainee, shape, crop), rel=0.15)
+    assert predict_step(trainee, [], shape, window).peak == pytest.approx(measure(trainee, shape, window), rel=0.15)
 
 
 def test_frozen_stages_below_count_as_input():
@@ -158,19 +158,19 @@ def test_frozen_stages_below_count_as_input():
     below = [STAGES["first convolution"]()]
     trainee, _, _ = problem("second convolution")
     geometry = below[0].geometry + trainee.stage.geometry
-    shape, crop = (B, 1, geometry.window_span(T)), Crop((-(geometry.first // geometry.hop),) * B, T)
-    predicted = predict_step(trainee, below, shape, crop)
+    shape, window = (B, 1, geometry.window_span(T)), Window((-(geometry.first // geometry.hop),) * B, T)
+    predicted = predict_step(trainee, below, shape, window)
     frozen = sum(p.nbytes for p in below[0].parameters())
-    assert predicted.peak == pytest.approx(measure(trainee, shape, crop, below) + frozen, rel=0.15)
+    assert predicted.peak == pytest.approx(measure(trainee, shape, window, below) + frozen, rel=0.15)
     rows = geometry.window_span(T) // 5 * C * 4 * B
     assert predicted.by_category["input"] >= frozen + rows
 
 
 def test_tied_weights_are_counted_once():
-    trainee, shape, crop = problem("second convolution")
+    trainee, shape, window = problem("second convolution")
     tied = nn.Sequential(nn.Conv1d(C, C, 1), nn.Conv1d(C, C, 1))
     tied[1].weight = tied[0].weight
     trainee.stage = StageModule(nn.Sequential(trainee.stage.encoder, tied), None, C)
     trainee.optimizer = torch.optim.Adam(trainee.parameters())
-    predicted = predict_step(trainee, [], shape, crop)
+    predicted = predict_step(trainee, [], shape, window)
     assert predicted.by_category["parameters"] == sum(p.nbytes for p in trainee.parameters())

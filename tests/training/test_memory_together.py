@@ -14,7 +14,7 @@ from stagewise.objectives import CrossEntropy, GridInfoNCE, InfoNCE
 from stagewise.training.checkpoint import state_of
 from stagewise.training.memory_forecast import predict_together
 from stagewise.training.memory_measured import CATEGORIES, measured
-from stagewise.training.step import Member, Trainee, places, train_together
+from stagewise.training.step import Member, Trainee, place_windows, train_together
 from stagewise.training.windows import Batch
 
 CPU = torch.device("cpu")
@@ -59,7 +59,7 @@ class Problem:
         else:
             batch = Batch(zeros_B, zeros_B, (skip,) * B, geometry.window_span(ROWS), ROWS)
             self.shape = (B, 1, batch.span)
-        self.where = places(members, batch, 0)
+        self.where = place_windows(members, batch, 0)
 
     def predicted(self, small=False):
         return predict_together(self.trainees, [], self.shape, self.where, small)
@@ -67,7 +67,7 @@ class Problem:
     def classes(self):
         if not isinstance(self.trainees[0].objective, CrossEntropy):
             return [None] * len(self.trainees)
-        return [torch.zeros(B if self.images else (B, place.crop.rows), dtype=torch.int64) for place in self.where]
+        return [torch.zeros(B if self.images else (B, place.window.rows), dtype=torch.int64) for place in self.where]
 
     def measured(self):
         peak, count = 0, len(self.trainees)

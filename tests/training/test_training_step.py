@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from stagewise.modules import GRU, Conv1d
-from stagewise.modules.stage_module import Crop, StageModule
+from stagewise.modules.stage_module import StageModule, Window
 from stagewise.objectives import InfoNCE, Objective, Score
 from stagewise.training.step import Trainee, batch_dependent, gradient, train_step
 
@@ -34,17 +34,17 @@ def make(stage="conv", pieces=1, dtype=torch.float64, **trainee):
     made = Trainee(module, objective, None, pieces, **trainee)
     made.optimizer = torch.optim.Adam(made.parameters(), lr=1e-2)
     hop = module.geometry.hop
-    crop = Crop((2, 0, 1, 2, 2), T)
+    window = Window((2, 0, 1, 2, 2), T)
     x = torch.randn(B, 1, (T + 4) * hop, dtype=dtype, generator=torch.Generator().manual_seed(3))
-    return made, x, crop
+    return made, x, window
 
 
 def generator():
     return torch.Generator().manual_seed(9)
 
 
-def gradients(trainee, x, crop):
-    score = gradient(trainee, x, crop, generator())
+def gradients(trainee, x, window):
+    score = gradient(trainee, x, window, generator())
     return score, [p.grad for p in trainee.parameters()]
 
 
@@ -62,15 +62,15 @@ def test_pieces_have_the_gradient_of_the_whole(stage, pieces):
 
 
 def test_the_gradient_is_that_of_the_loss():
-    trainee, x, crop = make("conv and gru")
-    _, grads = gradients(trainee, x, crop)
+    trainee, x, window = make("conv and gru")
+    _, grads = gradients(trainee, x, window)
     numbers = copy.deepcopy(trainee)
     weight = next(numbers.stage.parameters())
 
     def loss(change):
         with torch.no_grad():
             weight[1, 0, 2] += change
-            score = numbers.objective(*numbers.stage.window(x, crop), generator())
+            score = numbers.objective(*numbers.stage.window(x, window), generator())
             weight[1, 0, 2] -= change
         return score.loss.item()
 
@@ -78,30 +78,30 @@ def test_the_gradient_is_that_of_the_loss():
 
 
 def test_gradients_add_up_until_a_step_uses_them():
-    trainee, x, crop = make(pieces=2)
-    first = [g.clone() for g in gradients(trainee, x, crop)[1]]
-    for a, b in zip(gradients(trainee, x, crop)[1], first, strict=True):
+    trainee, x, window = make(pieces=2)
+    first = [g.clone() for g in gradients(trainee, x, window)[1]]
+    for a, b in zip(gradients(trainee, x, window)[1], first, strict=True):
         torch.testing.assert_close(a, 2 * b)
 
 
 @pytest.mark.parametrize("pieces", [1, 3])
 def test_a_step_changes_all_parameters_and_frees_the_gradient(pieces):
-    trainee, x, crop = make("conv and gru", pieces)
+    trainee, x, window = make("conv and gru", pieces)
     before = [p.clone() for p in trainee.parameters()]
-    score = train_step(trainee, x, crop, generator())
+    score = train_step(trainee, x, window, generator())
     assert not score.loss.requires_grad
     assert all(not torch.equal(a, b) for a, b in zip(before, trainee.parameters(), strict=True))
     assert all(p.grad is None for p in trainee.parameters())
     for _ in range(30):
-        last = train_step(trainee, x, crop, generator())
+        last = train_step(trainee, x, window, generator())
     assert last.loss < score.loss - 0.08
 
 
 def test_the_gradient_of_the_whole_batch_is_clipped():
-    trainee, x, crop = make(pieces=2, clip_gradient_norm=1e-3)
+    trainee, x, window = make(pieces=2, clip_gradient_norm=1e-3)
     trainee.optimizer = torch.optim.SGD(trainee.parameters(), lr=1.0)
     before = [p.clone() for p in trainee.parameters()]
-    train_step(trainee, x, crop, generator())
+    train_step(trainee, x, window, generator())
     moved = [a - b for a, b in zip(before, trainee.parameters(), strict=True)]
     norm = torch.stack([m.norm() for m in moved]).norm()
     assert norm.item() == pytest.approx(1e-3, rel=1e-2)
@@ -110,12 +110,12 @@ def test_the_gradient_of_the_whole_batch_is_clipped():
 @pytest.mark.parametrize("pieces", [1, 2])
 @pytest.mark.parametrize("number", [torch.nan, torch.inf])
 def test_a_loss_that_is_not_finite_changes_nothing(pieces, number):
-    trainee, x, crop = make(pieces=pieces)
-    train_step(trainee, x, crop, generator())
+    trainee, x, window = make(pieces=pieces)
+    train_step(trainee, x, window, generator())
     before = copy.deepcopy([*trainee.parameters(), trainee.optimizer.state_dict()])
     bad = x.clone()
     bad[1, 0, 20] = number
-    assert not torch.isfinite(train_step(trainee, bad, crop, generator()).loss)
+    assert not torch.isfinite(train_step(trainee, bad, window, generator()).loss)
     after = [*trainee.parameters(), trainee.optimizer.state_dict()]
     torch.testing.assert_close(after, before, rtol=0, atol=0)
     assert all(p.grad is None for p in trainee.parameters())
@@ -134,9 +134,9 @@ class Supervised(Objective):
 
 @pytest.mark.parametrize("pieces", [1, 2])
 def test_an_objective_may_ignore_the_context(pieces):
-    trainee, x, crop = make("conv and gru", pieces)
+    trainee, x, window = make("conv and gru", pieces)
     trainee.objective = Supervised()
-    gradient(trainee, x, crop, generator())
+    gradient(trainee, x, window, generator())
     assert all(p.grad is None for p in trainee.stage.context.parameters())
     assert all(p.grad is not None for p in trainee.stage.encoder.parameters())
 
@@ -145,17 +145,17 @@ def test_an_objective_may_ignore_the_context(pieces):
 def test_a_stage_without_parameters_trains_its_objective(pieces):
     torch.manual_seed(0)
     trainee = Trainee(StageModule(nn.MaxPool1d(2), None, 4), InfoNCE(4, 4, steps=2, negatives=3), None, pieces)
-    gradient(trainee, torch.randn(B, 4, 24), Crop((0,) * B, T), generator())
+    gradient(trainee, torch.randn(B, 4, 24), Window((0,) * B, T), generator())
     assert trainee.objective.W_KCD.grad is not None
 
 
 def test_bfloat16_is_close():
     for pieces in (1, 2):
-        trainee, x, crop = make("conv and gru", pieces, torch.float32)
-        _, full = gradients(trainee, x, crop)
-        low, x, crop = make("conv and gru", pieces, torch.float32)
+        trainee, x, window = make("conv and gru", pieces, torch.float32)
+        _, full = gradients(trainee, x, window)
+        low, x, window = make("conv and gru", pieces, torch.float32)
         low.stage = StageModule(low.stage.encoder, low.stage.context, 1, precision=torch.bfloat16)
-        _, grads = gradients(low, x, crop)
+        _, grads = gradients(low, x, window)
         for a, b in zip(grads, full, strict=True):
             assert a.dtype == torch.float32
             assert (a - b).norm() < 0.3 * b.norm()

@@ -17,7 +17,7 @@ from stagewise.modules.patches import PatchStage
 from stagewise.modules.stage_module import StageModule, represent
 from stagewise.objectives import GridInfoNCE, InfoNCE
 from stagewise.training.checkpoint import read_tensors, restore, state_of, write_tensors
-from stagewise.training.step import Member, Trainee, intact_rows, places, train_step, train_together
+from stagewise.training.step import Member, Trainee, intact_rows, place_windows, train_step, train_together
 from stagewise.training.windows import Crops, Windows
 
 ROWS = 8
@@ -89,13 +89,13 @@ def parameters(some):
 def test_images_train_as_if_one_stage_came_after_the_other(pieces):
     some, batch = images(pieces), crops()
     naive = copy.deepcopy(some)
-    where = places(members(some), batch, 0)
+    where = place_windows(members(some), batch, 0)
     for step in range(3):
         x = torch.randn(4, 1, 16, 6, 6, generator=torch.Generator().manual_seed(step))
         scores = train_together(some, x, where, generators(some), [None] * 3, [True] * 3)
         for trainee, score, generator in zip(naive, scores, generators(some), strict=True):
             rows = trainee.stage(x)[1].detach()  # before the update
-            assert torch.equal(train_step(trainee, x, batch.crop, generator).loss, score.loss)
+            assert torch.equal(train_step(trainee, x, batch.window, generator).loss, score.loss)
             x = rows
         for ours, theirs in zip(parameters(some), parameters(naive), strict=True):
             assert torch.equal(ours, theirs)
@@ -108,12 +108,12 @@ def test_audio_trains_as_if_one_stage_came_after_the_other(rows, pieces):
     some = audio(pieces)
     naive, batch = copy.deepcopy(some), windows(some)
     for step in range(3):
-        where, x = places(members(some, rows), batch, step), cut(batch)
+        where, x = place_windows(members(some, rows), batch, step), cut(batch)
         assert [place.whole for place in where] == [rows == ALL, rows == ALL, True]
         scores = train_together(some, x, where, generators(some), [None] * 3, [True] * 3)
         for trainee, place, score, generator in zip(naive, where, scores, generators(some), strict=True):
             handed_on = trainee.stage(x)[1].detach()
-            theirs = train_step(trainee, x[:, :, place.begin : place.end], place.crop, generator)
+            theirs = train_step(trainee, x[:, :, place.begin : place.end], place.window, generator)
             assert torch.equal(theirs.loss, score.loss)
             x = handed_on
         for ours, theirs in zip(parameters(some), parameters(naive), strict=True):
@@ -125,13 +125,13 @@ def test_every_window_holds_the_rows_of_whole_items_as_they_were_before_the_step
     """Found again in whole items, by stages that were copied before the step."""
     some = audio()
     before, batch = copy.deepcopy(some), windows(some)
-    where, seen = places(members(some, rows), batch, 7), []
+    where, seen = place_windows(members(some, rows), batch, 7), []
 
-    def step(trainee, x_BCT, crop, generator, y):
+    def step(trainee, x_BCT, window, generator, y):
         # What its objective is given, before it is updated.
         with torch.no_grad():
-            seen.append(trainee.stage.window(x_BCT, crop)[0])
-        return train_step(trainee, x_BCT, crop, generator, y)
+            seen.append(trainee.stage.window(x_BCT, window)[0])
+        return train_step(trainee, x_BCT, window, generator, y)
 
     train_together(some, cut(batch), where, generators(some), [None] * 3, [True] * 3, step)
     for depth, (place, z_BCT) in enumerate(zip(where, seen, strict=True), 1):
@@ -172,12 +172,12 @@ def test_windows_of_any_stages_lie_in_rows_that_no_cut_has_spoilt(found, rows, m
         under += module.geometry
         some.append(Member(f"stage-{number}", Path(), Trainee(module, nn.Module(), None), under, most))
     piece = x[:, :, batch.begins[0] : batch.begins[0] + batch.span]
-    for depth, (member, found_place) in enumerate(zip(some, places(some, batch, seed), strict=True), 1):
+    for depth, (member, found_place) in enumerate(zip(some, place_windows(some, batch, seed), strict=True), 1):
         below = represent(modules[: depth - 1], piece)
         with torch.no_grad():
-            z, _ = member.trainee.stage.window(below[:, :, found_place.begin : found_place.end], found_place.crop)
+            z, _ = member.trainee.stage.window(below[:, :, found_place.begin : found_place.end], found_place.window)
         expected = whole(modules[:depth], x)
-        first, count = int(found_place.first_B[0]), found_place.crop.rows
+        first, count = int(found_place.first_B[0]), found_place.window.rows
         low, high = intact_rows(member.geometry, batch.span)
         assert count == (rows if depth == len(modules) else min(most, high - low))
         torch.testing.assert_close(z, expected[:, :, first : first + count], rtol=0, atol=1e-11)
@@ -206,7 +206,7 @@ def test_places_are_a_pure_function_of_the_seed_and_reach_everywhere():
     batch = windows([member.trainee for member in some])
 
     def firsts(*seed):
-        return [place.first_B.tolist() for place in places(some, batch, *seed)]
+        return [place.first_B.tolist() for place in place_windows(some, batch, *seed)]
 
     assert firsts(0, "step", 1, 5) == firsts(0, "step", 1, 5)
     drawn = [firsts(0, "step", 1, step) for step in range(1000)]
@@ -224,7 +224,7 @@ def test_a_stage_that_is_not_due_stays_as_it_is_and_hands_on_all_the_same(make):
     some = make()
     batch = crops() if make is images else windows(some)
     x = torch.randn(4, 1, 16, 6, 6) if make is images else cut(batch)
-    where = places(members(some), batch, 0)
+    where = place_windows(members(some), batch, 0)
     naive = copy.deepcopy(some)
     before = parameters(some[:1]), parameters(some[1:2]), parameters(some[2:])
     scores = train_together(some, x, where, generators(some), [None] * 3, [False, True, False])
@@ -234,7 +234,7 @@ def test_a_stage_that_is_not_due_stays_as_it_is_and_hands_on_all_the_same(make):
     assert all(not torch.equal(a, b) for a, b in zip(parameters(some[1:2]), before[1], strict=True))
     handed_on = represent([naive[0].stage], x)
     window = handed_on[:, :, where[1].begin : where[1].end]
-    alone = train_step(naive[1], window, where[1].crop, generators(some)[1])
+    alone = train_step(naive[1], window, where[1].window, generators(some)[1])
     assert torch.equal(alone.loss, scores[1].loss)
 
 
@@ -243,7 +243,7 @@ def test_training_goes_on_from_what_a_checkpoint_holds_with_the_same_bits(make, 
     """An optimizer that works on memory as it lies (fused) must find it as it lay."""
     some = make()
     batch = crops() if make is images else windows(some)
-    where, x = places(members(some), batch, 0), torch.randn(4, 1, 16, 6, 6) if make is images else cut(batch)
+    where, x = place_windows(members(some), batch, 0), torch.randn(4, 1, 16, 6, 6) if make is images else cut(batch)
 
     def step(them):
         train_together(them, x, where, generators(them), [None] * 3, [True] * 3)
@@ -266,6 +266,6 @@ def test_training_goes_on_from_what_a_checkpoint_holds_with_the_same_bits(make, 
 def test_one_stage_alone_is_a_plain_step():
     some = audio()[:1]
     naive, batch = copy.deepcopy(some), windows(some)
-    train_together(some, cut(batch), places(members(some), batch, 0), generators(some), [None], [True])
-    train_step(naive[0], cut(batch), batch.crop, generators(some)[0])
+    train_together(some, cut(batch), place_windows(members(some), batch, 0), generators(some), [None], [True])
+    train_step(naive[0], cut(batch), batch.window, generators(some)[0])
     assert all(torch.equal(a, b) for a, b in zip(parameters(some), parameters(naive), strict=True))

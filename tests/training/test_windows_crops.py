@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stagewise.modules.stage_module import Crop
+from stagewise.modules.stage_module import Window
 from stagewise.training.windows import Crops
 
 GRIDS = np.array([[5, 5], [4, 9], [2, 8], [3, 3], [7, 4], [6, 2]])
@@ -48,7 +48,11 @@ def test_every_crop_lies_in_its_image(grids, grid, per_item, size, pixels, seed)
     assert sum(len(batch.items) for batch in even) == some.count == len(fitting) * per_item
     assert flat(even)[: len(flat(batches))] == flat(batches)
     for batch in batches:
-        assert (batch.grid, batch.rows, batch.crop) == (grid, grid[0] * grid[1], Crop(batch.skips, batch.rows, grid))
+        assert (batch.grid, batch.rows, batch.window) == (
+            grid,
+            grid[0] * grid[1],
+            Window(batch.skips, batch.rows, grid),
+        )
         assert batch.skips == (0,) * len(batch.items)
         for item, begin, width in zip(batch.items.tolist(), batch.begins.tolist(), batch.widths.tolist(), strict=True):
             assert width == grids[item, 1]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from random_stacks import stacks, stage, whole
 
 from stagewise.modules import Geometry, Layer
-from stagewise.modules.stage_module import Crop, represent
+from stagewise.modules.stage_module import Window, represent
 from stagewise.training.windows import Windows
 
 
@@ -58,7 +58,7 @@ def test_training_windows_are_rows_of_the_whole_item(stack, length, rows, data):
         assert begin >= 0
         assert begin + batch.span <= length
         with torch.no_grad():
-            z, _ = module.window(x[:, :, begin : begin + batch.span], Crop(batch.skips, rows))
+            z, _ = module.window(x[:, :, begin : begin + batch.span], Window(batch.skips, rows))
         torch.testing.assert_close(z, expected[:, :, start : start + rows], rtol=0, atol=1e-12)
 
 
@@ -76,7 +76,7 @@ def test_so_are_those_above_a_frozen_stage_that_is_computed_again(low, high, len
         (batch,) = OneWindow(np.array([0]), np.array([length]), geometry, rows, start).batches(1)
         begin = int(batch.begins[0])
         with torch.no_grad():
-            z, _ = module.window(represent([below], x[:, :, begin : begin + batch.span]), Crop(batch.skips, rows))
+            z, _ = module.window(represent([below], x[:, :, begin : begin + batch.span]), Window(batch.skips, rows))
         expected = whole([below, module], x)[:, :, start : start + rows]
         torch.testing.assert_close(z, expected, rtol=0, atol=1e-12)
 

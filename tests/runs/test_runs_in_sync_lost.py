@@ -1,4 +1,4 @@
-"""Stages in sync whose company is partly gone: all are trained again, or what is trained is used; nothing is mixed."""
+"""Stages in sync of which some are gone: all are trained again, or what is trained is used; nothing is mixed."""
 
 import shutil
 
@@ -18,7 +18,7 @@ NAMES = ("one", "two", "context")
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("company")
+    folder = tmp_path_factory.mktemp("in_sync")
     stagewise.run(tiny.write_pipeline(folder), run=folder / "run", set=SYNC)
     return folder
 
@@ -76,7 +76,7 @@ def test_weights_of_two_trainings_are_not_mixed(finished, tmp_path, monkeypatch)
 def test_one_command_per_stage_trains_them_once(finished, pipeline, tmp_path):
     run, epochs = RunFolder(tmp_path / "run"), []
     for name in NAMES:
-        make(pipeline, run, noted(epochs), only=name, anew=True)
+        make(pipeline, run, noted(epochs), only=name, restart=True)
     assert epochs == [(name, epoch) for epoch in (0, 1, 2) for name in NAMES]
     make(pipeline, run, quiet)
     assert tiny.results(run.path) == tiny.results(finished / "run")
@@ -88,7 +88,7 @@ def test_a_store_that_is_encoded_again_costs_its_company_nothing(finished, pipel
     make(pipeline, run, quiet, only="two")
     (manifest,) = run.path.glob("stages/2-two-*/store.manifest.json")
     manifest.write_bytes(b"{}")
-    make(pipeline, run, noted(epochs), only="two", anew=True)
+    make(pipeline, run, noted(epochs), only="two", restart=True)
     make(pipeline, run, noted(epochs))
     assert epochs == []
     assert tiny.results(run.path) == tiny.results(finished / "run")
