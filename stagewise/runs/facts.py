@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from stagewise.arrays import Ints
-from stagewise.libraries import load
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.records import (
     WEIGHTS,
@@ -103,9 +102,33 @@ def _covariance(first_I: Ints, second_I: Ints, rows_I: Ints) -> float:
     return float(items / (items - 1) * (off_I * other_I).sum() / rows**2)
 
 
+# The 97.5 % quantile of Student's t of 1 to 30 degrees of freedom.
+# fmt: off
+STUDENT = (
+    12.706204736174694, 4.302652729749462, 3.1824463052837078, 2.7764451051977934, 2.5705818356363146,
+    2.4469118511449786, 2.364624251592784, 2.306004135204166, 2.262157162798205, 2.228138851986274,
+    2.200985160091639, 2.1788128296672284, 2.1603686564627913, 2.144786687917804, 2.131449545559776,
+    2.1199052992212546, 2.1098155778333156, 2.1009220402410382, 2.0930240544083087, 2.085963447265864,
+    2.0796138447276795, 2.0738730679040254, 2.0686576104190486, 2.0638985616280245, 2.0595385527532972,
+    2.0555294386428735, 2.0518305164802846, 2.0484071417952454, 2.045229642132703, 2.0422724563012378,
+)
+# fmt: on
+
+
 def student(freedom: int) -> float:
-    """Return the 97.5 % quantile of Student's t (1908)."""
-    return float(load("scipy.special").stdtrit(freedom, 0.975))  # scipy.stats takes twice as long to import
+    """Return the 97.5 % quantile of Student's t (1908), to seven digits at least.
+
+    Beyond the table: the expansion about the normal distribution's (Abramowitz and Stegun 1964, 26.7.5).
+    """
+    if freedom <= len(STUDENT):
+        return STUDENT[freedom - 1]
+    terms = (
+        (Z**3 + Z) / 4,
+        (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96,
+        (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384,
+        (79 * Z**9 + 776 * Z**7 + 1482 * Z**5 - 1920 * Z**3 - 945 * Z) / 92160,
+    )
+    return Z + math.fsum(term / freedom**power for power, term in enumerate(terms, 1))
 
 
 # What of the data a stage was not trained on, and what its store does not hold, in words for people.
