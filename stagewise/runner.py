@@ -11,7 +11,7 @@ import torch
 
 from stagewise import durable
 from stagewise.datasets.base import Dataset, Expected
-from stagewise.datasets.build import build_dataset, dataset_kind
+from stagewise.datasets.construct import build_dataset, dataset_kind
 from stagewise.datasets.tables import label_words
 from stagewise.errors import ConfigError, DiskError, IntegrityError
 from stagewise.pipeline import Pipeline, load_pipeline, refusals
@@ -28,13 +28,13 @@ from stagewise.runs.facts import run_facts
 from stagewise.runs.folder import LOCK_FILE, RunFolder
 from stagewise.runs.items import Items, write_items
 from stagewise.runs.records import RECORD, TRAINED, commit, mark_dropped, read_record, read_trained, write_data
+from stagewise.signals import Stop, stoppable
 from stagewise.stages import carry_out
-from stagewise.stopping import Stop, stoppable
 from stagewise.stores import remove_store, verify_store
 from stagewise.stores.layout import MANIFEST
 from stagewise.text import computed_text
+from stagewise.threads import considerate
 from stagewise.training.memory_measured import release_memory
-from stagewise.waiting import considerate
 
 Report = Callable[..., None]
 

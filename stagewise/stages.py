@@ -31,7 +31,7 @@ from stagewise.planning.stage_plan import StagePlan
 from stagewise.runs.facts import SATURATED
 from stagewise.runs.records import COVERED, RECORD, TRAINED, WEIGHTS, mark_trained, read_trained
 from stagewise.runs.verdict import unmoved
-from stagewise.stopping import Stop
+from stagewise.signals import Stop
 from stagewise.stores import StoreReader, finished
 from stagewise.stores.layout import STORE, list_files
 from stagewise.text import bytes_text, counted

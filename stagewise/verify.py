@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stagewise.datasets.base import Dataset
-from stagewise.datasets.build import build_dataset, dataset_kind, own_label
+from stagewise.datasets.construct import build_dataset, dataset_kind, own_label
 from stagewise.errors import ConfigError, DataError, IntegrityError
 from stagewise.frozen.open import open_run
 from stagewise.pipeline import Pipeline, Spec

@@ -15,7 +15,7 @@ from stagewise.datasets.base import Dataset
 from stagewise.libraries import LIBRARIES, LibraryError, broken, check, failed_import, load
 from stagewise.pipeline.schema import Spec
 from stagewise.pipeline.targets import build
-from stagewise.short_names import DATASETS
+from stagewise.registry import DATASETS
 
 REPO = Path(__file__).parents[1]
 SHARED_OBJECT = "Could not load this library: lib/libtorchaudio.so"

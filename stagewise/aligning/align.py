@@ -22,7 +22,7 @@ from stagewise.datasets.files import find
 from stagewise.datasets.labels import HOP, SPAN, frame_count
 from stagewise.datasets.librispeech import SAMPLE_RATE, UTTERANCE
 from stagewise.errors import ConfigError, DataError, StagewiseError
-from stagewise.stopping import stoppable
+from stagewise.signals import stoppable
 from stagewise.text import counted, seconds_text
 
 # Align a folder of speech: every item is kept as soon as it is done, and the label file is written at the end.

@@ -19,7 +19,7 @@ from stagewise.aligning.aligner import Aligned, Aligner
 from stagewise.datasets.base import Dataset
 from stagewise.datasets.names import read_lines
 from stagewise.errors import DataError, StagewiseError
-from stagewise.stopping import SIGNALS, Stop
+from stagewise.signals import SIGNALS, Stop
 
 # What is said in an audio file: its transcript, and the words of it.
 

@@ -41,8 +41,8 @@ def init(
     from stagewise.datasets.bad_items import remembering
     from stagewise.datasets.files import find
     from stagewise.errors import ConfigError
-    from stagewise.starting.look import look
     from stagewise.starting.recipe import this_machine
+    from stagewise.starting.survey import look
 
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")[:64] or "pipeline"
     file = out or Path(f"{name}.toml")
@@ -134,7 +134,7 @@ def check(folder: Path, kind: Literal["audio", "images"] | None, labels: str | N
     from stagewise.datasets.files import find
     from stagewise.errors import ConfigError, DataError
     from stagewise.starting.choose import verdict, verdict_words
-    from stagewise.starting.look import facts, look, words
+    from stagewise.starting.survey import facts, look, words
 
     found = find(folder)
     if kind is not None and not found.count(kind):

@@ -10,7 +10,7 @@ import psutil
 
 from stagewise.errors import ConfigError
 from stagewise.libraries import LIBRARIES, VERSION, check, installed_version
-from stagewise.short_names import DATASETS, MODULES, OBJECTIVES
+from stagewise.registry import DATASETS, MODULES, OBJECTIVES
 from stagewise.text import bytes_text, counted
 
 

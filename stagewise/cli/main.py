@@ -13,13 +13,13 @@ from typing import Any
 
 import click
 
+from stagewise.cli.apply import embed, export, predict
 from stagewise.cli.completion import completion
 from stagewise.cli.data import data, init
 from stagewise.cli.make import plan, probe, run, stage
 from stagewise.cli.options import echo, in_words
 from stagewise.cli.read import clean, compare, doctor, inspect, report, schema, verify
-from stagewise.cli.use import embed, export, predict
-from stagewise.datasets.hush import own_stream
+from stagewise.datasets.quiet_decoders import own_stream
 from stagewise.errors import Interrupted, StagewiseError
 from stagewise.libraries import VERSION
 

@@ -101,7 +101,7 @@ def run(
     _make(pipeline, folder, as_json, tensorboard, until=until, fresh=fresh)
     if not as_json and until is None:
         path = shlex.quote(str(folder.path))
-        from stagewise.frozen.given_own import takes
+        from stagewise.frozen.own_readers import takes
         from stagewise.planning.build import reads_of
 
         verbs = ["inspect {}", "report {}"]

@@ -16,7 +16,7 @@ import click
 
 from stagewise.cli import completion
 from stagewise.errors import ConfigError
-from stagewise.short_names import DATASETS, MODULES, OBJECTIVES
+from stagewise.registry import DATASETS, MODULES, OBJECTIVES
 from stagewise.text import printable
 
 # The way of every line to a terminal: what names and messages hold, it is sent no control characters.

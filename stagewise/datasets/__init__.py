@@ -4,6 +4,6 @@
 pipeline names it.
 """
 
-from stagewise.short_names import DATASETS as SHORT_NAMES
+from stagewise.registry import DATASETS as SHORT_NAMES
 
 __all__ = ["SHORT_NAMES"]

@@ -24,7 +24,7 @@ from stagewise.arrays import Floats, Ints
 from stagewise.datasets.bad_items import AGAIN, Policy, check_policy, judge, looked_at, probe_all
 from stagewise.datasets.base import BadItem
 from stagewise.datasets.containers import Flaw, Mending, examine
-from stagewise.datasets.hush import hushed
+from stagewise.datasets.quiet_decoders import quietly
 from stagewise.errors import ConfigError, DataError
 from stagewise.libraries import load
 
@@ -158,18 +158,18 @@ class _Stream(soundfile.SoundFile):  # type: ignore[misc]
     def __init__(self, path: str, mending: Mending | None, forwards: bool) -> None:
         self._forwards = forwards
         self._source: Any = os.fsencode(path) if mending is None else _Mended(path, mending)
-        with hushed():
+        with quietly():
             super().__init__(self._source)
 
     def seekable(self) -> bool:
         return not self._forwards and super().seekable()
 
     def read(self, *arguments: Any, **options: Any) -> Any:
-        with hushed(self.format == "MP3"):
+        with quietly(self.format == "MP3"):
             return super().read(*arguments, **options)
 
     def seek(self, *arguments: Any) -> Any:
-        with hushed(self.format == "MP3"):
+        with quietly(self.format == "MP3"):
             return super().seek(*arguments)
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from stagewise.datasets.bad_items import AGAIN
-from stagewise.datasets.hush import hushed
+from stagewise.datasets.quiet_decoders import quietly
 from stagewise.errors import ConfigError, DataError
 
 # How images become rows: the arguments of the pipeline file that all sets of images share.
@@ -194,7 +194,7 @@ def probe(path: str) -> Header | str:
             return "it is not a regular file"  # opening a pipe would wait for ever
         if status.st_size == 0:
             return "the file is empty"
-        with Image.open(path, formats=FORMATS) as picture, hushed(picture.format == "TIFF"):
+        with Image.open(path, formats=FORMATS) as picture, quietly(picture.format == "TIFF"):
             if picture.width * picture.height > MAX_PIXELS:
                 return TOO_MANY
             if picture.mode.startswith(("I", "F")) and not picture.mode.startswith("I;16"):
@@ -233,7 +233,7 @@ def read_pixels(path: str, grayscale: bool, short: int | None, shape: tuple[int,
         DataError: the file cannot be decoded, or is not the one that was probed.
     """
     try:
-        with Image.open(path, formats=FORMATS) as picture, hushed(picture.format == "TIFF"):
+        with Image.open(path, formats=FORMATS) as picture, quietly(picture.format == "TIFF"):
             orientation, _ = _orientation(picture)
             shown = _on_white(picture)
             if picture.format == "JPEG" and _ends_grey(picture) and is_short(path):

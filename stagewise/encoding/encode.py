@@ -24,7 +24,7 @@ from stagewise.errors import NumberError
 from stagewise.modules.geometry import Geometry
 from stagewise.modules.patches import means
 from stagewise.modules.stage_module import StageModule
-from stagewise.stopping import Stop
+from stagewise.signals import Stop
 from stagewise.stores import Manifest, Scaling, StoreSpec, StoreWriter, stored_scaling
 from stagewise.training.checkpoint import serialised
 from stagewise.training.feed import Source

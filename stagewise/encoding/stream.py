@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from stagewise.modules.geometry import Geometry
+from stagewise.modules.measured_geometry import Recurrent
 from stagewise.modules.stage_module import Block, StageModule, at_least_float32, autocast, run_block
-from stagewise.modules.trial import Recurrent
 
 # What the widest representation inside a piece may take, in float32; of several stages, each holds a piece.
 PIECE_BYTES = 4 * 2**20

@@ -23,7 +23,7 @@ from stagewise.encoding.encode import Chain
 from stagewise.errors import ConfigError, InputError, NumberError
 from stagewise.frozen.given_arrays import Held, check_path, check_pixels, check_samples, is_held
 from stagewise.frozen.given_files import GivenAudio, GivenImages, Report, trained_at
-from stagewise.frozen.given_own import kind_of, own_array, own_files
+from stagewise.frozen.own_readers import kind_of, own_array, own_files
 from stagewise.modules import SHORT_NAMES
 from stagewise.modules.geometry import Geometry
 from stagewise.modules.patches import cut_patches, means
@@ -266,7 +266,7 @@ class FrozenEncoder(nn.Module):
             NumberError: a row is NaN or infinite.
         """
         from stagewise.frozen.given_arrays import as_file
-        from stagewise.frozen.given_own import kind_of
+        from stagewise.frozen.own_readers import kind_of
 
         reads, training = self.facts["reads"], self.training
         kind = kind_of(reads)

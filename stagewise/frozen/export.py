@@ -16,14 +16,14 @@ from stagewise.durable import publishing
 from stagewise.errors import ConfigError, InputError, IntegrityError, NumberError
 from stagewise.frozen.encoder import FrozenEncoder, Network, Origin, build_encoder
 from stagewise.frozen.given_files import trained_at
-from stagewise.frozen.given_own import exported, takes
 from stagewise.frozen.open import Run
+from stagewise.frozen.own_readers import exported, takes
 from stagewise.frozen.program import check_onnx, example, write_onnx, write_program
 from stagewise.frozen.writers import check_place
 from stagewise.libraries import VERSION
 from stagewise.pipeline import Spec
 from stagewise.runs.folder import LOCK_FILE, is_export
-from stagewise.stopping import stoppable
+from stagewise.signals import stoppable
 from stagewise.text import bytes_text, counted
 from stagewise.training.checkpoint import read_tensors, tensors_sha256, write_tensors
 

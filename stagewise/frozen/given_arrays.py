@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from stagewise.datasets.bad_items import AGAIN
 from stagewise.errors import InputError, StagewiseError
 from stagewise.modules.geometry import Geometry
-from stagewise.pipeline.words import shown
+from stagewise.pipeline.wording import shown
 
 # Samples and pixels that a program holds, as the file that they would be: they are embedded as files are.
 

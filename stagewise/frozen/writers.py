@@ -18,7 +18,7 @@ from stagewise.durable import publishing, read_bytes
 from stagewise.errors import ConfigError
 from stagewise.frozen.encoder import Embedding
 from stagewise.frozen.given_files import Report
-from stagewise.stopping import stoppable
+from stagewise.signals import stoppable
 
 # Where a command may write what somebody named with --out.
 

@@ -6,11 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from stagewise.modules.geometry import Geometry, Layer
-from stagewise.short_names import MODULES as SHORT_NAMES
+from stagewise.registry import MODULES as SHORT_NAMES
 
 if TYPE_CHECKING:
-    from stagewise.modules.audio import GRU, Conv1d, Mfcc
-    from stagewise.modules.trial import Recurrent, geometry_of
+    from stagewise.modules.audio import GRU, Conv1d, LogMel, Mfcc
+    from stagewise.modules.measured_geometry import Recurrent, geometry_of
     from stagewise.modules.vision import PixelCNN, ResNet
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Conv1d",
     "Geometry",
     "Layer",
+    "LogMel",
     "Mfcc",
     "PixelCNN",
     "Recurrent",
@@ -30,11 +31,12 @@ __all__ = [
 _WITH_TORCH = {
     "GRU": "audio",
     "Conv1d": "audio",
+    "LogMel": "audio",
     "Mfcc": "audio",
     "PixelCNN": "vision",
-    "Recurrent": "trial",
+    "Recurrent": "measured_geometry",
     "ResNet": "vision",
-    "geometry_of": "trial",
+    "geometry_of": "measured_geometry",
 }
 
 

@@ -1,4 +1,4 @@
-"""Modules for audio: strided convolutions, the recurrent context, and MFCC.
+"""Modules for audio: strided convolutions, the recurrent context, log-mel spectra and MFCC.
 
 Legend: B items, T samples or rows, C coefficients.
 """
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stagewise.libraries import load
 from stagewise.modules.geometry import Numbers, check_number, per_layer
-from stagewise.modules.trial import Recurrent
+from stagewise.modules.measured_geometry import Recurrent
 
 # The paper's audio encoder: one or several 1-D convolutions, each with a bias and a ReLU, without a norm.
 
@@ -91,19 +91,79 @@ class GRU(Recurrent):
         return rows.unflatten(0, x_BTC.shape[:2]).transpose(1, 2), last
 
 
-# Mel-frequency cepstral coefficients: the hand-made features that learned ones are compared with.
+# Spectra on the mel scale and their cepstral coefficients: computed, never trained. A front end of what is trained
+# above it, and the hand-made features that learned ones are compared with.
+#
+# The logarithm has a floor (power + 10⁻⁶) in place of a distance from the loudest row, which would be a part of every
+# other one. Row i is centred where that of the paper's encoder is, an eighth of a hop after sample i·hop (by half a
+# sample), and an item of any length has as many rows as there.
 
 FILTERS = 40
+LEAST_FFT = 512  # with fewer points, low filters fall between two of them
+LOUDNESS = (0.69, 4.42)  # mean and deviation of logarithms of standardised English speech
+
+
+def _check_spectrum(window: int, hop: int) -> None:
+    if not 1 <= hop <= window:
+        raise ValueError(f"hop must be between 1 and the window's {window} samples, not {hop}")
+
+
+def _padding(span: int, hop: int) -> tuple[int, int]:
+    before = span // 2 - hop // 8
+    return before, before - 1
+
+
+class LogMel(nn.Module):
+    """x (B, 1, T) samples → (B, bands, T'), logarithms of power in mel bands, without a parameter or a gradient.
+
+    Davis and Mermelstein 1980, up to the cosine transform; a Hann window. Of standardised samples, bands come out with
+    about zero mean and unit deviation.
+
+    Args:
+        bands: how many.
+        sample_rate: samples per second.
+        window: samples that a spectrum is taken from.
+        hop: samples between rows.
+        mean: subtracted from the logarithms; the defaults are those of English speech (LibriSpeech).
+        std: divides them.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        bands: int = FILTERS,
+        sample_rate: int = 16_000,
+        window: int = 400,
+        hop: int = 160,
+        mean: float = LOUDNESS[0],
+        std: float = LOUDNESS[1],
+    ) -> None:
+        super().__init__()
+        _check_spectrum(window, hop)
+        if not 1 <= bands <= LEAST_FFT // 4:
+            raise ValueError(f"bands must be between 1 and {LEAST_FFT // 4}, not {bands}")
+        if std <= 0:
+            raise ValueError(f"std must be above 0, not {std}")
+        points = max(LEAST_FFT, 1 << (window - 1).bit_length())
+        spectrum = load("torchaudio.transforms").MelSpectrogram
+        self.mel = spectrum(sample_rate, points, window, hop, n_mels=bands, center=False)
+        self.padding, self.mean, self.std = _padding(points, hop), mean, std
+
+    @torch.no_grad()
+    def forward(self, x_B1T: Tensor) -> Tensor:
+        """Return the standardised logarithms."""
+        with torch.autocast(x_B1T.device.type, enabled=False):
+            power_BFT: Tensor = self.mel(F.pad(x_B1T.float(), self.padding)).squeeze(1)
+            return ((power_BFT + 1e-6).log() - self.mean) / self.std
 
 
 class Mfcc(nn.Module):
     """x (B, 1, T) samples → (B, coefficients · (1 + deltas), T'), without a parameter and without a gradient.
 
     Löwe et al. 2019, table 3, "MFCC features" (10 ms between rows; the paper says no more). The other settings are
-    the usual ones: a Hann window of 25 ms, 40 mel filters, first and second differences over five rows. The logarithm
-    has a floor (power + 10⁻⁶) in place of a distance from the loudest row, which would be a part of every other one.
-    Row i is centred where that of the paper's encoder is, an eighth of a hop after sample i·hop (by half a sample),
-    and an item of any length has as many rows as there.
+    the usual ones: a Hann window of 25 ms, 40 mel filters, first and second differences over five rows.
 
     Args:
         coefficients: numbers that describe a spectrum, from its level to its finer shape.
@@ -124,13 +184,11 @@ class Mfcc(nn.Module):
             raise ValueError(f"deltas must be at least 0, not {deltas}")
         if not 1 <= coefficients <= FILTERS:
             raise ValueError(f"coefficients must be between 1 and {FILTERS}, not {coefficients}")
-        if not 1 <= hop <= window:
-            raise ValueError(f"hop must be between 1 and the window's {window} samples, not {hop}")
+        _check_spectrum(window, hop)
         spectrum = {"n_fft": window, "hop_length": hop, "center": False, "n_mels": FILTERS}
         self.mfcc = load("torchaudio.transforms").MFCC(sample_rate, coefficients, log_mels=True, melkwargs=spectrum)
         self.deltas = deltas
-        before = window // 2 - hop // 8
-        self.padding = before, before - 1
+        self.padding = _padding(window, hop)
 
     @torch.no_grad()
     def forward(self, x_B1T: Tensor) -> Tensor:

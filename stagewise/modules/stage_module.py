@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stagewise.errors import ConfigError
 from stagewise.modules.geometry import Geometry
-from stagewise.modules.trial import Recurrent, geometry_of, out_channels
+from stagewise.modules.measured_geometry import Recurrent, geometry_of, out_channels
 
 # Of the widest representation of what goes through at a time: larger blocks go back to the system, to be zeroed.
 GROUP_BYTES = 16 * 2**20

@@ -5,7 +5,7 @@ from stagewise.objectives.deep_infomax import DeepInfoMax
 from stagewise.objectives.infonce import InfoNCE
 from stagewise.objectives.infonce_grid import GridInfoNCE
 from stagewise.objectives.supervised import CrossEntropy, PredSim
-from stagewise.short_names import OBJECTIVES as SHORT_NAMES
+from stagewise.registry import OBJECTIVES as SHORT_NAMES
 
 __all__ = [
     "SHORT_NAMES",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stagewise.pipeline.schema import PipelineFile
-from stagewise.short_names import DATASETS, MODULES, OBJECTIVES, ShortNames
+from stagewise.registry import DATASETS, MODULES, OBJECTIVES, ShortNames
 
 # Fingerprints: sha256 over everything that changes a result, and nothing that does not.
 

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from stagewise.errors import ConfigError
 from stagewise.pipeline.schema import PATTERNS, PipelineFile, Spec
 from stagewise.pipeline.source import KeyPath, Source
-from stagewise.pipeline.words import LARGEST, as_number, did_you_mean, listed, shown
+from stagewise.pipeline.wording import LARGEST, as_number, did_you_mean, listed, shown
 
 # Everything that is wrong with a pipeline, each problem with its place and in a user's words, at once.
 

@@ -18,7 +18,7 @@ from stagewise.pipeline.problems import Report, model_problems, name_problems, p
 from stagewise.pipeline.schema import Defaults, Pipeline, with_defaults
 from stagewise.pipeline.source import KEY, KeyPath, Source, find_item, locate, split_key
 from stagewise.pipeline.targets import with_full_names
-from stagewise.pipeline.words import did_you_mean, listed, shown
+from stagewise.pipeline.wording import did_you_mean, listed, shown
 from stagewise.text import counted
 
 # `--set KEY=VALUE`: changes to a parsed pipeline file, before defaults are merged and validated.

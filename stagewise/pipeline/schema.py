@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator
 
 from stagewise.pipeline.source import Source
-from stagewise.pipeline.words import Bytes, Duration, shown
+from stagewise.pipeline.wording import Bytes, Duration, shown
 
 # The `[defaults.*]` tables merge into every stage and probe, key by key.
 

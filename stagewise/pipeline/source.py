@@ -7,7 +7,7 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import Any
 
-from stagewise.pipeline.words import LONGEST, shown
+from stagewise.pipeline.wording import LONGEST, shown
 
 # Dotted keys: how a TOML key is split into its parts, found in a parsed file, and shown to a reader.
 

@@ -20,8 +20,8 @@ from stagewise.libraries import LibraryError, broken, failed_import
 from stagewise.pipeline.problems import Report
 from stagewise.pipeline.schema import Spec
 from stagewise.pipeline.source import KeyPath, Source
-from stagewise.pipeline.words import as_number, did_you_mean, listed, shown
-from stagewise.short_names import DATASETS, MODULES, OBJECTIVES, ShortNames, without_current_folder
+from stagewise.pipeline.wording import as_number, did_you_mean, listed, shown
+from stagewise.registry import DATASETS, MODULES, OBJECTIVES, ShortNames, without_current_folder
 
 # Short names that installed packages give: each becomes the full name of its class when a pipeline is loaded.
 #

@@ -16,7 +16,7 @@ from torch import nn
 from stagewise import modules, objectives
 from stagewise.datasets import SHORT_NAMES
 from stagewise.datasets.base import Dataset, Expected
-from stagewise.datasets.build import dataset_kind
+from stagewise.datasets.construct import dataset_kind
 from stagewise.errors import ConfigError, DataError
 from stagewise.modules.geometry import Geometry
 from stagewise.modules.patches import PatchStage

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from stagewise.arrays import Ints
 from stagewise.datasets.base import Dataset, Expected, read_rows
-from stagewise.datasets.build import check_classes
+from stagewise.datasets.construct import check_classes
 from stagewise.datasets.images import Images
 from stagewise.errors import ConfigError, DataError
 from stagewise.modules.geometry import Geometry

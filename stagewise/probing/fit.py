@@ -25,7 +25,7 @@ from stagewise.probing.features import Features
 from stagewise.runs.facts import of_accuracy
 from stagewise.runs.records import RESULT, TENSORS, Predictions
 from stagewise.seeds import derive_seed
-from stagewise.stopping import Stop
+from stagewise.signals import Stop
 from stagewise.training.checkpoint import write_tensors
 
 # Fit a linear classifier (optionally with one hidden layer) on standardised vectors, and test it.

@@ -24,15 +24,15 @@ from stagewise.arrays import Floats, Ints
 from stagewise.datasets.base import Dataset
 from stagewise.datasets.images import Images
 from stagewise.encoding.encode import Chain, calibrate, rows_of
-from stagewise.encoding.ladder import Rung, as_stored
+from stagewise.encoding.shared_pass import Rung, as_stored
 from stagewise.errors import NumberError
 from stagewise.modules.patches import means as means_of_patches
 from stagewise.modules.stage_module import StageModule
 from stagewise.planning.plan import Plan
 from stagewise.probing.features import check_numbers, labelled
 from stagewise.runs.items import ItemMeans
+from stagewise.signals import Stop
 from stagewise.stages import frozen
-from stagewise.stopping import Stop
 from stagewise.stores import Scaling, StoreReader
 from stagewise.text import counted
 from stagewise.training.feed import CentreSource, RawSource, Source, StoreSource

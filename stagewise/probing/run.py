@@ -17,7 +17,7 @@ import numpy as np
 from stagewise import durable
 from stagewise.arrays import Ints
 from stagewise.datasets.base import BadItem, Dataset
-from stagewise.datasets.build import build_dataset, check_labelled, own_label, some_classes
+from stagewise.datasets.construct import build_dataset, check_labelled, own_label, some_classes
 from stagewise.datasets.images import Images
 from stagewise.datasets.tables import has_label, label_facts
 from stagewise.errors import ConfigError, DataError
@@ -33,7 +33,7 @@ from stagewise.probing.fit import ProbeJob, no_rows, run_probe
 from stagewise.probing.rows import MEMORY_BYTES, LabelledRows, MeanRows, Rows, read_items, stores_below
 from stagewise.runs.items import ItemMeans
 from stagewise.runs.records import RESULT, WEIGHTS, probe_problems, read_probe, same_weights
-from stagewise.stopping import Stop
+from stagewise.signals import Stop
 from stagewise.text import counted
 from stagewise.training.windows import Alignment
 

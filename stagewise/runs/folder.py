@@ -54,7 +54,7 @@ class RunFolder:
             return None
         advice = "Type `stagewise run FILE` with its pipeline file to write it again."
         from stagewise.pipeline import from_json  # help needs no pydantic
-        from stagewise.runs.shape import Lock, checked
+        from stagewise.runs.schemas import Lock, checked
 
         locked = checked(Lock, durable.read_sealed(path, advice), path, advice)
         # Keys that are younger than the run get their defaults: whoever reads it finds every key.
@@ -155,7 +155,7 @@ def find_run(path: Path | None) -> RunFolder:
             raise ConfigError("no run was made below this folder yet: type `stagewise run FILE`, or name its folder.")
         path = LAST if LAST.is_dir() else Path(os.fsdecode(durable.read_bytes(LAST).strip()))
     if not (path / LOCK_FILE).exists():
-        from stagewise.pipeline.words import did_you_mean
+        from stagewise.pipeline.wording import did_you_mean
 
         if inside := sorted(file.parent for file in path.glob(f"*/{LOCK_FILE}")):
             raise ConfigError(f"{path} is not a run, but holds some: name one of them, such as {inside[0]}.")

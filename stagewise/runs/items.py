@@ -24,7 +24,7 @@ from stagewise.arrays import Floats, Ints
 from stagewise.errors import ConfigError, IntegrityError
 from stagewise.runs.folder import ITEMS, RunFolder
 from stagewise.runs.records import same_weights
-from stagewise.runs.shape import MeansFacts, checked
+from stagewise.runs.schemas import MeansFacts, checked
 from stagewise.stores import StoreReader
 
 # items.csv: the items of a run's data set in the order of its stores, and what each was for; without absolute paths.

@@ -22,7 +22,7 @@ from stagewise import durable
 from stagewise.arrays import Ints
 from stagewise.errors import IntegrityError
 from stagewise.runs.folder import RunFolder
-from stagewise.runs.shape import DataFacts, ProbeResult, Record, Trained, checked
+from stagewise.runs.schemas import DataFacts, ProbeResult, Record, Trained, checked
 
 # stage.json: the commit record of a stage, written last; a stage is done if and only if it holds.
 #

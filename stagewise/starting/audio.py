@@ -18,9 +18,9 @@ from stagewise.datasets.librispeech import SAMPLE_RATE, UTTERANCE, below
 from stagewise.datasets.names import Names
 from stagewise.errors import DataError
 from stagewise.modules.geometry import Geometry, Layer
-from stagewise.starting.beside import Beside
-from stagewise.starting.look import Recordings, deeper, folders, tells_apart
+from stagewise.starting.lists_and_tables import Beside
 from stagewise.starting.recipe import Line, Recipe, few, root_line, skipped, toml
+from stagewise.starting.survey import Recordings, deeper, folders, tells_apart
 from stagewise.text import counted, seconds_text
 
 # How a folder's audio files become items: as LibriSpeech's, or as any folder's; their keys and their labels.

@@ -12,14 +12,14 @@ from typing import Any
 from stagewise.datasets.audio_files import MEAN, STD
 from stagewise.datasets.audio_folder import AudioFolder
 from stagewise.datasets.base import Dataset
-from stagewise.datasets.build import LABELS_ADVICE, build_dataset, check_labelled
+from stagewise.datasets.construct import LABELS_ADVICE, build_dataset, check_labelled
 from stagewise.errors import ConfigError, DataError
 from stagewise.pipeline import Pipeline
 from stagewise.pipeline.read import load_text
 from stagewise.starting.audio import audio_recipe, loudness
 from stagewise.starting.images import images_recipe
-from stagewise.starting.look import Pictures, Recordings, facts, words
 from stagewise.starting.recipe import Line, Machine, Recipe, comment, table
+from stagewise.starting.survey import Pictures, Recordings, facts, words
 from stagewise.text import about_text, bytes_text, counted, seconds_text
 
 

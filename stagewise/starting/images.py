@@ -12,9 +12,9 @@ from stagewise.datasets.base import BadItem
 from stagewise.datasets.image_files import MAX_PIXELS, Header, resized
 from stagewise.datasets.names import Names, few_of
 from stagewise.errors import DataError
-from stagewise.starting.beside import Beside
-from stagewise.starting.look import Pictures, deeper, folders, tells_apart
+from stagewise.starting.lists_and_tables import Beside
 from stagewise.starting.recipe import Line, Recipe, few, root_line, skipped, toml
+from stagewise.starting.survey import Pictures, deeper, folders, tells_apart
 from stagewise.text import counted
 
 SMALLEST, LARGEST = 40, 96  # pixels of a short side: handwritten digits are enlarged, photographs are reduced

@@ -15,8 +15,8 @@ from stagewise.planning.stores import decide, forward_flops, total_rows
 from stagewise.runner import Report, quiet
 from stagewise.runs.folder import RunFolder
 from stagewise.starting.choose import FIRST_GUESS, Pace, choose, patience_of, pipeline_text
-from stagewise.starting.look import Pictures, Recordings
 from stagewise.starting.recipe import Machine
+from stagewise.starting.survey import Pictures, Recordings
 from stagewise.training.windows import Windows
 
 # How many epochs, and windows of an item in each, train a pipeline in a sensible time.

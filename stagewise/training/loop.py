@@ -17,7 +17,7 @@ from stagewise.errors import IntegrityError, NumberError
 from stagewise.objectives import Score
 from stagewise.runs.records import WEIGHTS, same_weights
 from stagewise.seeds import derive_seed
-from stagewise.stopping import Stop
+from stagewise.signals import Stop
 from stagewise.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -30,7 +30,16 @@ from stagewise.training.checkpoint import (
 from stagewise.training.feed import Feed
 from stagewise.training.memory_measured import measured
 from stagewise.training.step import GRADIENT_NORM, Job, Member, Progress, Report, place_windows, train_together
-from stagewise.training.validate import add_noise, deviations, make_input, name_items, prepare_objectives, validate
+from stagewise.training.validate import (
+    add_noise,
+    deviations,
+    has_converged,
+    is_better,
+    make_input,
+    name_items,
+    prepare_objectives,
+    validate,
+)
 from stagewise.training.windows import Batch
 
 AGAIN = "validation again"  # seeds the windows and draws that the chosen weights are scored on
@@ -72,8 +81,8 @@ class Training:
 
     @property
     def converged(self) -> bool:
-        """Whether the best loss is as old as patience allows."""
-        return self.progress.epoch - self.progress.best_epoch >= self.job.patience
+        """Whether training ended before its last epoch, or would."""
+        return has_converged(self.progress, self.job.patience)
 
     def _train_epoch(self) -> None:
         job, progress = self.job, self.progress
@@ -169,7 +178,7 @@ class Training:
             loss = record.get("validation_loss", record.get("loss"))
             total = math.inf if loss is None else total + loss
         progress.sums, progress.scored, progress.step = {}, {}, 0
-        if not progress.best_file or total < (math.inf if progress.best_loss is None else progress.best_loss):
+        if is_better(total, progress):
             name = f"best-{progress.epoch}.safetensors"
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             progress.best_sha256 = write_tensors(self.checkpoints / name, self._weights())

@@ -1,4 +1,4 @@
-"""The loss of held-out windows, whether a representation is worth freezing, and noise on the input.
+"""The loss of held-out windows, early stopping, whether a representation is worth freezing, noise on the input.
 
 Legend: B items, C channels, T rows, D channels of c, H, W after the rows).
 """
@@ -17,7 +17,7 @@ from stagewise.errors import NumberError
 from stagewise.modules.stage_module import represent
 from stagewise.seeds import derive_seed
 from stagewise.training.feed import Feed
-from stagewise.training.step import Job, Place, place_windows, score_of
+from stagewise.training.step import Job, Place, Progress, place_windows, score_of
 from stagewise.training.windows import Batch
 
 # Is a representation worth freezing? Dead channels, and how many directions the rows really use.
@@ -75,6 +75,19 @@ class Health:
             "effective_rank": round(rank, 2),
             "warnings": warnings,
         }
+
+
+# Early stopping: when a loss is a better one, and when training has converged.
+
+
+def is_better(loss: float, progress: Progress) -> bool:
+    """Say whether a sum of the members' validation losses is below the best one so far."""
+    return not progress.best_file or loss < (math.inf if progress.best_loss is None else progress.best_loss)
+
+
+def has_converged(progress: Progress, patience: int) -> bool:
+    """Say whether the best loss is as many epochs old as patience allows."""
+    return progress.epoch - progress.best_epoch >= patience
 
 
 # What a step of training and of validation have in common, and validation: the same windows and negatives every time.

@@ -12,7 +12,7 @@ from stagewise.aligning.work import Item, align_all
 from stagewise.datasets.audio_folder import AudioFolder
 from stagewise.datasets.labels import frame_count
 from stagewise.errors import Interrupted, StagewiseError
-from stagewise.stopping import Stop
+from stagewise.signals import Stop
 
 BEGINS = "spawn_main"  # on the command line of a process that a pool has started
 

@@ -69,7 +69,7 @@ def steps(name: str, count: int, considerate: bool) -> None:
     from stagewise.planning.build import make_trainee
     from stagewise.runner import outline_pipeline
     from stagewise.runs.folder import RunFolder
-    from stagewise.waiting import considerate as watching
+    from stagewise.threads import considerate as watching
 
     pipeline = load_pipeline(PIPELINES / f"{name}.toml", ALONE)
     plan = outline_pipeline(pipeline, RunFolder(Path("nowhere")))

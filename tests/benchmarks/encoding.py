@@ -13,7 +13,7 @@ from report import Table
 from timing import Times, interleaved, ratio, show
 
 from stagewise.encoding.encode import Chain, calibrate, encode
-from stagewise.stopping import Stop
+from stagewise.signals import Stop
 from stagewise.stores import Scaling, StoreReader, StoreSpec, StoreWriter
 from stagewise.training.feed import StoreSource
 

@@ -22,8 +22,8 @@ from stagewise.probing.features import RowFeatures
 from stagewise.probing.fit import ProbeJob, run_probe
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
+from stagewise.signals import Stop
 from stagewise.stages import frozen, input_of
-from stagewise.stopping import Stop
 from stagewise.stores import Manifest, StoreReader
 from stagewise.training.feed import StoreSource
 from stagewise.training.windows import Alignment

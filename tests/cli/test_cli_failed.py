@@ -12,7 +12,7 @@ from small_files import wav
 
 from stagewise.cli import options
 from stagewise.cli.main import main
-from stagewise.short_names import MODULES, Given
+from stagewise.registry import MODULES, Given
 
 HEAD = tiny.TOML.split('[[stage]]\nname = "two"')[0]
 SPEECH = 'target = "tiny:TinySpeech"'

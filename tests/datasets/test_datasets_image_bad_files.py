@@ -18,7 +18,7 @@ from stagewise.datasets.files import find
 from stagewise.datasets.image_files import CUT, MAX_PIXELS, lacks_a_part
 from stagewise.datasets.image_folder import ImageFolder
 from stagewise.errors import DataError
-from stagewise.starting.look import look
+from stagewise.starting.survey import look
 
 
 def bomb(side: int) -> bytes:

@@ -15,7 +15,7 @@ from PIL import ExifTags, Image
 from stagewise.datasets.files import find
 from stagewise.datasets.image_folder import ImageFolder
 from stagewise.errors import DataError
-from stagewise.starting.look import look
+from stagewise.starting.survey import look
 
 
 def test_grayscale_is_luma(tmp_path):

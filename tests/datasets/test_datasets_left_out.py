@@ -21,7 +21,7 @@ from stagewise.datasets.labels import frame_count
 from stagewise.datasets.librispeech import LibriSpeech
 from stagewise.errors import DataError
 from stagewise.frozen.given_files import Given
-from stagewise.starting.look import look
+from stagewise.starting.survey import look
 
 
 def noise(seed, samples):

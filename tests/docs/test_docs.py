@@ -35,9 +35,9 @@ runs
 stores
 datasets modules objectives
 pipeline
-durable environment stopping
-libraries short_names text
-arrays errors seeds waiting
+durable environment signals
+libraries registry text
+arrays errors seeds threads
 """.strip().splitlines()
 
 

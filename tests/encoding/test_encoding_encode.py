@@ -14,7 +14,7 @@ from stagewise.encoding.encode import CALIBRATION_ITEMS, CALIBRATION_ROWS, Chain
 from stagewise.errors import Interrupted, NumberError
 from stagewise.modules import GRU, Conv1d, Recurrent
 from stagewise.modules.stage_module import StageModule
-from stagewise.stopping import Stop
+from stagewise.signals import Stop
 from stagewise.stores import StoreReader, StoreSpec
 from stagewise.training.feed import RawSource, StoreSource
 

@@ -58,7 +58,7 @@ PROTECTIONS = (
     Protection(4, "training/checkpoint.py", "SLOTS[checkpoint.number % 2]", "SLOTS[0]", CHECKPOINT),
     Protection(8, "stores/layout.py", "if bytes(block[-CRC_BYTES:]) != crc32c(body):", "if False:", FLIPPED),
     Protection(9, "stores/read.py", "found != shard.bytes", "False", DELETED),
-    Protection(10, "runs/shape.py", "        shape.model_validate(content)", "        pass", SEALED),
+    Protection(10, "runs/schemas.py", "        shape.model_validate(content)", "        pass", SEALED),
     Protection(11, "runs/records.py", "same = durable.sha256_of(folder / name) == digest", "same = True", WEIGHTS),
     Protection(15, "runs/folder.py", "lock.acquire()", "pass", WRITERS),
     Protection(17, "datasets/bad_items.py", "MAX_SKIPPED = 0.01", "MAX_SKIPPED = 1.0", SKIPPED),
@@ -66,7 +66,7 @@ PROTECTIONS = (
     Protection(23, "stores/write.py", 'if self._spec.dtype == "float16" and max', "if False and max", OVERFLOW),
     Protection(26, "pipeline/targets.py", "if not _is_a(found, kind):", "if False:", TARGET),
     Protection(26, "runs/folder.py", "        self.check_place()\n", "", LINK),
-    Protection(28, "stopping.py", "        if stop.signal is not None:", "        if False:", SECOND),
+    Protection(28, "signals.py", "        if stop.signal is not None:", "        if False:", SECOND),
     Protection(36, "stores/journal.py", "        if known != machine:\n            return None\n", "", MACHINE),
     Protection(
         37, "durable.py", "        publish(path, trash)\n        _delete(trash)", "        _delete(path)", CLEAN

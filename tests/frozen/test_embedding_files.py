@@ -13,8 +13,8 @@ import zarr
 from click.testing import CliRunner
 
 import stagewise
+from stagewise.cli.apply import embed as embed_command
 from stagewise.cli.main import main
-from stagewise.cli.use import embed as embed_command
 from stagewise.errors import ConfigError, DataError, Interrupted
 from stagewise.frozen.writers import WRITERS, check_out, write
 

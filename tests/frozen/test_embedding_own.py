@@ -13,7 +13,7 @@ import stagewise
 from stagewise.cli.main import main
 from stagewise.datasets.base import Dataset
 from stagewise.errors import ConfigError, DataError, InputError
-from stagewise.frozen.given_own import takes
+from stagewise.frozen.own_readers import takes
 
 pytestmark = pytest.mark.usefixtures("no_peaks")
 TOML = tiny.TOML.replace('target = "tiny:TinySpeech"', 'target = "test_embedding_own:Saved"\nROOT\ngain = 3.0')

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 import stagewise
 from stagewise import durable
-from stagewise.cli.use import export as export_command
+from stagewise.cli.apply import export as export_command
 from stagewise.errors import ConfigError, IntegrityError, Interrupted
 from stagewise.frozen import export as writing
 from stagewise.frozen.export import write_export

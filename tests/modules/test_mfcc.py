@@ -1,4 +1,4 @@
-"""Mel-frequency cepstral coefficients: against torchaudio, against scipy, and in pieces."""
+"""Log-mel spectra and mel-frequency cepstral coefficients: against torchaudio, against scipy, and in pieces."""
 
 from pkgutil import resolve_name
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from random_stacks import PAPER
 from torch import nn
 
-from stagewise.modules import SHORT_NAMES, Conv1d, Layer, Mfcc, geometry_of
-from stagewise.modules.trial import out_channels
+from stagewise.modules import SHORT_NAMES, Conv1d, Geometry, Layer, LogMel, Mfcc, geometry_of
+from stagewise.modules.measured_geometry import out_channels
 
 MFCC = Mfcc()
 GEOMETRY = geometry_of(MFCC, 1)
@@ -23,16 +23,20 @@ def noise(samples, seed=0):
     return torch.randn(1, 1, samples, generator=torch.Generator().manual_seed(seed))
 
 
+def mel_filters(hertz):
+    """40 triangles from 0 to 8,000 Hz, of frequencies: (40, F)."""
+    edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 8000 / 700), 42) / 2595) - 1)
+    rising = (hertz - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - hertz) / (edges[2:] - edges[1:-1])[:, None]
+    return np.maximum(0, np.minimum(rising, falling))
+
+
 def by_scipy(samples, rows):
     """13 coefficients and two orders of differences of the first rows, in float64, from the definitions."""
     padded = np.concatenate([np.zeros(180), samples, np.zeros(179)])
     frames = np.stack([padded[160 * i : 160 * i + 400] for i in range(rows)])
     power = np.abs(np.fft.rfft(frames * scipy.signal.get_window("hann", 400))) ** 2
-    edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 8000 / 700), 42) / 2595) - 1)
-    hertz = np.linspace(0, 8000, 201)
-    rising = (hertz - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
-    falling = (edges[2:, None] - hertz) / (edges[2:] - edges[1:-1])[:, None]
-    filters = np.maximum(0, np.minimum(rising, falling))
+    filters = mel_filters(np.linspace(0, 8000, 201))
     orders = [scipy.fft.dct(np.log(power @ filters.T + 1e-6), norm="ortho")[:, :13]]
     for _ in range(2):
         wide = np.pad(orders[-1], ((2, 2), (0, 0)), mode="edge")
@@ -135,3 +139,34 @@ def test_arguments_out_of_range_are_refused(arguments, words):
 @pytest.mark.parametrize("name", SHORT_NAMES)
 def test_every_short_name_names_a_module(name):
     assert issubclass(resolve_name(SHORT_NAMES[name]), nn.Module)
+
+
+def test_log_mel_equals_scipy():
+    x = noise(8000)
+    y = LogMel()(x)[0].numpy()
+    samples, rows = x[0, 0].double().numpy(), y.shape[1]
+    padded = np.concatenate([np.zeros(236), samples, np.zeros(235)])
+    window = np.pad(scipy.signal.get_window("hann", 400), 56)
+    power = np.abs(np.fft.rfft([padded[160 * i : 160 * i + 512] * window for i in range(rows)])) ** 2
+    expected = (np.log(power @ mel_filters(np.linspace(0, 8000, 257)).T + 1e-6) - 0.69) / 4.42
+    np.testing.assert_allclose(y, expected.T, rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize(("rate", "window", "hop"), [(16_000, 400, 160), (8_000, 200, 80), (44_100, 1102, 441)])
+def test_rows_of_log_mel_lie_where_those_of_mfcc_do(rate, window, hop):
+    """No filter is empty, which torchaudio would warn of, and an item has as many rows as of any other front end."""
+    module = LogMel(sample_rate=rate, window=window, hop=hop)
+    (layer,) = geometry_of(module, 1).layers
+    (theirs,) = geometry_of(Mfcc(sample_rate=rate, window=window, hop=hop, deltas=0), 1).layers
+    assert (layer.stride, layer.kernel - 2 * layer.left) == (theirs.stride, theirs.kernel - 2 * theirs.left)
+    for samples in (1, hop, 10 * hop, 10 * hop + 1):
+        assert geometry_of(module, 1).rows(samples) == Geometry((theirs,)).rows(samples)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"hop": 0}, "hop must be"), ({"bands": 0}, "bands must be"), ({"bands": 129}, "bands"), ({"std": 0}, "std must")],
+)
+def test_log_mel_refuses_what_gives_no_spectrum(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        LogMel(**arguments)

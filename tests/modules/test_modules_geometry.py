@@ -9,7 +9,7 @@ from torch import nn
 
 from stagewise.errors import ConfigError
 from stagewise.modules import GRU, Conv1d, Geometry, Layer, geometry_of
-from stagewise.modules.trial import out_channels
+from stagewise.modules.measured_geometry import out_channels
 
 
 class Opaque(nn.Module):

@@ -13,9 +13,9 @@ import stagewise
 from stagewise.errors import ConfigError
 from stagewise.modules import SHORT_NAMES, Conv1d
 from stagewise.pipeline import Pipeline, from_json, json_schema, load_text, resolve
+from stagewise.registry import DATASETS, MODULES, OBJECTIVES, ShortNames
 from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
-from stagewise.short_names import DATASETS, MODULES, OBJECTIVES, ShortNames
 
 MODULE = """\
 from stagewise.modules import Conv1d

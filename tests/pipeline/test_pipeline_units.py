@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stagewise.pipeline.words import parse_bytes, parse_duration
+from stagewise.pipeline.wording import parse_bytes, parse_duration
 
 
 @pytest.mark.parametrize(

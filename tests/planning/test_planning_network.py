@@ -11,7 +11,7 @@ from small_files import png, wav
 from test_planning_refusals import AUDIO, IMAGES
 
 import stagewise
-from stagewise.datasets.build import build_dataset
+from stagewise.datasets.construct import build_dataset
 from stagewise.errors import StagewiseError
 from stagewise.pipeline import load_text
 from stagewise.planning.build import Input, build_stages

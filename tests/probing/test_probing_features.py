@@ -14,13 +14,13 @@ from small_data import InMemory, phones, speakers, write_store
 
 from stagewise.encoding import encode as encoding
 from stagewise.encoding.encode import Chain
-from stagewise.encoding.ladder import Rung
+from stagewise.encoding.shared_pass import Rung
 from stagewise.errors import DataError, DiskError, Interrupted
 from stagewise.modules import Conv1d, Geometry, Layer
 from stagewise.modules.stage_module import StageModule
 from stagewise.probing.features import SEGMENT, RowFeatures
 from stagewise.probing.rows import LabelledRows, read_items
-from stagewise.stopping import Stop
+from stagewise.signals import Stop
 from stagewise.training.feed import RawSource, StoreSource
 from stagewise.training.windows import Alignment
 

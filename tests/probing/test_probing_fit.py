@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from stagewise.errors import Interrupted
 from stagewise.probing.features import Features
 from stagewise.probing.fit import _batches, fit
-from stagewise.stopping import Stop
+from stagewise.signals import Stop
 
 CPU = torch.device("cpu")
 

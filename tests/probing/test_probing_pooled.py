@@ -13,7 +13,7 @@ from small_data import speakers
 
 import stagewise
 from stagewise.cli.main import main
-from stagewise.encoding.ladder import Rung
+from stagewise.encoding.shared_pass import Rung
 from stagewise.errors import Interrupted
 from stagewise.probing import rows, run
 from stagewise.runner import run_pipeline

@@ -17,7 +17,7 @@ from stagewise.probing.features import PooledFeatures, RowFeatures, labelled
 from stagewise.probing.fit import ProbeJob, run_probe
 from stagewise.runs.facts import of_accuracy
 from stagewise.runs.records import probe_problems, read_predictions
-from stagewise.stopping import Stop
+from stagewise.signals import Stop
 from stagewise.training.checkpoint import read_tensors
 from stagewise.training.feed import RawSource
 from stagewise.training.windows import Alignment

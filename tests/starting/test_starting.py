@@ -18,8 +18,8 @@ from stagewise.starting import write as writing
 from stagewise.starting.audio import audio_recipe
 from stagewise.starting.choose import Pace, encoded
 from stagewise.starting.images import images_recipe
-from stagewise.starting.look import facts, look, tells_apart, words
 from stagewise.starting.recipe import Machine, comment, this_machine, toml
+from stagewise.starting.survey import facts, look, tells_apart, words
 from stagewise.starting.write import BUDGET, start
 from stagewise.text import about_text
 

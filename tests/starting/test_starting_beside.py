@@ -18,8 +18,8 @@ from stagewise.probing.run import planned_probes
 from stagewise.starting.audio import audio_recipe
 from stagewise.starting.choose import verdict
 from stagewise.starting.images import images_recipe
-from stagewise.starting.look import look
 from stagewise.starting.recipe import WIDTH, Machine, root_line, table
+from stagewise.starting.survey import look
 from stagewise.starting.write import start
 
 CPU = Machine(None, 8 << 30, 50_000_000_000, 2)

@@ -9,8 +9,8 @@ from stagewise.cli.data import init
 from stagewise.datasets.files import find
 from stagewise.errors import ConfigError, DataError
 from stagewise.starting.images import images_recipe
-from stagewise.starting.look import look
 from stagewise.starting.recipe import Machine
+from stagewise.starting.survey import look
 
 CPU = Machine(None, 8 << 30, 50_000_000_000, 2)
 

@@ -146,7 +146,7 @@ def test_losses_of_older_code_are_compared_where_they_are_of_the_same_windows(
             raise Interrupted(state, 15)
 
     with monkeypatch.context() as patched, pytest.raises(Interrupted, match="saved after epoch 0"):
-        patched.setattr("stagewise.stopping.Stop.check", stop)
+        patched.setattr("stagewise.signals.Stop.check", stop)
         ran(tmp_path, [3000] * 6, **sets)
     (checkpoints,) = (tmp_path / "run/stages").glob("1-one-*/checkpoint")
     found, _ = load_checkpoint(checkpoints)

@@ -75,6 +75,7 @@ MODULES = ShortNames(
     {
         "conv1d": "stagewise.modules.audio:Conv1d",
         "gru": "stagewise.modules.audio:GRU",
+        "log-mel": "stagewise.modules.audio:LogMel",
         "mfcc": "stagewise.modules.audio:Mfcc",
         "pixelcnn": "stagewise.modules.vision:PixelCNN",
         "resnet": "stagewise.modules.vision:ResNet",

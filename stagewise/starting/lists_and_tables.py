@@ -21,9 +21,9 @@ from stagewise.datasets.names import Names
 from stagewise.datasets.tables import KEYS, Table, labels_of, read_cells, read_labels, read_table
 from stagewise.datasets.tables import SUFFIXES as TABLES
 from stagewise.errors import ConfigError, DataError
-from stagewise.pipeline.words import did_you_mean
-from stagewise.starting.look import Pictures, Recordings, tells_apart
+from stagewise.pipeline.wording import did_you_mean
 from stagewise.starting.recipe import Line
+from stagewise.starting.survey import Pictures, Recordings, tells_apart
 from stagewise.text import counted
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".json", ".jsonl")

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from stagewise import waiting
-from stagewise.waiting import Usage, considerate, kept_waiting, shared, usage
+from stagewise import threads
+from stagewise.threads import Usage, considerate, kept_waiting, shared, usage
 
 BEFORE = Usage(100.0, 50.0, 10.0, {"1": 1.0, "2": 1.0})
 
@@ -57,10 +57,10 @@ def looks(monkeypatch):
         found["asked"] += 1
         return found["shared"]
 
-    monkeypatch.setattr(waiting, "SECONDS", 0.005)
-    monkeypatch.setattr(waiting, "shared", look)
-    monkeypatch.setattr(waiting, "kept_waiting", lambda *_: found["kept"])
-    for name in waiting.SETTINGS:
+    monkeypatch.setattr(threads, "SECONDS", 0.005)
+    monkeypatch.setattr(threads, "shared", look)
+    monkeypatch.setattr(threads, "kept_waiting", lambda *_: found["kept"])
+    for name in threads.SETTINGS:
         monkeypatch.delenv(name, raising=False)
     return found
 
@@ -74,7 +74,7 @@ def seen_again(looks):
     until(lambda: looks["asked"] > asked + 2)
 
 
-@pytest.mark.skipif(waiting._libgomp() is None, reason="torch computes with another OpenMP")
+@pytest.mark.skipif(threads._libgomp() is None, reason="torch computes with another OpenMP")
 def test_a_team_that_does_nothing_is_there_while_the_machine_is_busy(looks):
     cores, before = len(os.sched_getaffinity(0)), tasks()
     with considerate():
@@ -92,7 +92,7 @@ def test_a_team_that_does_nothing_is_there_while_the_machine_is_busy(looks):
     until(lambda: tasks() == before)
 
 
-@pytest.mark.parametrize("name", waiting.SETTINGS)
+@pytest.mark.parametrize("name", threads.SETTINGS)
 def test_whoever_sets_how_threads_wait_has_decided(looks, monkeypatch, name):
     monkeypatch.setenv(name, "1")
     before = tasks()
@@ -101,6 +101,6 @@ def test_whoever_sets_how_threads_wait_has_decided(looks, monkeypatch, name):
 
 
 def test_another_openmp_is_left_alone(looks, monkeypatch):
-    monkeypatch.setattr(waiting.torch.__config__, "show", lambda: "USE_OPENMP=OFF")
+    monkeypatch.setattr(threads.torch.__config__, "show", lambda: "USE_OPENMP=OFF")
     with considerate():
         assert not looks["asked"]

@@ -14,7 +14,7 @@ _kept = -1  # the standard error stream, while decoders work
 
 
 @contextmanager
-def hushed(needed: bool = True) -> Iterator[None]:
+def quietly(needed: bool = True) -> Iterator[None]:
     """Let no library print to file descriptor 2 while the body runs, in any number of threads.
 
     The command's own messages go another way: see `own_stream`.
@@ -40,7 +40,7 @@ def hushed(needed: bool = True) -> Iterator[None]:
 
 
 def own_stream() -> None:
-    """Give Python's standard error stream a file descriptor of its own, so that what it says is not hushed."""
+    """Give Python's standard error stream a file descriptor of its own, so that what it says is not quietly."""
     with suppress(OSError, ValueError, AttributeError):
         if sys.stderr.fileno() == 2:
             sys.stderr.flush()

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from stagewise.errors import Interrupted
-from stagewise.stopping import SIGNALS, Stop, stoppable
+from stagewise.signals import SIGNALS, Stop, stoppable
 
 
 def test_without_a_signal_nothing_happens():

@@ -74,7 +74,7 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
     from stagewise.frozen.encoder import embedding
     from stagewise.frozen.writers import check_out, write
     from stagewise.runs.folder import LOCK_FILE
-    from stagewise.waiting import considerate
+    from stagewise.threads import considerate
 
     check_out(out, force)
     named, paths = _run_and_files(inputs, f"embed {{}} FILES --out {shlex.quote(str(out))}")
@@ -139,7 +139,7 @@ def predict(
     from stagewise.cli.tables import print_predictions
     from stagewise.frozen.open import check_table, write_lines
     from stagewise.runs.folder import is_export
-    from stagewise.waiting import considerate
+    from stagewise.threads import considerate
 
     if out is not None and as_json:
         raise ConfigError(
@@ -215,7 +215,7 @@ def export(run: Path | None, stage: str | None, out: Path, onnx: bool, force: bo
 
 def _run_and_files(inputs: tuple[Path, ...], usage: str) -> tuple[Path | None, tuple[Path, ...]]:
     """Tell a run, or an export, that is named first from the files; `usage` is what is typed, with its place."""
-    from stagewise.pipeline.words import did_you_mean
+    from stagewise.pipeline.wording import did_you_mean
     from stagewise.runs.folder import LAST, LOCK_FILE, is_export, runs_here
 
     if missing := [path for path in inputs if not os.path.lexists(path)]:
