@@ -18,8 +18,9 @@ from stagewise.runs.verdict import ADVICE_ON, GUESSING, LIKE_GUESSING, WORSE
 from stagewise.text import counted
 
 if TYPE_CHECKING:
-    from stagewise.frozen.encoder import FrozenEncoder, Pool
+    from stagewise.frozen.encoder import FrozenEncoder
     from stagewise.frozen.open import Run
+    from stagewise.pooling import Pool
 
 STAGE = click.option(
     "--stage",
@@ -55,7 +56,11 @@ SKIP = click.option("--skip", is_flag=True, help="Read every file first, and lea
     help="Where to write: FILE.npz, FILE.zarr or FILE.parquet.",
 )
 @STAGE
-@click.option("--pool", type=click.Choice(["mean"]), help="One row an item, the mean of its rows.")
+@click.option(
+    "--pool",
+    type=click.Choice(["mean", "mean+std"]),
+    help="One row an item: the mean of its rows, or also their deviation.",
+)
 @SKIP
 @FORCE
 def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | None, skip: bool, force: bool) -> None:

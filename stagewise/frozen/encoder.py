@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ from stagewise.modules.patches import cut_patches, means
 from stagewise.modules.stage_module import StageModule
 from stagewise.pipeline import Spec, from_json, resolve, without_files
 from stagewise.planning.build import make_network, reads_of
+from stagewise.pooling import Pool, Pooling, pooled_channels
 from stagewise.stages import load_weights
 from stagewise.text import computed_text
 from stagewise.training.feed import RawSource
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 
 # The rows of any files after a run's frozen stages, item by item and piece by piece, in bounded memory.
 
-Pool = Literal["mean"]
-
 
 @dataclass(frozen=True)
 class Embedding:
@@ -52,9 +51,9 @@ class Embedding:
     Attributes:
         keys: of the items, in order: paths as they were named.
         rows: of every item, int64; 1 where they are pooled.
-        channels: C.
+        channels: C, twice as many of means and deviations.
         stage: whose rows they are.
-        pool: "mean" gives the mean of an item's rows.
+        pool: "mean" gives the mean of an item's rows, "mean+std" also the deviation of every channel.
         chain: the frozen stages on top of the files.
         left_out: how many files are.
         grids: rows and columns of every image's patches, int64 (items, 2); None of audio, and of means.
@@ -93,10 +92,10 @@ class Embedding:
         if self.pool is None:
             yield from self._checked(item)
             return
-        total_C, count = np.zeros(self.channels), 0
+        pooling = Pooling(self.pool)
         for piece_nC in self._checked(item):
-            total_C, count = total_C + piece_nC.sum(axis=0, dtype=np.float64), count + len(piece_nC)
-        yield (total_C / count).astype(np.float32)[None]
+            pooling.add(piece_nC)
+        yield pooling.vector()[None]
 
     def whole(self, item: int) -> Floats:
         """Return the rows of an item, float32 (rows, C), or (C,) where they are pooled; raises what `pieces` does."""
@@ -125,7 +124,7 @@ def embedding(
     Args:
         encoder: the frozen stages, on the device to compute on.
         paths: files, and folders of them.
-        pool: "mean" for one row an item.
+        pool: "mean" or "mean+std" for one row an item.
         report: told how many files were looked at, what is left out, and what is converted.
         skip: leave out files that cannot be used.
 
@@ -150,14 +149,16 @@ def embed_array(encoder: FrozenEncoder, given: Held, pool: Pool | None, sample_r
 
 
 def _embedding(encoder: FrozenEncoder, dataset: Dataset, pool: Pool | None) -> Embedding:
-    if pool not in (None, "mean"):
-        raise ConfigError(f'pool is {pool!r}: set it to "mean", or leave it out for one row after another.')
+    if pool not in (None, *get_args(Pool)):
+        words = 'set it to "mean" or "mean+std", or leave it out for one row after another'
+        raise ConfigError(f"pool is {pool!r}: {words}.")
     stages: Any = list(encoder.stages)
     chain = Chain(RawSource(dataset), stages, encoder.device, means=dataset.grids is not None)
     rows = np.ones_like(chain.lengths) if pool else chain.lengths
     size = trained_at(encoder.facts["reads"])
     grids = None if pool else dataset.grids
-    return Embedding(dataset.keys, rows, chain.channels, encoder.name, pool, chain, len(dataset.bad), grids, size)
+    channels = pooled_channels(chain.channels, pool)
+    return Embedding(dataset.keys, rows, channels, encoder.name, pool, chain, len(dataset.bad), grids, size)
 
 
 def _short(encoder: FrozenEncoder) -> Callable[[int], str | None]:
@@ -256,7 +257,7 @@ class FrozenEncoder(nn.Module):
             given: the path of a file; or samples (T,), or stereo (T, 2) or (2, T), floats that are 1 at full scale or
                 int16 or int32; or pixels (H, W) or (H, W, 3), uint8, or an image of Pillow: treated as the file would
                 be. What a class of one's own takes is for its `read_file` and `read_array` to say.
-            pool: "mean" gives the mean of its rows, (channels,).
+            pool: "mean" gives the mean of its rows, (channels,); "mean+std" also their deviations, (2 · channels,).
             sample_rate: of samples; the encoder's own when left out. A file says its own.
 
         Raises:

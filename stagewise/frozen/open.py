@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
-    from stagewise.frozen.encoder import Embedding, FrozenEncoder, Pool
+    from stagewise.frozen.encoder import Embedding, FrozenEncoder
+    from stagewise.pooling import Pool
 
 # A fitted probe of a run: what it found, what it said of every test example, and what it says of other files.
 
@@ -102,7 +103,7 @@ class FittedProbe:
             raise self._older("no names of classes")
         encoder = self.run.encoder(self.stage).to(self.run.device())
         read, names = self._reader(), self.result["class_names"]
-        made = embedding(encoder, paths, "mean" if self.of_items else None, report, skip)
+        made = embedding(encoder, paths, self.result["pool"], report, skip)
         dataset = getattr(made.chain.source, "dataset", None)
         if isinstance(dataset, Images):
             made = replace(made, chain=replace(made.chain, source=CentreSource(made.chain.source, dataset)))
@@ -388,7 +389,7 @@ class Run:
         Args:
             paths: files, and folders of them.
             stage: whose representation; the topmost stage's when left out.
-            pool: "mean" gives the mean of an item's rows, (channels,).
+            pool: "mean" gives the mean of an item's rows, (channels,); "mean+std" also their deviations.
 
         Raises:
             ConfigError: there are no paths, or the stage is not there or not finished.
@@ -411,7 +412,7 @@ class Run:
         Args:
             paths: files, and folders of them.
             stage: whose representation; the topmost stage's when left out.
-            pool: "mean" gives the mean of an item's rows.
+            pool: "mean" gives the mean of an item's rows, "mean+std" also their deviations.
             report: told of progress, of conversions, and of what is left out.
             skip: leave out files that cannot be used.
         """

@@ -146,17 +146,24 @@ class LogMel(nn.Module):
             raise ValueError(f"bands must be between 1 and {LEAST_FFT // 4}, not {bands}")
         if std <= 0:
             raise ValueError(f"std must be above 0, not {std}")
-        points = max(LEAST_FFT, 1 << (window - 1).bit_length())
-        spectrum = load("torchaudio.transforms").MelSpectrogram
-        self.mel = spectrum(sample_rate, points, window, hop, n_mels=bands, center=False)
-        self.padding, self.mean, self.std = _padding(points, hop), mean, std
+        self.points = max(LEAST_FFT, 1 << (window - 1).bit_length())
+        filters = load("torchaudio.functional").melscale_fbanks
+        filters_FM = filters(self.points // 2 + 1, 0.0, sample_rate / 2, bands, sample_rate)
+        self.register_buffer("filters_FM", filters_FM, persistent=False)
+        self.register_buffer("taper_W", torch.hann_window(window), persistent=False)
+        self.window, self.hop, self.padding = window, hop, _padding(window, hop)
+        self.mean, self.std = mean, std
 
     @torch.no_grad()
     def forward(self, x_B1T: Tensor) -> Tensor:
         """Return the standardised logarithms."""
         with torch.autocast(x_B1T.device.type, enabled=False):
-            power_BFT: Tensor = self.mel(F.pad(x_B1T.float(), self.padding)).squeeze(1)
-            return ((power_BFT + 1e-6).log() - self.mean) / self.std
+            samples_BT = F.pad(x_B1T.float(), self.padding).squeeze(1)
+            frames_BNW = samples_BT.unfold(1, self.window, self.hop) * self.get_buffer("taper_W")
+            power_BNF = torch.fft.rfft(frames_BNW, self.points).abs().square()
+            levels_BNM = (power_BNF @ self.get_buffer("filters_FM") + 1e-6).log()
+        z_BMN: Tensor = ((levels_BNM - self.mean) / self.std).transpose(1, 2)
+        return z_BMN
 
 
 class Mfcc(nn.Module):

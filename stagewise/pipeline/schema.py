@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 
 from stagewise.pipeline.source import Source
 from stagewise.pipeline.wording import Bytes, Duration, shown
+from stagewise.pooling import Pool
 
 # The `[defaults.*]` tables merge into every stage and probe, key by key.
 
@@ -210,9 +211,10 @@ class ProbeDefaults(_Table):
 
     stages: StageNames = Field(description='Names of the stages whose stores are read, or "all": one probe each.')
     labels: str = Field(min_length=1, description="Which labels of the data set are predicted.")
-    pool: Literal["mean"] | None = Field(
+    pool: Pool | None = Field(
         default=None,
-        description='"mean" predicts one label per item from the mean of its rows; else one per row.',
+        description='"mean" predicts one label per item from the mean of its rows, "mean+std" from the mean and the '
+        "deviation of every channel; else one per row.",
     )
     label_offset: int = Field(default=-1, description="Row i is read against label i + this, for labels per row.")
     hidden: int | None = Field(

@@ -165,18 +165,20 @@ def probe_identity(
     }
 
 
-def means_identity(spec: Spec, stage: str, data: str, device: str) -> dict[str, Any]:
+def means_identity(spec: Spec, pool: str | None, stage: str, data: str, device: str) -> dict[str, Any]:
     """Return what decides the mean rows of items at a stage, which all probes of items share.
 
     Args:
         spec: of their data set: the class and the arguments.
+        pool: how rows become one vector.
         stage: fingerprint of the stage, or of its random start.
         data: fingerprint of the data set.
         device: kind of device, because another one gives other last bits.
     """
     files = _file_hashes(spec, datasets.SHORT_NAMES)
     sources = source_hashes([(spec, datasets.SHORT_NAMES)])
-    return {"means of items": stage, "data": data, "device": device, **sources, "files of the data": files}
+    identity = {"means of items": stage, "data": data, "device": device, **sources, "files of the data": files}
+    return identity if pool in (None, "mean") else identity | {"pool": pool}
 
 
 # Was a stage trained on the weights that are below it now? A fingerprint cannot tell: it is known before them.

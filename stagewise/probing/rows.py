@@ -29,6 +29,7 @@ from stagewise.errors import NumberError
 from stagewise.modules.patches import means as means_of_patches
 from stagewise.modules.stage_module import StageModule
 from stagewise.planning.plan import Plan
+from stagewise.pooling import Pool, Pooling
 from stagewise.probing.features import check_numbers, labelled
 from stagewise.runs.items import ItemMeans
 from stagewise.signals import Stop
@@ -191,24 +192,25 @@ class Wanted(ABC):
 
 @dataclass(eq=False)
 class MeanRows(Wanted):
-    """The mean row of every item; `means` keeps them, also for other probes."""
+    """The pooled rows of every item; `means` keeps them, also for other probes."""
 
     means: ItemMeans
+    pool: Pool = "mean"
 
-    def begin(self, item: int, length: int) -> None:
+    def begin(self, item: int, length: int) -> None:  # noqa: ARG002 (rows are counted as they come)
         """Prepare for an item of so many rows."""
-        self._item, self._length, self._total_C = item, length, np.zeros(1)
+        self._item, self._pooling = item, Pooling(self.pool)
 
     def hear(self, rows_nC: Floats) -> None:
         """Add the next rows of the item."""
-        self._total_C = self._total_C + rows_nC.sum(0, dtype=np.float64)
+        self._pooling.add(rows_nC)
 
     def end(self) -> None:
-        """Keep the item's mean."""
-        if self._length:
-            mean_C = (self._total_C / self._length).astype(np.float32)
-            check_numbers(mean_C, self.dataset, self._item)
-            self.means.add(self._item, mean_C)
+        """Keep the item's vector."""
+        if self._pooling.count:
+            pooled_C = self._pooling.vector()
+            check_numbers(pooled_C, self.dataset, self._item)
+            self.means.add(self._item, pooled_C)
 
     def close(self) -> None:
         """Save the means."""

@@ -118,7 +118,7 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
         if (kind == "item") != (probe.pool is not None):
             raise ConfigError(
                 f"{plan.pipeline.where(where)}: label '{probe.labels}' is one class per "
-                + ('item: set pool = "mean".' if probe.pool is None else "frame: leave out `pool`.")
+                + ('item: set pool = "mean" or "mean+std".' if probe.pool is None else "frame: leave out `pool`.")
             )
         if probe.pool is not None and probe.label_offset != Probe.model_fields["label_offset"].default:
             raise ConfigError(
@@ -140,7 +140,7 @@ def planned_probes(plan: Plan) -> list[PlannedProbe]:
             for random, weights in reads.items():
                 name = f"{stage.name}{'-random' if random else ''}"
                 digest = fingerprint(probe_identity(probe, spec, seed, weights, data, labels, device))
-                means = fingerprint(means_identity(spec, weights, data, device))
+                means = fingerprint(means_identity(spec, probe.pool, weights, data, device))
                 planned.append(
                     PlannedProbe(
                         probe,
@@ -217,7 +217,7 @@ def run_probes(
             names = (*(old.probes if old else ()), each.probe.name)
             items = kept.missing(items) if old is None else np.union1d(old.items, kept.missing(items))
             means[each.means_folder] = MeanRows(
-                names, each.stage, each.position, each.dataset, each.random, items, kept
+                names, each.stage, each.position, each.dataset, each.random, items, kept, each.probe.pool or "mean"
             )
     for some in _passes(plan, rows, todo):
         labelled = _labelled(plan, rows, some)

@@ -199,7 +199,9 @@ def pipeline_text(
         *([f"[defaults.store]\n{table(recipe.store)}"] if recipe.store else []),
         *(f"[[stage]]\n{table(lines)}" for lines in recipe.stages),
     ]
-    parts += [f"[[probe]]\n{table(_probe(label, number))}" for number, label in enumerate(recipe.labels, 1)]
+    parts += [
+        f"[[probe]]\n{table(_probe(label, number, recipe.images))}" for number, label in enumerate(recipe.labels, 1)
+    ]
     if recipe.phones:
         parts.append(f"[[probe]]\n{table(PHONES)}")
     elif not recipe.labels:
@@ -207,7 +209,8 @@ def pipeline_text(
     return "\n\n".join(parts) + "\n"
 
 
-def _probe(label: str, number: int) -> list[Line]:
+def _probe(label: str, number: int, images: bool) -> list[Line]:
+    pool = ("mean", "") if images else ("mean+std", "of an item's rows: how far they spread tells more than their mean")
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("._-")
     return [
         (
@@ -217,7 +220,7 @@ def _probe(label: str, number: int) -> list[Line]:
         ),
         ("stages", "all", ""),
         ("labels", label, ""),
-        ("pool", "mean", ""),
+        ("pool", *pool),
         ("random", True, "beside the same stages before training: what is the training worth?"),
         ("epochs", 200, "few items make few steps: enough for a linear reader of them to converge"),
         ("optimizer", {"target": "torch.optim:Adam", "lr": 0.01}, ""),

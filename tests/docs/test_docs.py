@@ -36,7 +36,7 @@ stores
 datasets modules objectives
 pipeline
 durable environment signals
-libraries registry text
+libraries pooling registry text
 arrays errors seeds threads
 """.strip().splitlines()
 

@@ -42,7 +42,7 @@ def of(run, root, pool):
     return list(rows), [np.atleast_2d(each) for each in rows.values()]
 
 
-@pytest.mark.parametrize("pool", [None, "mean"])
+@pytest.mark.parametrize("pool", [None, "mean", "mean+std"])
 def test_npz_is_read_by_numpy_without_objects(run, root, tmp_path, pool):
     keys, items = of(run, root, pool)
     out, told = tmp_path / "z.npz", []

@@ -236,7 +236,7 @@ def test_an_encoder_gives_the_rows_of_the_command(kind, request, tmp_path, monke
     monkeypatch.setattr(writing, "write_program", lambda *_: "model.pt2 is left out: not asked for.")
     write_export(run, "two", tmp_path / "encoder", False, silent)
     assert "rows = encoder.embed(" in (tmp_path / "encoder" / "README.md").read_text()
-    for pool in (None, "mean"):
+    for pool in (None, "mean", "mean+std"):
         write(run.embedding([path], "two", pool), tmp_path / "z.npz", silent, force=True)
         with np.load(tmp_path / "z.npz") as archive:
             z = archive["z"]

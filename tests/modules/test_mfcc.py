@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from random_stacks import PAPER
 from torch import nn
 
-from stagewise.modules import SHORT_NAMES, Conv1d, Geometry, Layer, LogMel, Mfcc, geometry_of
+from stagewise.modules import SHORT_NAMES, Conv1d, Layer, LogMel, Mfcc, geometry_of
 from stagewise.modules.measured_geometry import out_channels
 
 MFCC = Mfcc()
@@ -145,9 +145,9 @@ def test_log_mel_equals_scipy():
     x = noise(8000)
     y = LogMel()(x)[0].numpy()
     samples, rows = x[0, 0].double().numpy(), y.shape[1]
-    padded = np.concatenate([np.zeros(236), samples, np.zeros(235)])
-    window = np.pad(scipy.signal.get_window("hann", 400), 56)
-    power = np.abs(np.fft.rfft([padded[160 * i : 160 * i + 512] * window for i in range(rows)])) ** 2
+    padded = np.concatenate([np.zeros(180), samples, np.zeros(179)])
+    window = scipy.signal.get_window("hann", 400)
+    power = np.abs(np.fft.rfft([padded[160 * i : 160 * i + 400] * window for i in range(rows)], 512)) ** 2
     expected = (np.log(power @ mel_filters(np.linspace(0, 8000, 257)).T + 1e-6) - 0.69) / 4.42
     np.testing.assert_allclose(y, expected.T, rtol=1e-3, atol=2e-4)
 
@@ -156,11 +156,8 @@ def test_log_mel_equals_scipy():
 def test_rows_of_log_mel_lie_where_those_of_mfcc_do(rate, window, hop):
     """No filter is empty, which torchaudio would warn of, and an item has as many rows as of any other front end."""
     module = LogMel(sample_rate=rate, window=window, hop=hop)
-    (layer,) = geometry_of(module, 1).layers
-    (theirs,) = geometry_of(Mfcc(sample_rate=rate, window=window, hop=hop, deltas=0), 1).layers
-    assert (layer.stride, layer.kernel - 2 * layer.left) == (theirs.stride, theirs.kernel - 2 * theirs.left)
-    for samples in (1, hop, 10 * hop, 10 * hop + 1):
-        assert geometry_of(module, 1).rows(samples) == Geometry((theirs,)).rows(samples)
+    theirs = geometry_of(Mfcc(sample_rate=rate, window=window, hop=hop, deltas=0), 1)
+    assert geometry_of(module, 1) == theirs
 
 
 @pytest.mark.parametrize(

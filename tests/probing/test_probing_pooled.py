@@ -53,6 +53,24 @@ def test_they_are_the_means_of_what_the_stores_hold(tmp_path):
             np.testing.assert_allclose(means.read(np.array([item]))[0], expected, rtol=1e-5, atol=1e-7)
 
 
+def test_deviations_stand_beside_the_means_and_are_kept_apart_from_them(tmp_path, computed):
+    both = SECOND.replace('pool = "mean"', 'pool = "mean+std"')
+    go(tmp_path, TOML.replace("random = true\n", "") + both)
+    assert len(computed) == 3 * 12  # one pass for both
+    stages = stagewise.open(tmp_path / "run").stages
+    folders = list(tmp_path.glob("run/probes/means-two-????????"))
+    assert len(folders) == 2
+    for folder in folders:
+        facts = json.loads((folder / "means.json").read_text())
+        vectors_NC = ItemMeans(folder, facts["fingerprint"], facts["weights"]).read(np.arange(12))
+        for item, vector_C in enumerate(vectors_NC):
+            rows_nC = np.array(stages["two"].store[item], np.float64)
+            expected = [rows_nC.mean(0), rows_nC.std(0)][: len(vector_C) // rows_nC.shape[1]]
+            np.testing.assert_allclose(vector_C, np.concatenate(expected), rtol=1e-5, atol=1e-6)
+    probe = stagewise.open(tmp_path / "run").probe("again", "two")
+    assert probe.result["pool"] == "mean+std"
+
+
 def test_one_pass_serves_all_stages_and_probes_and_is_kept(tmp_path, taken):
     told = []
     tell = lambda kind, **facts: told.append(facts) if kind == "probe" else None  # noqa: E731

@@ -57,8 +57,8 @@ def test_stereo_wav_files_of_44100_hz(tmp_path, no_peaks_here):
         "resample": True,
         "mono": True,
     }
-    assert [stage["name"] for stage in content["stage"]] == ["conv1", "conv2", "conv3", "conv4", "conv5", "context"]
-    assert content["stage"][0]["encoder"]["out_channels"] == 64
+    assert [stage["name"] for stage in content["stage"]] == ["mel", "conv1", "conv2", "context"]
+    assert content["stage"][1]["encoder"]["out_channels"] == 256
     assert content["probe"][0]["labels"] == "class"
     assert len(plan.data) == 6
 
@@ -77,7 +77,7 @@ def test_files_of_a_low_rate_in_a_flat_folder_keep_their_rate_and_get_a_window_t
 
 def test_files_that_are_all_too_short_are_refused(tmp_path):
     wav(tmp_path / "in" / "a.wav", 0.005)
-    with pytest.raises(DataError, match=r"the longest file has 0.005 s, and training needs 0.008 s"):
+    with pytest.raises(DataError, match=r"the longest file has 0.005 s, and training needs 0.078 s"):
         made(tmp_path / "in", "audio")
 
 
@@ -254,7 +254,7 @@ def test_the_file_says_what_its_time_assumes(tmp_path, no_peaks_here):
     text, _ = start(look(find(tmp_path / "in"), "audio"), CPU, "made", tmp_path / "made.toml")
     content, words = tomllib.loads(text), " ".join(text.replace("\n# ", " ").split())
     train = content["defaults"]["train"]
-    assert f"At most {train['epochs']:,} epochs of each of the 6 stages" in words
+    assert f"At most {train['epochs']:,} epochs of each of the 4 stages" in words
     assert f"a stage stops earlier, after {train['patience']} epochs without a better validation loss" in words
 
 
