@@ -230,9 +230,9 @@ def test_a_machine_with_little_memory_gets_a_limit_that_is_met(tmp_path):
     content, plan = made(tmp_path / "in", "images")
     assert "memory_limit" not in content["pipeline"]
     peak = max(stage.forecast.bytes.peak for stage in plan.stages)
-    content, plan = made(tmp_path / "in", "images", Machine(None, int(1.4 * peak), 10**9, 1))
+    content, plan = made(tmp_path / "in", "images", Machine(None, int(1.6 * peak), 10**9, 1))  # half of it: 0.8
     assert content["pipeline"]["memory_limit"].endswith("MiB")
-    assert max(stage.forecast.bytes.peak for stage in plan.stages) <= 0.71 * peak
+    assert max(stage.forecast.bytes.peak for stage in plan.stages) <= 0.8 * peak
     assert max(stage.forecast.pieces for stage in plan.stages) > 1
 
 
