@@ -102,3 +102,5 @@ DATASETS = ShortNames(
         "digits": "stagewise.datasets.digits:Digits",
     },
 )
+
+SCHEDULES = {"warmup-cosine": "stagewise.training.schedule:WarmupCosine"}  # besides those of torch.optim.lr_scheduler

@@ -38,7 +38,7 @@ from stagewise.text import bytes_text, counted
 from stagewise.training.checkpoint import read_tensors, restore
 from stagewise.training.feed import RawSource, Source, StoreSource
 from stagewise.training.loop import Training
-from stagewise.training.step import VALIDATION_WINDOWS, Job, Member, Progress
+from stagewise.training.step import VALIDATION_WINDOWS, Job, Member, Progress, updates_after
 from stagewise.training.windows import Classes, Crops, Windows
 
 # What a stage is fed with: the nearest store below it, or the data, and the frozen stages between.
@@ -86,12 +86,10 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
     stages = [plan.stages[position] for position in together]
     top, config, seed = stages[-1], stages[-1].built.config.train, plan.pipeline.pipeline.seed
     source, below = input_of(plan, together[0])
-    geometry = sum((module.geometry for module in below), Geometry())
-    members = []
+    geometries = [sum((module.geometry for module in below), Geometry())]
     for stage in stages:
-        geometry += stage.built.module.geometry
-        members.append(_member(plan, stage, geometry, top.forecast.pieces))
-    built = [stage.built for stage in stages]
+        geometries.append(geometries[-1] + stage.built.module.geometry)
+    geometry, built = geometries[-1], [stage.built for stage in stages]
     unlabelled = len(plan.data.pool()) - len(trainable(plan.data, built))
     if unlabelled > 0:
         without = counted(unlabelled, "item is", "items are")
@@ -104,8 +102,12 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
         report("note", text=f"stage {top.name}: nothing in it can be trained: it is frozen as it is.")
     windows, validation = _validation(plan, source, top, geometry, windows, held, report)
     short = _too_short(plan.data, windows, top, geometry, epochs, report)
+    steps = epochs * windows.steps(config.batch_size)
     job = Job(
-        members=members,
+        members=[
+            _member(plan, stage, seen, top.forecast.pieces, steps)
+            for stage, seen in zip(stages, geometries[1:], strict=True)
+        ],
         seed=seed,
         source=source,
         below=below,
@@ -138,7 +140,7 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
         mark_trained(stage.folder, stage.fingerprint, stage.identity, facts | {"below": job.weights_below})
 
 
-def _member(plan: Plan, stage: StagePlan, geometry: Geometry, pieces: int) -> Member:
+def _member(plan: Plan, stage: StagePlan, geometry: Geometry, pieces: int, steps: int) -> Member:
     objective, classes = stage.built.objective, None
     if isinstance(objective, Supervised):
         classes = Classes(plan.data, objective.labels, stage.built.geometry)
@@ -147,8 +149,8 @@ def _member(plan: Plan, stage: StagePlan, geometry: Geometry, pieces: int) -> Me
         module=deepcopy(stage.built.module).to(plan.device),
         objective=deepcopy(stage.built.objective).to(plan.device),
     )
-    trainee = make_trainee(built, pieces)
     every = stage.built.config.train.every
+    trainee = make_trainee(built, pieces, updates_after(steps, every))
     return Member(stage.name, stage.folder, trainee, geometry, stage.built.rows, every, classes)
 
 

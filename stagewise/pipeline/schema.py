@@ -155,7 +155,12 @@ class Train(_Table):
         description="Epochs at most; training ends at convergence; 0 keeps the weights that it begins with.",
     )
     patience: int = Field(default=20, ge=1, description="Epochs without a better validation loss that end training.")
-    batch_size: int = Field(default=8, ge=1, le=MOST, description="Items per optimizer step.")
+    batch_size: int = Field(
+        default=8,
+        ge=1,
+        le=MOST,
+        description="Windows per optimizer step; those of an epoch that do not fill one wait for another.",
+    )
     windows_per_item: WindowsPerItem = Field(
         default=1, description='Training windows per item and epoch, or "cover": as many as cover the item.'
     )
@@ -165,6 +170,11 @@ class Train(_Table):
     optimizer: Spec = Field(
         default=Spec.model_validate({"target": "torch.optim:Adam", "lr": 2e-4}),
         description="A torch optimizer and its arguments.",
+    )
+    schedule: Spec | None = Field(
+        default=None,
+        description='How the learning rate changes: "warmup-cosine", or a class of torch.optim.lr_scheduler, stepped '
+        "after every update. It stays as it is when absent.",
     )
     checkpoint: Duration = Field(
         default=600.0,

@@ -24,6 +24,7 @@ from stagewise.modules.stage_module import StageModule
 from stagewise.objectives.base import Objective, Supervised
 from stagewise.pipeline import Pipeline, Spec, Stage, build, files_of, resolve
 from stagewise.seeds import derive_seed
+from stagewise.training.schedule import check_schedule, make_schedule
 from stagewise.training.step import Trainee
 
 # The network of a stage: its encoder and its context, constructed for the input that they get.
@@ -194,7 +195,9 @@ def build_stages(pipeline: Pipeline, data: Input, device: torch.device) -> list[
             module = _module(config, where, shape, device, _source(pipeline, number - 1, shape))
             objective = _objective(config, where("objective"), module, data)
         dimensions = {p.ndim for part in (module, objective) for p in part.parameters()} or {2}
-        check_optimizer(config.train.optimizer, where("train.optimizer"), dimensions)
+        optimizer = check_optimizer(config.train.optimizer, where("train.optimizer"), dimensions)
+        if config.train.schedule is not None:
+            check_schedule(config.train.schedule, where("train.schedule"), optimizer)
         geometry, shape = geometry + module.geometry, module.out_shape
         rows = config.objective.window if data.crop is None else data.crop[0] * data.crop[1]
         # What no stage reads is kept for the probes, which read the mean of a patch.
@@ -255,12 +258,20 @@ def end_to_end(built: list[BuiltStage]) -> BuiltStage:
     return replace(top, module=module, flops=None)
 
 
-def make_trainee(stage: BuiltStage, pieces: int = 1) -> Trainee:
-    """Join a stage with its objective and optimizer, wherever their parameters are now."""
+def make_trainee(stage: BuiltStage, pieces: int = 1, updates: int | None = None) -> Trainee:
+    """Join a stage with its objective and optimizer, wherever their parameters are now.
+
+    Args:
+        stage: with its modules.
+        pieces: that a step is computed in.
+        updates: of the whole training, at most, for the schedule of the learning rate; None makes none.
+    """
     trainee = Trainee(stage.module, stage.objective, None, pieces, stage.config.train.clip_gradient_norm)
     if stage.epochs > 0 or any(True for _ in trainee.parameters()):
         make = make_optimizer(stage.config.train.optimizer, stage.where("train.optimizer"))
         trainee.optimizer = make(trainee.parameters())
+        if (schedule := stage.config.train.schedule) is not None and updates is not None:
+            trainee.schedule = make_schedule(schedule, stage.where("train.schedule"), updates)(trainee.optimizer)
     return trainee
 
 
@@ -273,8 +284,8 @@ def make_optimizer(spec: Spec, where: str) -> Callable[[Iterable[nn.Parameter]],
     return lambda parameters: build(spec, torch.optim.Optimizer, {}, where, params=list(parameters), **extra)
 
 
-def check_optimizer(spec: Spec, where: str, dimensions: Iterable[int]) -> None:
-    """Take two steps of an optimizer on small parameters of so many dimensions, as it would be asked to.
+def check_optimizer(spec: Spec, where: str, dimensions: Iterable[int]) -> torch.optim.Optimizer:
+    """Take two steps of an optimizer on small parameters of so many dimensions, as it would be asked to; return it.
 
     Raises:
         ConfigError: it is not usable, as one whose step needs a closure or sparse gradients.
@@ -291,6 +302,7 @@ def check_optimizer(spec: Spec, where: str, dimensions: Iterable[int]) -> None:
             f"{where}: {spec.target} cannot be used: {error}. Its step is given dense gradients and no "
             "closure: choose another, such as torch.optim:Adam."
         ) from error
+    return optimizer
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

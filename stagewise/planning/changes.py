@@ -16,6 +16,7 @@ from stagewise.pipeline.identity import differences, fingerprint
 from stagewise.planning.build import BuiltStage, source_hashes
 from stagewise.planning.stage_plan import StageOutline, StagePlan
 from stagewise.planning.stores import Policy
+from stagewise.registry import SCHEDULES
 from stagewise.runs.folder import RunFolder
 from stagewise.runs.records import RECORD, TRAINED, WEIGHTS, epochs_done, read_record, read_trained, same_weights
 
@@ -25,7 +26,7 @@ from stagewise.runs.records import RECORD, TRAINED, WEIGHTS, epochs_done, read_r
 WITHOUT_EFFECT = {"train": ("checkpoint", "precision"), "store": ("write", "compress", "keep")}
 
 # Keys that came later, at the value that stands for what was done before them.
-NOTHING = {"every": 1, "noise": 0.0}
+NOTHING = {"every": 1, "noise": 0.0, "schedule": None}
 
 
 def _described(spec: Spec | None, short_names: Mapping[str, str]) -> dict[str, Any] | None:
@@ -85,6 +86,7 @@ def stage_identity(pipeline: Pipeline, stage: BuiltStage, below: str, policy: Po
     for name, nothing in NOTHING.items():
         if train.get(name) == nothing:
             del train[name]
+    schedule = config.train.schedule
     specs = [(config.encoder, modules.SHORT_NAMES), (config.context, modules.SHORT_NAMES)]
     if config is pipeline.stage[0]:
         specs.append((pipeline.data, datasets.SHORT_NAMES))
@@ -100,8 +102,16 @@ def stage_identity(pipeline: Pipeline, stage: BuiltStage, below: str, policy: Po
             **train,
             "precision": stage.precision,
             "optimizer": _described(config.train.optimizer, {}),
+            **({"schedule": _described(schedule, SCHEDULES)} if schedule is not None else {}),
         },
-        **source_hashes([*specs, (config.objective, objectives.SHORT_NAMES), (config.train.optimizer, {})]),
+        **source_hashes(
+            [
+                *specs,
+                (config.objective, objectives.SHORT_NAMES),
+                (config.train.optimizer, {}),
+                (schedule, SCHEDULES),
+            ]
+        ),
     }
     if config is pipeline.stage[0] and (files := _file_hashes(pipeline.data, datasets.SHORT_NAMES)):
         identity["files of the data"] = files

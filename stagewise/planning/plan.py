@@ -23,7 +23,7 @@ from stagewise.runs.folder import RunFolder
 from stagewise.training.memory_measured import Bytes
 
 SPARE_DISK = 0.9  # of the free bytes may be planned with
-LENGTH = {"epochs", "patience", "windows_per_item", "checkpoint"}  # of training: they take no memory
+NO_MEMORY = {"epochs", "patience", "windows_per_item", "checkpoint", "schedule"}  # keys of training that take none
 INPUT = ("channels", "row_shape", "sample_rate", "mean", "std", "patch", "stride")  # what a frozen encoder must know
 
 
@@ -202,7 +202,8 @@ def _disk_key(built: Sequence[BuiltStage], rows: Sequence[int], limit: int | Non
 def _memory_key(stages: Sequence[StageOutline], limit: int | None) -> str:
     """Hash what the forecasts of memory depend on, beside the stores."""
     trains = [
-        s.built.config.train.model_dump(mode="json", exclude=LENGTH) | {"precision": s.built.precision} for s in stages
+        s.built.config.train.model_dump(mode="json", exclude=NO_MEMORY) | {"precision": s.built.precision}
+        for s in stages
     ]
     shapes = [[list(s.built.module.in_shape), s.built.rows, list(s.together)] for s in stages]
     content = {"networks": [_network(s.built) for s in stages], "trains": trains, "shapes": shapes}

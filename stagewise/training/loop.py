@@ -29,7 +29,17 @@ from stagewise.training.checkpoint import (
 )
 from stagewise.training.feed import Feed
 from stagewise.training.memory_measured import measured
-from stagewise.training.step import GRADIENT_NORM, Job, Member, Progress, Report, place_windows, train_together
+from stagewise.training.schedule import replay
+from stagewise.training.step import (
+    GRADIENT_NORM,
+    Job,
+    Member,
+    Progress,
+    Report,
+    place_windows,
+    train_together,
+    updates_after,
+)
 from stagewise.training.validate import (
     add_noise,
     deviations,
@@ -174,6 +184,8 @@ class Training:
             record: dict[str, Any] = {"epoch": progress.epoch, "steps": progress.steps}
             record |= self._mean(member)
             record |= {f"validation_{name}": value for name, value in validated[member.name].items()}
+            if member.trainee.schedule is not None:
+                record["learning_rate"] = float(member.trainee.schedule.get_last_lr()[0])
             records[member.name] = record | {"seconds": seconds}
             loss = record.get("validation_loss", record.get("loss"))
             total = math.inf if loss is None else total + loss
@@ -251,6 +263,8 @@ class Training:
             return
         for member in self.job.members:
             restore(_of(member, checkpoint.tensors), _parts(member), member.trainee.optimizer)
+            if member.trainee.schedule is not None:
+                replay(member.trainee.schedule, updates_after(progress.steps, member.every))
         if progress.machine not in (None, self.progress.machine):
             self.report(
                 "note",

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from stagewise.errors import ConfigError
 from stagewise.modules.geometry import Geometry
@@ -40,6 +41,7 @@ class Trainee:
         pieces: parts that a batch is computed in.
         clip_gradient_norm: bound on the norm of the whole gradient, or None.
         hands_on: keep, in `rows`, what the stage hands on of windows that fill their items.
+        schedule: of the optimizer's learning rate, stepped after every update; None leaves it as it is.
     """
 
     stage: StageModule
@@ -49,6 +51,7 @@ class Trainee:
     clip_gradient_norm: float | None = None
     hands_on: bool = False
     rows: Tensor | None = None
+    schedule: LRScheduler | None = None
 
     def parameters(self) -> list[nn.Parameter]:
         """Everything the optimizer updates."""
@@ -95,6 +98,8 @@ def update(trainee: Trainee, norm: Tensor | None = None) -> None:
         torch.nn.utils.clip_grads_with_norm_(trainee.parameters(), trainee.clip_gradient_norm, norm)
     with category("optimizer"):
         trainee.optimizer.step()
+    if trainee.schedule is not None:
+        trainee.schedule.step()
     trainee.optimizer.zero_grad(set_to_none=True)
 
 
@@ -291,6 +296,11 @@ class Place:
     window: Window
     first_B: npt.NDArray[np.int64]  # noqa: N815
     whole: bool
+
+
+def updates_after(steps: int, every: int) -> int:
+    """Return how many updates a stage has had after so many steps, of which the first is one."""
+    return -(-steps // every)
 
 
 def place_windows(members: Sequence[Member], batch: Batch, *seed: str | int) -> list[Place]:

@@ -156,7 +156,7 @@ def test_values_of_a_stage(line: str, problem: str) -> None:
             'stages = ["conf1", "x"]',
             'stages: no such stage: "conf1" (did you mean "conv1"?), "x"; there are: "conv1"',
         ),
-        ('stages = "all"\npool = "max"', 'pool: needs "mean", not "max"'),
+        ('stages = "all"\npool = "max"', 'pool: needs "mean" or "mean+std", not "max"'),
         ('stages = "all"\nhidden = 0', "hidden: needs to be at least 1, not 0"),
         ('stages = "all"\nlabel_offset = 0.5', "label_offset: needs a whole number, not 0.5"),
         ('stages = "all"\ndata = { root = "x" }', "data.target: is missing: The class"),

@@ -86,6 +86,7 @@ def test_the_smallest_file_has_every_default() -> None:
                     "windows_per_item": 1,
                     "precision": "auto",
                     "optimizer": {"target": "torch.optim:Adam", "lr": 2e-4},
+                    "schedule": None,
                     "checkpoint": 600.0,
                     "clip_gradient_norm": None,
                     "every": 1,

@@ -61,6 +61,7 @@ DECISIONS = {
         "clip_gradient_norm": ("train", "stage.two.train.clip_gradient_norm", 2.0),
         "every": ("train", "stage.two.train.every", 2),
         "noise": ("train", "stage.two.train.noise", 0.5),
+        "schedule": ("train", "stage.two.train.schedule", {"target": "warmup-cosine"}),
     },
     "Store": {
         "write": ("store", "stage.two.store.write", False),
