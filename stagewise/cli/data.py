@@ -21,18 +21,27 @@ from stagewise.text import counted
 @click.argument("folder", type=options.PLACE)
 @options.kind("Which files to take; the more frequent ones when left out.")
 @options.LABELS
+@click.option(
+    "--time", "budget", metavar="TIME", callback=options.seconds, help="How long it may take; 2 h if left out."
+)
 @click.option("--out", metavar="FILE", type=options.PLACE, help="Pipeline file to write; NAME.toml when left out.")
 @click.option("--force", is_flag=True, help="Overwrite the file if it is there.")
 def init(
-    folder: Path, kind: Literal["audio", "images"] | None, labels: str | None, out: Path | None, force: bool
+    folder: Path,
+    kind: Literal["audio", "images"] | None,
+    labels: str | None,
+    budget: float | None,
+    out: Path | None,
+    force: bool,
 ) -> None:
     """Write a pipeline file that fits a FOLDER and this machine.
 
     FOLDER holds audio files or images. The file says why its values were chosen. Then its plan is printed, as
-    `stagewise plan` does.
+    `stagewise plan` does. TIME, such as "30 min", is met as far as it can be told beforehand: give or take a factor of
+    three.
 
     \b
-    stagewise init data/birds
+    stagewise init data/birds --time "1 h"
     stagewise init digits --labels "{digit}_{speaker}_*.wav"
     stagewise init /photos --kind images --out pipelines/photos.toml
     """
@@ -69,10 +78,10 @@ def init(
         report("note", text=f"choosing a pipeline for {counted(len(content.names), 'file')} and planning it …")
         from stagewise.cli.tables import print_plan  # these take seconds, too
         from stagewise.planning.facts import plan_facts
-        from stagewise.starting.choose import encoded
+        from stagewise.starting.choose import BUDGET, encoded
         from stagewise.starting.write import start
 
-        text, plan = start(content, this_machine(), name, file, report)
+        text, plan = start(content, this_machine(), name, file, report, budget or BUDGET)
     written = encoded(text)
     file.parent.mkdir(parents=True, exist_ok=True)
     durable.write_bytes(file, written)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sysconfig
 import traceback
 from collections.abc import Callable
@@ -130,3 +131,21 @@ def _is_foreign(filename: str) -> bool:
     except ConfigError:  # it is said where a short name is looked up
         return False
     return top in {target.partition(":")[0].partition(".")[0] for target, _ in given}
+
+
+UNITS = {"hour": " h", "minute": " min", "day": " d"}
+
+
+def seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    """Read a time such as "30 min", of a minute or more."""
+    if value is None:
+        return None
+    from stagewise.pipeline.wording import parse_duration  # help needs no pydantic
+
+    try:
+        found = parse_duration(re.sub(r"(?<=\d) *(hour|minute|day)s?$", lambda unit: UNITS[unit[1]], value))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if found < 60:
+        raise click.BadParameter(f"{value} is too short: a minute is the least.")
+    return found

@@ -22,6 +22,8 @@ from stagewise.starting.recipe import Line, Machine, Recipe, comment, table
 from stagewise.starting.survey import Pictures, Recordings, facts, words
 from stagewise.text import about_text, bytes_text, counted, seconds_text
 
+BUDGET = 2 * 3600.0  # seconds of all stages and probes together
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -34,6 +36,7 @@ class Pace:
         items: that are trained on.
         steps: of an epoch.
         seconds: that all of it, with encoding and probes, is estimated to take at most; once it was planned.
+        budget: seconds that it may take.
     """
 
     epochs: int
@@ -42,6 +45,7 @@ class Pace:
     items: int
     steps: int
     seconds: float = 0.0
+    budget: float = BUDGET
 
     def shortened(self, epochs: int) -> Pace:
         """Return the same with fewer epochs."""
@@ -249,7 +253,8 @@ def _reasons(recipe: Recipe, chosen: Pace, files: int) -> str:
         f"{about_text(chosen.seconds)} on this machine "
         "if nothing else runs on it, give or take a factor of three; a stage stops earlier, after "
         f"{counted(chosen.patience, 'epoch')} without a better validation loss. The "
-        "aim is two hours at most, and at most 20,000 steps of a stage; more is likely to do better."
+        f"aim is {about_text(chosen.budget).replace('.0 ', ' ')} at most, and at most 20,000 steps of a stage; more is "
+        "likely to do better."
     )
     tried = (
         "To rehearse it first: --set defaults.train.epochs=2; the encoder of a rehearsal is usually no better than "

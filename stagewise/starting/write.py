@@ -14,23 +14,23 @@ from stagewise.planning.plan import SPARE_DISK, Plan, make_plan
 from stagewise.planning.stores import decide, forward_flops, total_rows
 from stagewise.runner import Report, quiet
 from stagewise.runs.folder import RunFolder
-from stagewise.starting.choose import FIRST_GUESS, Pace, choose, patience_of, pipeline_text
+from stagewise.starting.choose import BUDGET, FIRST_GUESS, Pace, choose, patience_of, pipeline_text
 from stagewise.starting.recipe import Machine
 from stagewise.starting.survey import Pictures, Recordings
 from stagewise.training.windows import Windows
 
 # How many epochs, and windows of an item in each, train a pipeline in a sensible time.
 
-BUDGET = 2 * 3600.0  # seconds of training, all stages together
 MOST_EPOCHS, MOST_STEPS = 1000, 20_000  # of a stage
 FEWEST_EPOCHS = 10  # that should fit in, before an epoch takes fewer windows of an item
 
 
-def pace(plan: Plan) -> Pace:
-    """Choose the epochs so that training ends in about two hours, or after 20,000 steps of every stage.
+def pace(plan: Plan, budget: float = BUDGET) -> Pace:
+    """Choose the epochs so that training ends in some time, or after 20,000 steps of every stage.
 
     Args:
         plan: of the pipeline with any number of epochs; all of its stages have the same batch size.
+        budget: seconds that it may take.
     """
     pipeline, dataset, top = plan.pipeline, plan.data, plan.stages[-1].built
     train, _ = hold_out(dataset.pool(), pipeline.data.validation, pipeline.pipeline.seed)
@@ -41,12 +41,12 @@ def pace(plan: Plan) -> Pace:
         cover = Windows(train, dataset.lengths, top.geometry, top.rows, "cover").counts
         items = max(1, int((cover > 0).sum()))
         # Not all: the lowest stage's windows are 32 times shorter than the fifth's, and it would take as many more.
-        affordable = min(BUDGET / window, MOST_STEPS * batch_size) / FEWEST_EPOCHS
+        affordable = min(budget / window, MOST_STEPS * batch_size) / FEWEST_EPOCHS
         per_item = max(1, int(min(cover.sum(), affordable) / items))
     epoch = items * per_item
     steps = max(1, epoch // batch_size)
-    epochs = max(1, min(MOST_EPOCHS, MOST_STEPS // steps, int(BUDGET / (epoch * window))))
-    return Pace(epochs, patience_of(epochs), per_item, items, steps)
+    epochs = max(1, min(MOST_EPOCHS, MOST_STEPS // steps, int(budget / (epoch * window))))
+    return Pace(epochs, patience_of(epochs), per_item, items, steps, budget=budget)
 
 
 SHARE = {False: 0.5, True: 0.8}  # of the memory that training may take, by whether it is a GPU's
@@ -54,7 +54,12 @@ DISK_SHARE = 0.25  # of what is free, that stores may take
 
 
 def start(
-    content: Recordings | Pictures, machine: Machine, name: str, file: Path, report: Report = quiet
+    content: Recordings | Pictures,
+    machine: Machine,
+    name: str,
+    file: Path,
+    report: Report = quiet,
+    budget: float = BUDGET,
 ) -> tuple[str, Plan]:
     """Choose a pipeline for what is in a folder; nothing is written.
 
@@ -64,6 +69,7 @@ def start(
         name: of the pipeline.
         file: that the text is for.
         report: what is told of progress.
+        budget: seconds that all stages and probes may take, as far as that can be told.
 
     Returns:
         the text of the file, and the plan of it.
@@ -100,12 +106,13 @@ def start(
     if max(stage.forecast.bytes.peak for stage in plan.stages) > most_memory:
         limit = most_memory
         _, plan = planned(FIRST_GUESS, limit)
-    chosen, locked = pace(plan), plan.locked()
+    chosen, locked = pace(plan, budget), plan.locked()
     _, plan = planned(chosen, limit, locked)
     # A step of the top has as many windows as fit in; those below, whose windows are shorter, may take more of them.
-    training = sum(stage.train for stage in durations(plan))
-    if training > 1.1 * BUDGET and chosen.epochs > 1:
-        chosen = chosen.shortened(max(1, int(chosen.epochs * BUDGET / training)))
+    # And encoding and probes take their time, too.
+    training, whole = sum(stage.train for stage in durations(plan)), estimate(plan).seconds
+    if whole > 1.1 * budget and chosen.epochs > 1:
+        chosen = chosen.shortened(max(1, int(chosen.epochs * max(0.0, budget - whole + training) / training)))
         _, plan = planned(chosen, limit, locked)
     return planned(replace(chosen, seconds=estimate(plan).seconds), limit, locked)
 

@@ -51,7 +51,7 @@ def test_init_writes_a_file_prints_its_plan_and_the_file_runs(here):
     text = (here / "my-birds.toml").read_text().replace("\n# ", " ")
     trained, steps = re.search(r"For training: (\d+) of 8 files.*An epoch has (\d+) step", text).groups()
     assert int(trained) == 5
-    assert {stage["train"]["steps"] for stage in facts["stages"]} == {int(steps)}
+    assert [stage["train"]["steps"] for stage in facts["stages"]] == [0, *[int(steps)] * 3]  # mel is computed
     assert {probe["labels"] for probe in facts["probes"]} == {"class"}
 
 
@@ -75,7 +75,7 @@ def test_init_says_why_its_values_were_chosen(here, kind):
         wav(here / "in" / f"{number}.wav", 2.0) if kind == "audio" else png(here / "in" / f"{number}.png", 96, 96)
     assert call(init, "in").exit_code == 0
     lines = (here / "in.toml").read_text().splitlines()
-    first = 'name = "conv1"' if kind == "audio" else 'name = "module1"'
+    first = 'name = "mel"' if kind == "audio" else 'name = "module1"'
     for value in ("epochs =", "patience =", "batch_size =", "optimizer =", "steps =", "negatives =", first):
         (line,) = (line for line in lines if line.startswith(value))
         assert re.search(r" # \w+", line), line
@@ -182,7 +182,7 @@ def test_check_ends_with_a_verdict_and_what_to_type(here):
 def test_check_says_what_is_not_fit(here):
     wav(here / "in" / "a.wav", 0.005)
     done = call(data, "check", "in")
-    assert "not fit to train on: the longest file has 0.005 s, and training needs 0.008 s" in done.output
+    assert "not fit to train on: the longest file has 0.005 s, and training needs 0.078 s" in done.output
     assert "init can make no pipeline file of in: see why above" in str(done.exception)
     done = call(data, "check", "in", "--json")
     (found,) = json.loads(done.output)["found"]

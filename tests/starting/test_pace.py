@@ -9,7 +9,8 @@ from stagewise.datasets.base import Dataset
 from stagewise.modules.geometry import Geometry
 from stagewise.planning.duration import Duration
 from stagewise.starting import write as module
-from stagewise.starting.write import BUDGET, MOST_STEPS, pace
+from stagewise.starting.choose import BUDGET
+from stagewise.starting.write import MOST_STEPS, pace
 
 ROWS, BATCH = 49, 8  # of a window, of a step
 
@@ -30,7 +31,7 @@ class Lengths(Dataset):
         raise AssertionError("nor a fingerprint")
 
 
-def chosen_for(monkeypatch, lengths, train, images=False, step=1e-2, encode=7.0):
+def chosen_for(monkeypatch, lengths, train, images=False, step=1e-2, encode=7.0, budget=BUDGET):
     """The pace of three stages whose steps take so many seconds."""
     stage = SimpleNamespace(
         rows=ROWS,
@@ -41,7 +42,7 @@ def chosen_for(monkeypatch, lengths, train, images=False, step=1e-2, encode=7.0)
     settings = SimpleNamespace(data=SimpleNamespace(validation=0.0), pipeline=SimpleNamespace(seed=0))
     plan = SimpleNamespace(pipeline=settings, data=Lengths(lengths, train), stages=[SimpleNamespace(built=stage)] * 3)
     monkeypatch.setattr(module, "durations", lambda _: [Duration(step, 0.0, encode)] * 3)
-    return pace(plan)
+    return pace(plan, budget)
 
 
 @pytest.mark.parametrize("images", [False, True])
@@ -59,6 +60,14 @@ def test_time_and_steps_stay_below_what_is_sensible(monkeypatch, images, items, 
     assert epoch <= windows
     if chosen.windows_per_item > 1:
         assert chosen.epochs >= 9
+
+
+@pytest.mark.parametrize("budget", [60.0, 3600.0, 20_000.0])
+def test_a_budget_of_ones_own_is_met(monkeypatch, budget):
+    chosen = chosen_for(monkeypatch, [ROWS] * 1000, range(1000), step=1.0, budget=budget)
+    took = chosen.epochs * 1000 * chosen.windows_per_item * 3 / BATCH
+    assert chosen.budget == budget
+    assert chosen.epochs == 1 or 0.5 * budget < took <= 1.01 * budget
 
 
 def test_only_items_that_are_trained_on_make_steps(monkeypatch):

@@ -4,9 +4,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from small_files import png, wav
 
+from stagewise.cli.main import main
 from stagewise.datasets.files import find
 from stagewise.errors import ConfigError, DataError
 from stagewise.pipeline import load_pipeline
@@ -16,11 +18,11 @@ from stagewise.runner import plan_pipeline
 from stagewise.runs.folder import RunFolder
 from stagewise.starting import write as writing
 from stagewise.starting.audio import audio_recipe
-from stagewise.starting.choose import Pace, encoded
+from stagewise.starting.choose import BUDGET, Pace, encoded
 from stagewise.starting.images import images_recipe
 from stagewise.starting.recipe import Machine, comment, this_machine, toml
 from stagewise.starting.survey import facts, look, tells_apart, words
-from stagewise.starting.write import BUDGET, start
+from stagewise.starting.write import start
 from stagewise.text import about_text
 
 CPU = Machine(None, 8 << 30, 50_000_000_000, 2)
@@ -294,7 +296,7 @@ def test_a_window_that_few_items_fill_makes_no_training_of_days(tmp_path, monkey
     """The top's window fits into one file alone; the stages below take all of them, in every epoch."""
     for number in range(40):
         wav(tmp_path / "in" / f"{number}.wav", 3.0 if number == 7 else 0.9, 8_000)
-    monkeypatch.setattr(writing, "pace", lambda plan: Pace(1000, 10, 5000, 1, 50))
+    monkeypatch.setattr(writing, "pace", lambda plan, budget: Pace(1000, 10, 5000, 1, 50, budget=budget))
     text, plan = start(look(find(tmp_path / "in"), "audio"), CPU, "made", tmp_path / "made.toml")
     told = estimate(plan)
     assert sum(stage.train for stage in told.stages) < 1.2 * BUDGET
@@ -302,3 +304,27 @@ def test_a_window_that_few_items_fill_makes_no_training_of_days(tmp_path, monkey
     comments = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
     assert f"the encoding and the probes are estimated at {about_text(told.seconds)} on this machine" in comments
     assert plan_facts(plan)["time"]["seconds"] == round(told.seconds, 1)
+
+
+@pytest.mark.parametrize(
+    ("typed", "seconds", "aim"),
+    [("10 min", 600, "10 minutes"), ("1 hour", 3600, "60 minutes"), ("3 h", 10_800, "3 hours")],
+)
+def test_the_time_that_is_typed_is_aimed_at(tmp_path, monkeypatch, typed, seconds, aim):
+    for number in range(6):
+        wav(tmp_path / "in" / f"{number}.wav", 20.0)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["init", "in", "--time", typed])
+    assert result.exit_code == 0, result.output
+    text = Path("in.toml").read_text()
+    assert f"aim is {aim} at most" in " ".join(text.replace("\n# ", " ").split())
+    assert estimate(plan_pipeline(load_pipeline(Path("in.toml")), RunFolder(Path("run")))).seconds <= 1.2 * seconds
+
+
+@pytest.mark.parametrize(("typed", "words"), [("soon", "is not a duration"), ("5 s", "a minute is the least")])
+def test_a_time_that_is_none_is_refused(tmp_path, monkeypatch, typed, words):
+    monkeypatch.chdir(tmp_path)
+    wav(tmp_path / "in" / "a.wav", 2.0)
+    result = CliRunner().invoke(main, ["init", "in", "--time", typed])
+    assert (result.exit_code, words in " ".join(result.output.split())) == (2, True), result.output
+    assert not Path("in.toml").exists()
