@@ -27,12 +27,21 @@ from stagewise.runs.clean import finished
 from stagewise.runs.facts import run_facts
 from stagewise.runs.folder import LOCK_FILE, RunFolder
 from stagewise.runs.items import Items, write_items
-from stagewise.runs.records import RECORD, TRAINED, commit, mark_dropped, read_record, read_trained, write_data
+from stagewise.runs.records import (
+    RECORD,
+    TRAINED,
+    commit,
+    epochs_done,
+    mark_dropped,
+    read_record,
+    read_trained,
+    write_data,
+)
 from stagewise.signals import Stop, stoppable
 from stagewise.stages import carry_out
 from stagewise.stores import remove_store, verify_store
 from stagewise.stores.layout import MANIFEST
-from stagewise.text import computed_text
+from stagewise.text import computed_text, counted
 from stagewise.threads import considerate
 from stagewise.training.memory_measured import release_memory
 
@@ -304,9 +313,12 @@ def _restart(pipeline: Pipeline, run: RunFolder, name: str, report: Report) -> N
         if record is None and read_trained(folder) is None:
             # Stages that are trained in sync have one checkpoint, and start anew together.
             together = locked["stages"] if pipeline.pipeline.schedule == "simultaneous" else [locked["stages"][number]]
-            for other in (run.path / "stages" / facts["folder"] for facts in together if facts["folder"]):
-                if not (other / RECORD).exists():
-                    durable.remove(other)
+            left = [run.path / "stages" / facts["folder"] for facts in together if facts["folder"]]
+            left = [other for other in left if other.exists() and not (other / RECORD).exists()]
+            if epochs := max((done for other in left if (done := epochs_done(other)) is not None), default=0):
+                report("note", text=f"stage {name}: deleting {counted(epochs, 'epoch')} of an interrupted training.")
+            for other in left:
+                durable.remove(other)
         elif record is None:
             remove_store(folder)  # half written
         elif record["store"]["state"] == "written" and (problems := _store_problems(folder)):

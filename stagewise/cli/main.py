@@ -58,9 +58,13 @@ class Commands(click.Group):
             _hinting(error).show(words)
             code = _say(words.getvalue().rstrip(), error.exit_code, who="")
         except StagewiseError as error:
-            code = _say(str(error), error.exit_code)
+            typed, again = sys.argv[1:], _goes_on(sys.argv[1:])
+            said = str(error)
+            if isinstance(error, Interrupted) and again != typed:  # typed again, it would delete what is kept
+                said = said.replace("Type the same command again", "Type this")
+            code = _say(said, error.exit_code)
             if isinstance(error, Interrupted):
-                _say(shlex.join(["stagewise", *sys.argv[1:]]), 0, who="  ")
+                _say(shlex.join(["stagewise", *again]), 0, who="  ")
         except KeyboardInterrupt:
             code = _say("stopped at once; everything committed before is intact. Type the same command again.", 130)
         except BrokenPipeError:
@@ -141,6 +145,12 @@ def _say(message: str, code: int, who: str = "stagewise: ") -> int:
     with suppress(OSError):  # with nobody to tell, the exit code still says it
         echo(f"{who}{message}", err=True)
     return code
+
+
+def _goes_on(typed: list[str]) -> list[str]:
+    """Return the command that goes on where one was interrupted, rather than beginning anew."""
+    again = [word for word in typed if word != "--fresh"]
+    return [*again, "--resume"] if again[:1] == ["stage"] and "--resume" not in again else again
 
 
 def _refused(error: OSError) -> str:

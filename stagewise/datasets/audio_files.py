@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -151,10 +152,24 @@ ALIKE = 0.2  # correlation of the phases of two encodings at least; of two recor
 MOST = 32  # files of one name that each is compared with: where there are more, those of the folders most alike
 
 
-def find_twins(root: Path, names: Sequence[str]) -> dict[str, str]:
-    """Return which files hold what another one of that name, but for its suffix, holds: that one by their names.
+class Twins(dict[str, str]):
+    """Files that are no items, and which one each is the twin of, by their names.
 
-    The taken one is the one whose suffix comes first among those that are read: without loss before with it.
+    Attributes:
+        alike: files that sound like another of that name in another folder, and may be its twins; they are items.
+    """
+
+    def __init__(self, same: Mapping[str, str] = MappingProxyType({})) -> None:
+        super().__init__(same)
+        self.alike: dict[str, str] = {}
+
+
+def find_twins(root: Path, names: Sequence[str]) -> Twins:
+    """Return which files hold what another one of that name, but for its suffix, holds.
+
+    The taken one is the one whose suffix comes first among those that are read: without loss before with it. In one
+    folder, they are told through lossy encodings; of two folders, one may hold the other's recordings with noise, or
+    another voice's part of them: there all samples must be the same.
 
     Args:
         root: the folder.
@@ -163,24 +178,43 @@ def find_twins(root: Path, names: Sequence[str]) -> dict[str, str]:
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(PurePosixPath(name).stem, []).append(name)
-    twins: dict[str, str] = {}
+    twins = Twins()
     for group in groups.values():
         taken: list[str] = []
         near: dict[tuple[str, ...], list[str]] = {}
         heard: dict[str, Header | str] = {}
+        folders: dict[str, set[PurePosixPath]] = {}  # of what is taken: those that it or a twin of it lies in
         several = len({_rank(name) for name in group}) > 1
         for name in sorted(group, key=lambda name: (_rank(name), name)) if several else ():
             places = _places(name)
             others = taken if len(taken) <= MOST else chain(*(near.get(place, ()) for place in places))
             lesser = (other for other in others if _rank(other) != _rank(name))
-            found = next((other for other in islice(lesser, MOST) if _same(root, name, other, heard)), None)
-            if found is not None:
-                twins[name] = found
+            alike, folder = [], PurePosixPath(name).parent
+            for other in islice(lesser, MOST):
+                if _same(root, name, other, heard):
+                    if folder in folders[other] or _same_samples(root, name, other, heard):
+                        twins[name] = other
+                        folders[other].add(folder)
+                        break
+                    alike.append(other)
+            if name in twins:
                 continue
+            if alike:
+                twins.alike[name] = alike[0]
             taken.append(name)
+            folders[name] = {folder}
             for place in places:
                 near.setdefault(place, []).append(name)
     return twins
+
+
+def _same_samples(root: Path, one: str, other: str, heard: Mapping[str, Header | str]) -> bool:
+    paths = [f"{root}/{name}" for name in (one, other)]
+    first, second = (heard[path] for path in paths)
+    try:
+        return not isinstance(first, str) and not isinstance(second, str) and _equal(paths, first, second)
+    except DataError:
+        return False  # it is damaged, which is said of it
 
 
 def _places(name: str) -> list[tuple[str, ...]]:
@@ -191,11 +225,21 @@ def _places(name: str) -> list[tuple[str, ...]]:
 
 def words_of_twins(twins: Mapping[str, str]) -> list[str]:
     """Say which files are no items since they are twins of others."""
-    if not twins:
-        return []
-    name, other = min(twins.items())
-    files = counted(len(twins), "file")
-    return [f"left out, since another file of the same name holds the same: {files}, such as {name} beside {other}"]
+    words = []
+    if twins:
+        name, other = min(twins.items())
+        files = counted(len(twins), "file")
+        words.append(
+            f"left out, since another file of the same name holds the same: {files}, such as {name} beside {other}"
+        )
+    if isinstance(twins, Twins) and twins.alike:
+        name, other = min(twins.alike.items())
+        files = counted(len(twins.alike), "file sounds", "files sound")
+        words.append(
+            f"{files} like another of the same name in another folder, such as {name} and {other}: if they are the "
+            "same recordings, take one of the folders away, or tests are made on what was trained on"
+        )
+    return words
 
 
 def _rank(name: str) -> int:

@@ -27,6 +27,7 @@ FOREIGN = {
     *("$RECYCLE.BIN", "System Volume Information"),
 }
 SYSTEM = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"}
+TABLES = (".csv", ".tsv")
 TEXTS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".md")  # what people write beside files, which is looked for apart
 
 
@@ -41,6 +42,8 @@ class Files:
         hidden: how many files of these kinds have names that begin with a dot.
         unread: folders that other programs keep for themselves, and how often they are there.
         again: folders that a link leads to, and that are taken where they lie.
+        dotted: folders whose names begin with a dot, which were not looked into.
+        tables: tables in folders below: those beside the files, at the top, are looked for.
     """
 
     names: list[str]
@@ -49,6 +52,8 @@ class Files:
     hidden: int
     unread: Mapping[str, int]
     again: Sequence[str] = ()
+    dotted: Sequence[str] = ()
+    tables: Sequence[str] = ()
 
     def notes(self, beside: Sequence[str] = ()) -> list[str]:
         """Say what was left out.
@@ -67,6 +72,13 @@ class Files:
             said.append(f"left out by their suffix: {', '.join(named + more)}")
         if self.hidden:
             said.append(f"left out: {counted(self.hidden, 'file')} whose names begin with a dot")
+        for what, which in (
+            ("left out: folders whose names begin with a dot", self.dotted),
+            ("not read: tables in folders below", self.tables),
+        ):
+            if which:
+                rest = ", …" if len(which) > SHOWN else ""
+                said.append(f"{what}: {', '.join(which[:SHOWN])}{rest}")
         if self.again:
             rest = ", …" if len(self.again) > SHOWN else ""
             said.append(f"links to folders that are taken once: {', '.join(self.again[:SHOWN])}{rest}")
@@ -107,6 +119,8 @@ def find_files(root: Path, suffixes: Sequence[str], kind: str, key: str, unread:
     hidden = 0
     visited: set[tuple[int, int]] = set()
     again: list[str] = []
+    dotted: list[str] = []
+    tables: list[str] = []
     for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         status = Path(folder).stat()
         if (status.st_dev, status.st_ino) in visited:
@@ -115,10 +129,13 @@ def find_files(root: Path, suffixes: Sequence[str], kind: str, key: str, unread:
             continue
         visited.add((status.st_dev, status.st_ino))
         foreign.update(sorted(FOREIGN.intersection(folders)))
+        dotted += [printable(os.path.relpath(Path(folder, name), root)) for name in folders if name.startswith(".")]
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in FOREIGN)
         within = Path(os.path.relpath(folder, root)).as_posix()  # once a folder: it asks the system where we are
         for file in files:
             suffix = os.path.splitext(file)[1].lower()  # noqa: PTH122
+            if suffix in TABLES and within != "." and not file.startswith("."):
+                tables.append(printable(f"{within}/{file}"))
             if file.lower() in SYSTEM or (suffixes and suffix not in suffixes):
                 if not file.startswith(".") and suffix not in TEXTS and file.lower() not in SYSTEM:
                     others[printable(suffix)] += 1
@@ -133,7 +150,7 @@ def find_files(root: Path, suffixes: Sequence[str], kind: str, key: str, unread:
             else:
                 shown = ascii(name)[1:-1]
                 refused.append(BadItem(shown, f"{root}/{shown}", problem))
-    found = Files(sorted(names), refused, others, hidden, foreign, sorted(again))
+    found = Files(sorted(names), refused, others, hidden, foreign, sorted(again), sorted(dotted), sorted(tables))
     if not names and not refused:
         there, listed = "".join(f"; {note}" for note in found.notes()), f" ({', '.join(suffixes)})" if suffixes else ""
         raise DataError(

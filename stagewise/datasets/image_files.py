@@ -264,6 +264,14 @@ def resized(height: int, width: int, short: int | None) -> tuple[int, int]:
     return short * height // min(height, width), short * width // min(height, width)
 
 
+def flaw_inside(path: str) -> str:
+    """Say what is wrong inside an image whose header is good, "" if nothing; of a JPEG, which is decoded for that."""
+    try:
+        return CUT if lacks_a_part(path) else ""
+    except (OSError, SyntaxError, ValueError) as error:
+        return f"it cannot be decoded ({error}): save it again, or take it away"
+
+
 def lacks_a_part(path: str) -> bool:
     """Say whether an image that was found good is a JPEG that was cut and closed; it is decoded for that."""
     with Image.open(path, formats=FORMATS) as picture:

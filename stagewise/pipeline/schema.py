@@ -31,7 +31,16 @@ def with_defaults(tree: dict[str, Any]) -> dict[str, Any]:
     of_stages = {table: defaults[table] for table in STAGE_TABLES if table in defaults}
     for key, base in (("stage", of_stages), ("probe", defaults.get("probe", {}))):
         if isinstance(tree.get(key), list):
-            merged[key] = [overlay(base, item) if isinstance(item, dict) else item for item in tree[key]]
+            merged[key] = [_on(base, item) if isinstance(item, dict) else item for item in tree[key]]
+    return merged
+
+
+def _on(base: dict[str, Any], item: dict[str, Any]) -> dict[str, Any]:
+    """Lay a stage or a probe over its defaults; a window is no argument of an objective, and outlives another one."""
+    merged: dict[str, Any] = overlay(base, item)
+    default, own = base.get("objective"), merged.get("objective")
+    if isinstance(default, dict) and isinstance(own, dict) and "window" in default:
+        merged["objective"] = {"window": default["window"]} | own
     return merged
 
 

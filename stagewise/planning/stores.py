@@ -62,8 +62,12 @@ def decide(
     def write(index: int, why: str) -> None:
         nonlocal left
         room = _fits(store_bytes[index], left, built[index])
+        if room is None:
+            room = "none" if built[index].config.store.compress == "none" else "zstd"
+            size = bytes_text(store_bytes[index])
+            why += f", though {size} do not fit into the {bytes_text(max(0, left))} that are left"
         left -= int(store_bytes[index] * (ZSTD_SHARE if room == "zstd" else 1))
-        policies[index] = Policy(True, room or "none", why + (" with zstd" if room == "zstd" else ""))
+        policies[index] = Policy(True, room, why + (" with zstd" if room == "zstd" else ""))
 
     # What the file asks for comes first; then the top, whose stores are the smallest and save the most.
     for index, stage in enumerate(built):

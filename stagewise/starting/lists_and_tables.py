@@ -58,6 +58,14 @@ class Beside:
         }
         self._offered: list[str] = []
         self._refused: list[str] = []
+        kinds = Counter(
+            path.suffix.lower()
+            for name, path in files.items()
+            if name not in self._left and path.suffix.lower() in TABLES
+        )
+        if kinds:
+            named = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(kinds.items()))
+            self._refused.append(f"called as the files that they lie beside, and not used: {named}")
         self._problems: list[str] = []
 
     def wants(self, label: str) -> bool:

@@ -100,9 +100,11 @@ def _look(found: Found, kind: Kind, names: list[str], bad: list[BadItem], inside
     pictures = list(zip(names, probe_all(image_files.probe, paths, tell), strict=True))
     bad += [_bad(found.root, name, header) for name, header in pictures if isinstance(header, str)]
     seen = [(name, header) for name, header in pictures if not isinstance(header, str)]
-    if inside and (cut := _those(found.root, [name for name, _ in seen], image_files.lacks_a_part)):
-        bad += [_bad(found.root, name, image_files.CUT) for name in cut]
-        seen = [(name, header) for name, header in seen if name not in cut]
+    if inside:
+        found_inside = probe_all(image_files.flaw_inside, [f"{found.root}/{name}" for name, _ in seen])
+        flaws = {name: flaw for (name, _), flaw in zip(seen, found_inside, strict=True) if flaw}
+        bad += [_bad(found.root, name, flaw) for name, flaw in flaws.items()]
+        seen = [(name, header) for name, header in seen if name not in flaws]
     noted: dict[str, list[str]] = {}
     for name, header in seen:
         for note in header.notes:

@@ -17,6 +17,7 @@ from stagewise.datasets.audio_files import find_twins
 from stagewise.datasets.audio_folder import AudioFolder
 from stagewise.datasets.files import find, find_files
 from stagewise.datasets.image_folder import ImageFolder
+from stagewise.datasets.images import find_twins as find_images
 from stagewise.datasets.labels import frame_count
 from stagewise.datasets.librispeech import LibriSpeech
 from stagewise.errors import DataError
@@ -61,6 +62,7 @@ def test_what_is_left_out_is_counted(tmp_path):
     notes = [
         "left out by their suffix: 2 .m4a, 1 without one, 1 .webm",
         "left out: 2 files whose names begin with a dot",
+        "left out: folders whose names begin with a dot: .thumbnails",
         "folders of other programs, which were not looked into: 2 @eaDir, 1 __MACOSX",
     ]
     assert data.notes == notes
@@ -122,6 +124,36 @@ def test_twins_are_one_item(tmp_path):
     }
 
 
+def test_a_noisy_copy_in_another_folder_is_an_item_of_its_own_and_said(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in "xyz":
+        samples = rng.normal(0, 0.1, 8000)
+        for folder, kind, noise in (("clean", "wav", 0), ("noisy", "flac", 0.01), ("same", "flac", 0)):
+            path = tmp_path / folder / f"{name}.{kind}"
+            path.parent.mkdir(exist_ok=True)
+            soundfile.write(path, samples + rng.normal(0, noise, 8000), 16_000)
+    data = AudioFolder(root=str(tmp_path), labels={"class": "folder"})
+    assert [key for key in data.keys if key.startswith("clean")] == []  # their samples are those of `same`
+    assert len(data) == 6
+    shutil.rmtree(tmp_path / "same")
+    data = AudioFolder(root=str(tmp_path), labels={"class": "folder"})
+    assert len(data) == 6
+    (note,) = data.notes
+    assert note.startswith("3 files sound like another of the same name in another folder, such as clean/x.wav and ")
+    assert "take one of the folders away" in note
+
+
+def test_tables_and_dotted_folders_below_are_named(tmp_path):
+    sound(tmp_path / "a.wav")
+    for name in ("meta/species.csv", "meta/notes.txt", ".old/b.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert find(tmp_path).notes == [
+        "left out: folders whose names begin with a dot: .old",
+        "not read: tables in folders below: meta/species.csv",
+    ]
+
+
 def test_many_files_of_one_name_are_compared_with_those_of_the_folders_most_alike(tmp_path, monkeypatch):
     monkeypatch.setattr(audio_files, "MOST", 3)
     for number in range(20):
@@ -133,6 +165,16 @@ def test_many_files_of_one_name_are_compared_with_those_of_the_folders_most_alik
     twins = find_twins(tmp_path, names)
     assert twins == {f"wav/{number}/a.wav": f"flac/{number}/a.flac" for number in range(20)}
     assert len(compared) == 20
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "jpg"])
+def test_an_image_that_was_changed_in_a_place_is_another(tmp_path, suffix):
+    small = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
+    photo = np.asarray(Image.fromarray(small).resize((120, 80)))[:, :, None].copy()
+    save(tmp_path / "a.png", photo)
+    photo[20:30, 40:50] = 255 - photo[20:30, 40:50]
+    save(tmp_path / f"a.{suffix}", photo)
+    assert find_images(tmp_path, ["a.png", f"a.{suffix}"]) == {}
 
 
 def test_images_that_are_there_twice_are_one_item(tmp_path):
