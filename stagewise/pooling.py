@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from stagewise.arrays import Floats
-
-Pool = Literal["mean", "mean+std"]
+from stagewise.pipeline import Pool
 
 
 def pooled_channels(channels: int, pool: str | None) -> int:

@@ -102,6 +102,9 @@ def train_stages(plan: Plan, together: range, stop: Stop, report: Report) -> Non
         report("note", text=f"stage {top.name}: nothing in it can be trained: it is frozen as it is.")
     windows, validation = _validation(plan, source, top, geometry, windows, held, report)
     short = _too_short(plan.data, windows, top, geometry, epochs, report)
+    if epochs and windows.count < config.batch_size:
+        words = f"batches hold {counted(windows.count, 'window')}, as there are no more; train.batch_size asks for more"
+        report("note", text=f"stage {top.name}: {words}.")
     steps = epochs * windows.steps(config.batch_size)
     job = Job(
         members=[

@@ -50,6 +50,7 @@ def verify_run(run: RunFolder, report: Callable[..., None]) -> tuple[list[str], 
             problems.append(str(error))
             continue
         if record is None:
+            report("note", text=f"stage {stage['name']} is not finished: what there is of it was not read.")
             continue
         files += 1 + len(record["files"])
         if record["store"]["state"] == "written":
@@ -129,6 +130,8 @@ def verify_data(pipeline: Pipeline, run: RunFolder, report: Callable[..., None])
                     f"those in {stage.folder}. Put the old file back, or type `stagewise run FILE --fresh`."
                 )
             report("compare", stage=stage.name, items=done, of=len(places))
+    if problems and dataset.labels:
+        report("note", text="labels were not compared, as there are other items.")
     problems += _other_labels(run, pipeline, None if problems else dataset, recorded)
     if not same and not problems:
         problems.append(

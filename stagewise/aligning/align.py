@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from stagewise import durable
 from stagewise.aligning.aligner import NUMBER, PHONES, SILENCE, Aligned, pronounce, read_dictionary, spell
-from stagewise.aligning.work import Item, align_all, find_transcripts, split_words
+from stagewise.aligning.work import Item, align_all, find_transcripts, spare_transcripts, split_words
 from stagewise.datasets.audio_folder import AudioFolder
 from stagewise.datasets.bad_items import probe_all
 from stagewise.datasets.files import find
@@ -118,6 +118,9 @@ def _prepare(dataset: AudioFolder, report: Callable[..., None]) -> tuple[list[It
 
     dictionary = read_dictionary()
     texts = find_transcripts(dataset.root, dataset.keys)
+    if spare := spare_transcripts(dataset.root, dataset.keys):
+        what = counted(len(spare), "transcript is", "transcripts are")
+        report("note", text=f"{what} of no audio file, such as {spare[0]}")
     words = [NO_TRANSCRIPT if text is None else split_words(text, dictionary) for text in texts]
     unknown = sorted({word for each in words if isinstance(each, list) for word in each} - dictionary)
     said = pronounce(unknown)

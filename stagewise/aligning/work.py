@@ -25,7 +25,8 @@ from stagewise.signals import SIGNALS, Stop
 
 NUMBER = re.compile(r"\w*\d\w*")
 SPOKEN = re.compile("[&%@+=#$€£]")  # signs that are said as words
-NOTE = re.compile(r"\[[^\]]*\]|<[^>]*>")  # what somebody wrote who heard it, such as [laughter]
+# What somebody wrote who heard it, such as [laughter], (coughs) or /noise/.
+NOTE = re.compile(r"\[[^\]]*\]|<[^>]*>|\([^)]*\)|\{[^}]*\}|(?<!\w)/[^/]+/(?!\w)|\*[^*]+\*")
 
 
 def find_transcripts(root: Path, names: Sequence[str]) -> list[str | None]:
@@ -52,9 +53,27 @@ def find_transcripts(root: Path, names: Sequence[str]) -> list[str | None]:
     return found
 
 
+def spare_transcripts(root: Path, names: Sequence[str]) -> list[str]:
+    """Return the transcripts, among those of audio files, that are of no audio file: paths, or PATH: NAME of a line."""
+    spare: list[str] = []
+    stems: dict[Path, set[str]] = {}
+    for audio in (root / name for name in names):
+        stems.setdefault(audio.parent, set()).add(audio.stem)
+    for folder, there in stems.items():
+        own = {path.stem for path in folder.glob("*.txt") if not path.name.endswith(".trans.txt")}
+        place = folder.relative_to(root).as_posix()
+        if own & there:
+            spare += [f"{place}/{stem}.txt".removeprefix("./") for stem in sorted(own - there)]
+        spare += [f"{place}: {name}" for name in sorted(_table(folder).keys() - there) if name]
+    return spare
+
+
 def split_words(text: str, dictionary: Container[str]) -> list[str] | str:
     """Return a transcript's words in small letters, or why they cannot be told; accents and punctuation are dropped."""
-    plain = unicodedata.normalize("NFKD", text.lower().replace("’", "'"))
+    other = next((letter for letter in text if unicodedata.category(letter) in ("So", "No", "Lm")), None)
+    if other is not None:
+        return f"its transcript holds '{other}': write it in words"
+    plain = unicodedata.normalize("NFKD", text.replace("’", "'")).lower()
     plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
     number = NUMBER.search(plain)
     if number is not None:

@@ -20,7 +20,7 @@ from stagewise.text import counted
 if TYPE_CHECKING:
     from stagewise.frozen.encoder import FrozenEncoder
     from stagewise.frozen.open import Run
-    from stagewise.pooling import Pool
+    from stagewise.pipeline import Pool
 
 STAGE = click.option(
     "--stage",

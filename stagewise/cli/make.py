@@ -96,6 +96,8 @@ def run(
     pipeline = load_pipeline(file, sets, unset)
     folder = _folder(pipeline, run_folder)
     if dry_run:
+        if tensorboard is not None:
+            raise click.UsageError("--dry-run makes nothing that --tensorboard could show: leave one of them out.")
         _print_plan(pipeline, folder, as_json, until, fresh)
         return
     _make(pipeline, folder, as_json, tensorboard, until=until, fresh=fresh)
@@ -188,6 +190,8 @@ def probe(name: str | None, run_folder: Path | None, predictions: Path | None, f
     if name is not None and run_folder is None:
         _refuse_run(name, "probe")
     if predictions is not None:
+        if as_json:
+            raise click.UsageError("--predictions writes a file, FILE.json if you like: leave --json out.")
         _write_predictions(name, run_folder, predictions, force)
         return
     pipeline, folder = _of_run(run_folder)

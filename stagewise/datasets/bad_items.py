@@ -16,7 +16,8 @@ from stagewise.text import counted
 
 MAX_SKIPPED = 0.01  # what bad_items = "skip" stands for: more bad items than this are an error even then
 SHOWN = 10
-AGAIN = "Replace the file or leave it out, then try again."  # what to do about one that is damaged inside
+# What to do about a file that is damaged inside.
+AGAIN = "Replace the file or take it away, then try again: data.bad_items leaves out what headers and ends give away."
 CHUNK = 64  # files that a thread takes at a time
 
 Policy = Literal["error", "skip"] | float | int  # a share of the files, or how many

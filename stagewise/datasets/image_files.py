@@ -164,6 +164,8 @@ SIDEWAYS = (5, 6, 7, 8)
 DAMAGED = "with damaged EXIF, which may be turned"
 FRAMES = "with several frames, of which the first is taken"
 NEARLY_BLACK = f"with 16 bits of which the upper four are unused, nearly black so: multiply by {2**16 // DARK}"
+SIXTEEN = "with more than 8 bits, of which the upper 8 are taken"
+COLOUR_LOST = "in colour, taken in grey (data.grayscale = false keeps it)"
 _warnings = Lock()
 
 
@@ -210,6 +212,8 @@ def probe(path: str) -> Header | str:
             if picture.mode.startswith("I;16"):
                 if int(_grey16(picture).max()) < DARK:
                     notes.append(NEARLY_BLACK)
+                else:
+                    notes.append(SIXTEEN)
             elif not _ends_as_it_should(path, picture.format):
                 picture.load()
             return replace(header, notes=tuple(notes))

@@ -20,6 +20,7 @@ from stagewise.arrays import Floats, Ints
 from stagewise.datasets.bad_items import Policy, judge, looked_at, probe_all
 from stagewise.datasets.base import BadItem, Dataset, Keys
 from stagewise.datasets.image_files import (
+    COLOUR_LOST,
     MAX_PIXELS,
     SUFFIXES,
     TOO_MANY,
@@ -298,7 +299,7 @@ def scan_images(
             bad.append(BadItem(keys[item], paths[item], problem))
         else:
             good.append((item, height, width, header.size))
-            for note in header.notes:
+            for note in (*header.notes, *((COLOUR_LOST,) if header.colour and how.grayscale else ())):
                 noted.setdefault(note, []).append(keys[item])
             pixels += header.height * header.width
     judge(bad, len(paths) + len(refused), "image", policy)

@@ -212,11 +212,24 @@ def _first_with_utterances(folders: Sequence[Path]) -> tuple[Path, _Utterances] 
     return None
 
 
+def _elsewhere(root: Path, folder: Path) -> list[str]:
+    """Return the audio files in a folder that are in none of its numbered folders."""
+    found = []
+    for within, folders, names in os.walk(folder):
+        if Path(within) == folder:
+            folders[:] = [name for name in folders if not name.isdecimal()]
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        audio = (name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith("."))
+        found += [Path(within, name).relative_to(root).as_posix() for name in audio]
+    return found
+
+
 def _utterances(folder: Path) -> _Utterances:
     suffixes: dict[str, str] = {}
     twice: list[str] = []
     others: list[str] = []
     for speaker in _numbered(folder):
+        others += _elsewhere(folder, speaker)
         for chapter in _numbered(speaker):
             utterance = re.compile(rf"({speaker.name}-{chapter.name}-[0-9]+)({ENDINGS})")
             for name in os.listdir(chapter):
@@ -230,6 +243,8 @@ def _utterances(folder: Path) -> _Utterances:
                     twice.append(key)
                     suffix = min(suffix, suffixes[key], key=SUFFIXES.index)
                 suffixes[key] = suffix
+    if suffixes:
+        others += _elsewhere(folder, folder)
     notes = []
     if twice:
         key = min(twice)

@@ -28,9 +28,9 @@ from stagewise.modules import SHORT_NAMES
 from stagewise.modules.geometry import Geometry
 from stagewise.modules.patches import cut_patches, means
 from stagewise.modules.stage_module import StageModule
-from stagewise.pipeline import Spec, from_json, resolve, without_files
+from stagewise.pipeline import Pool, Spec, from_json, resolve, without_files
 from stagewise.planning.build import make_network, reads_of
-from stagewise.pooling import Pool, Pooling, pooled_channels
+from stagewise.pooling import Pooling, pooled_channels
 from stagewise.stages import load_weights
 from stagewise.text import computed_text
 from stagewise.training.feed import RawSource

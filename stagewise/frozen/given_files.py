@@ -73,6 +73,7 @@ class Given:
         keys: dict[str, None] = {}
         bad: list[BadItem] = []
         notes: list[str] = []
+        again = 0
         for path in (os.fspath(each) for each in paths):
             files = [path]
             if os.path.isdir(path):  # noqa: PTH112
@@ -92,10 +93,13 @@ class Given:
             for file in files:
                 problem = name_problem(file)
                 if problem is None:
+                    again += file in keys
                     keys[file] = None
                 else:
                     shown = ascii(file)[1:-1]
                     bad.append(BadItem(shown, shown, problem))
+        if again:
+            notes.append(f"{counted(again, 'file is', 'files are')} named twice, and taken once")
         return cls(list(keys), bad, kind, notes)
 
     def probed(

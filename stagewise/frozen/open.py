@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
 
     from stagewise.frozen.encoder import Embedding, FrozenEncoder
-    from stagewise.pooling import Pool
+    from stagewise.pipeline import Pool
 
 # A fitted probe of a run: what it found, what it said of every test example, and what it says of other files.
 

@@ -2,7 +2,7 @@
 
 from stagewise.pipeline.identity import json_schema
 from stagewise.pipeline.read import Overrides, from_json, load_pipeline, load_text
-from stagewise.pipeline.schema import Data, Objective, Pipeline, Probe, Settings, Spec, Stage, Store, Train
+from stagewise.pipeline.schema import Data, Objective, Pipeline, Pool, Probe, Settings, Spec, Stage, Store, Train
 from stagewise.pipeline.targets import build, files_of, refusals, resolve, without_files
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Objective",
     "Overrides",
     "Pipeline",
+    "Pool",
     "Probe",
     "Settings",
     "Spec",

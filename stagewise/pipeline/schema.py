@@ -8,7 +8,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 
 from stagewise.pipeline.source import Source
 from stagewise.pipeline.wording import Bytes, Duration, shown
-from stagewise.pooling import Pool
 
 # The `[defaults.*]` tables merge into every stage and probe, key by key.
 
@@ -38,12 +37,14 @@ def with_defaults(tree: dict[str, Any]) -> dict[str, Any]:
 def _on(base: dict[str, Any], item: dict[str, Any]) -> dict[str, Any]:
     """Lay a stage or a probe over its defaults; a window is no argument of an objective, and outlives another one."""
     merged: dict[str, Any] = overlay(base, item)
-    default, own = base.get("objective"), merged.get("objective")
+    default = base.get("objective") if isinstance(base, dict) else None
+    own = merged.get("objective")
     if isinstance(default, dict) and isinstance(own, dict) and "window" in default:
         merged["objective"] = {"window": default["window"]} | own
     return merged
 
 
+Pool = Literal["mean", "mean+std"]  # how the rows of an item become one vector
 MOST = 1 << 20  # of what memory grows with: beyond it sizes do not fit into 64 bits
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 TARGET = r"^([A-Za-z0-9][A-Za-z0-9_-]*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)$"

@@ -321,6 +321,9 @@ def choose_actions(stages: Sequence[StagePlan], schedule: str) -> None:
         else:
             alone = schedule == "simultaneous" and len(stage.together) == 1 < len(stages)
             stage.action, stage.reason = "cached", "it was trained alone, and stays so" if alone else "nothing changed"
+            store = stage.record["store"]
+            if store["state"] == "written" and stage.policy.write and store["compress"] != stage.policy.compress:
+                stage.reason += f"; its store stays as it was written, compress = {store['compress']}"
             if any(below.record is None for below in stages[:position]):
                 stage.reason = "it is kept if those below come out as they were"
         above_runs = stage.action != "cached"

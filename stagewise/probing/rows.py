@@ -28,8 +28,9 @@ from stagewise.encoding.shared_pass import Rung, as_stored
 from stagewise.errors import NumberError
 from stagewise.modules.patches import means as means_of_patches
 from stagewise.modules.stage_module import StageModule
+from stagewise.pipeline import Pool
 from stagewise.planning.plan import Plan
-from stagewise.pooling import Pool, Pooling
+from stagewise.pooling import Pooling
 from stagewise.probing.features import check_numbers, labelled
 from stagewise.runs.items import ItemMeans
 from stagewise.signals import Stop

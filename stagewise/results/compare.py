@@ -98,11 +98,18 @@ def without_root(data: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key != "root"}
 
 
+def _may_be_one(data: str, other: str) -> bool:
+    """Whether two data sets in words may be the same: of a run that has trained nothing, only the kind is known."""
+    (kind, fingerprint), (other_kind, known) = ((*each.split(), "")[:2] for each in (data, other))
+    return kind == other_kind and (not fingerprint or not known or fingerprint == known)
+
+
 def place(run: Compared, rows: list[Row]) -> str | None:
     """Put a run into the row of its system, or into a row of its own; say why if that is unexpected."""
     same = [row for row in rows if row[0].system == run.system]
     for row in same:
-        if row[0].asked == run.asked and run.seed not in [other.seed for other in row]:
+        may_be = row[0].asked == run.asked and _may_be_one(row[0].data, run.data)
+        if may_be and run.seed not in [other.seed for other in row]:
             row.append(run)
             return None
     rows.append([run])
@@ -114,6 +121,8 @@ def place(run: Compared, rows: list[Row]) -> str | None:
     if changes:
         more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
         why = f"it differs from {nearest.path} in more than its seed ({'; '.join(changes[:3])}{more})"
+    elif not _may_be_one(nearest.data, run.data):
+        why = f"its data is another than that of {nearest.path}"
     else:
         why = f"its seed is {run.seed}, like that of {nearest.path}"
     return (

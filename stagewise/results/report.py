@@ -47,7 +47,8 @@ def _parts(views: Sequence[View], report: Callable[..., None], exciting: bool) -
         yield tables.stages(view)
         yield from tables.warnings(view)
     yield page.note(
-        "Loss: on the validation items, before and after training. Epochs: trained/allowed; a stage that took all "
+        "Loss: on the validation items (of training, where none were held out), before and after training. "
+        "Epochs: trained/allowed; a stage that took all "
         "of them may not have converged. Memory: peak of a training step, and its share of what the same network "
         "would take end to end (predicted)."
     )

@@ -118,6 +118,11 @@ def _any_folder(content: Recordings, beside: Beside, every: list[str]) -> Layout
         _look_into_names(names, beside)
     beside.check(sources)
     notes = deeper(classes, folders(names, level + 1), content.root) if level == 1 else []
+    called = sorted(name for name in folders(names) if name.lower() in PARTS)
+    if level == 2 and len(folders(names)) > 1 and not splits:
+        notes.append(f"{', '.join(called)}: {parts}")
+    elif level == 1 and called and "class" in sources:
+        notes.append(f"{', '.join(called)} are classes, though called as parts of a data set: data.splits takes lists")
     return Layout("audio-folder", [*lines, *splits], used, labels, notes)
 
 

@@ -40,8 +40,10 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
     beside = Beside(content)
     every = sorted([*content.names, *(item.key for item in content.bad)])
     parts = folders(every)
-    test = next((part for part in TESTS if part in parts), None) if TRAIN in parts else None
-    roots = [f"{TRAIN}/", f"{test}/"] if test else [""]
+    called = {part.lower(): part for part in sorted(parts, reverse=True)}  # Train and TRAIN, too
+    train = called.get(TRAIN, TRAIN)
+    test = next((called[part] for part in TESTS if part in called), None) if TRAIN in called else None
+    roots = [f"{train}/", f"{test}/"] if test else [""]
     splits, listed = ([], None) if test else beside.splits(Names(every, content.twins))
     taken = {
         name for item, name in enumerate(every) if name.startswith(tuple(roots)) and (listed is None or item in listed)
@@ -63,13 +65,13 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
     used = [name for name in sizes if name not in huge]
     trained = [name for name in used if name.startswith(roots[0])]
     if not trained:
-        raise DataError(f"{content.root}/{TRAIN} holds no image that can be used: put some there.")
+        raise DataError(f"{content.root}/{train} holds no image that can be used: put some there.")
 
     classes = folders(trained, len(roots))
     labels = {"class": classes} if tells_apart(classes) and beside.wants("class") else {}
     data: list[Line] = [
         ("target", "image-folder", "an image's class is its folder" if labels else ""),
-        root_line("root", content.root / (TRAIN if test else "")),
+        root_line("root", content.root / (train if test else "")),
         *splits,
     ]
     if not test:
@@ -80,7 +82,7 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
             data.append(("labels", {label: source for label, (source, _) in found.items()}, why))
         labels |= {label: counts for label, (_, counts) in found.items()}
     elif beside.pattern is not None:
-        beside.problem(f"Beside {TRAIN} and {test}, no names of files are looked into: write data.labels yourself.")
+        beside.problem(f"Beside {train} and {test}, no names of files are looked into: write data.labels yourself.")
     beside.check(labels)
     if test and any(name.startswith(roots[1]) for name in used):
         data.append(root_line("test", content.root / test, "images to test the probes on"))
@@ -116,7 +118,7 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
             *beside.notes,
             *_tiny(seen, patch),
             *deeper(folders(trained, len(roots)), folders(trained, len(roots) + 1), content.root),
-            *(_unused(content, test) if test else []),
+            *(_unused(content, train, test) if test else []),
             *(few(counted(len(trained), "image")) if len(trained) < FEW else []),
         ],
         items=len(used),
@@ -132,16 +134,16 @@ def _tiny(seen: list[tuple[str, Header]], patch: int) -> list[str]:
     return [f"{words} before being enlarged, and can teach little: {few_of(tiny)}"] if tiny else []
 
 
-def _unused(content: Pictures, test: str) -> list[str]:
+def _unused(content: Pictures, train: str, test: str) -> list[str]:
     """Name what lies beside the folders of training and test images, and the key that takes another folder."""
     top = [name for name in content.names if "/" not in name]
-    beside = f"{counted(len(top), 'image')} beside {TRAIN} and {test}, such as {min(top, default='')}"
-    notes = [f"{beside}: not used; put them into {TRAIN} or {test}"] if top else []
+    beside = f"{counted(len(top), 'image')} beside {train} and {test}, such as {min(top, default='')}"
+    notes = [f"{beside}: not used; put them into {train} or {test}"] if top else []
     return notes + [
-        f"{folder}, with {counted(count, 'image')}, is not used: when to stop is told by a part of {TRAIN}; "
+        f"{folder}, with {counted(count, 'image')}, is not used: when to stop is told by a part of {train}; "
         f"data.unlabelled = {toml(str(content.root / folder))} trains on them, too"
         for folder, count in sorted(folders(content.names).items())
-        if folder not in (TRAIN, test)
+        if folder not in (train, test)
     ]
 
 

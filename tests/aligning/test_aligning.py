@@ -17,7 +17,7 @@ from stagewise import durable
 from stagewise.aligning import align as module
 from stagewise.aligning.align import align, facts, items_file, words
 from stagewise.aligning.aligner import PHONES, SOUNDS, Aligner, pronounce, read_dictionary, spell
-from stagewise.aligning.work import find_transcripts, split_words
+from stagewise.aligning.work import find_transcripts, spare_transcripts, split_words
 from stagewise.cli.data import data
 from stagewise.cli.progress import under_way
 from stagewise.datasets.audio_folder import AudioFolder
@@ -259,6 +259,25 @@ def test_words_of_a_transcript():
     ]  # fmt: skip
     assert split_words("'Quoted hello'", known) == ["quoted", "hello"]
     assert split_words("' -- '", known) == "its transcript is empty"
+
+
+@pytest.mark.parametrize(
+    "text", ["hello (laughs) there", "{noise} hi", "/noise/ hi", "*sighs* hi", "№ one", "hello™", "20° warm"]
+)
+def test_what_is_not_said_or_not_told_is_no_word(text):
+    assert isinstance(split_words(text, read_dictionary()), str)
+
+
+def test_a_stroke_between_words_parts_them():
+    assert split_words("and/or hello", read_dictionary()) == ["and", "or", "hello"]
+
+
+def test_transcripts_of_no_audio_file_are_found(tmp_path):
+    for name in ("a/one.wav", "a/one.txt", "a/two.txt", "b/three.wav", "b/README.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "b" / "b.trans.txt").write_text("three HELLO\nfour YES\n")
+    assert spare_transcripts(tmp_path, ["a/one.wav", "b/three.wav"]) == ["a/two.txt", "b: four"]
 
 
 def test_a_score_far_below_the_others_is_doubtful(tmp_path):

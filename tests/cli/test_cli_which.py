@@ -227,6 +227,28 @@ def test_what_is_interrupted_says_the_whole_command(home, monkeypatch):
     assert (done.exit_code, "  stagewise run tiny.toml --run 'a b'\n" in done.stderr) == (130, True)
 
 
+@pytest.mark.parametrize(
+    ("typed", "again"),
+    [
+        (["run", "tiny.toml", "--fresh"], "stagewise run tiny.toml\n"),
+        (["stage", "two", "--run", "runs/tiny"], "stagewise stage two --run runs/tiny --resume\n"),
+        (["stage", "two", "--run", "runs/tiny", "--resume"], "stagewise stage two --run runs/tiny --resume\n"),
+    ],
+)
+def test_what_is_interrupted_goes_on_by_the_command_that_is_said(home, monkeypatch, typed, again):
+    """Typed again as it was, --fresh, or a stage without --resume, would delete what is kept."""
+
+    def stop(*_, **__):
+        raise Interrupted("stopped by SIGINT: it is saved. Type the same command again to go on.", 2)
+
+    monkeypatch.chdir(home)
+    monkeypatch.setattr("stagewise.runner.make", stop)
+    monkeypatch.setattr("sys.argv", ["stagewise", *typed])
+    done = call(*typed)
+    assert done.stderr.endswith(again)
+    assert ("Type this to go on" in done.stderr) == ("--resume" not in typed)
+
+
 def test_clean_where_nobody_answers(home, monkeypatch):
     monkeypatch.chdir(home)
     (home / "runs/random/stages/9-old-00000000").mkdir()

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from audio_examples import RATE, noise
 
-from stagewise.datasets.audio import READ_BLOCK, Header, Reader, probe, read_samples
+from stagewise.datasets.audio import READ_BLOCK, Header, Reader, is_silent, probe, read_samples
 from stagewise.datasets.containers import examine
 from stagewise.errors import DataError
 
@@ -152,7 +152,7 @@ def test_damage_inside_is_found_when_it_is_read(tmp_path, signal):
     data = bytearray(Path(path).read_bytes())
     data[len(data) // 2] ^= 0x55
     Path(path).write_bytes(data)
-    with pytest.raises(DataError, match=r"cannot read .*PCM_16.flac: the decoder says: .*Replace the file or leave"):
+    with pytest.raises(DataError, match=r"cannot read .*PCM_16.flac: the decoder says: .*Replace the file or take"):
         read_samples(path, 0, LENGTH)
 
 
@@ -197,3 +197,10 @@ def test_frames_are_counted_once_however_many_slices_are_read(tmp_path, signal, 
     write(tmp_path, signal[:100_000], "mp3", "MP3", "MPEG_LAYER_III")
     read_samples(path, 0, 10)
     assert counted == [path, path]  # another file
+
+
+@pytest.mark.parametrize(("sign", "silent"), [(-1, True), (1, False)])
+def test_channels_in_opposite_phase_are_silence(tmp_path, sign, silent):
+    samples = np.random.default_rng(0).normal(0, 0.1, 4000)
+    soundfile.write(tmp_path / "a.wav", np.stack([samples, sign * samples], 1), RATE, subtype="FLOAT")
+    assert is_silent(str(tmp_path / "a.wav")) == silent

@@ -159,7 +159,9 @@ def test_grey_tiffs_of_16_and_12_bits_and_those_where_white_is_zero(tmp_path, or
         for name in ("twelve", "white"):
             (tmp_path / f"{name}.tif").unlink()
     data = ImageFolder(root=str(tmp_path), **SMALL)
-    assert data.notes == []
+    kept = "black.tif, twelve.tif, white.tif" if order == "<" else "black.tif"
+    what = "3 images" if order == "<" else "1 image"
+    assert data.notes == [f"{what} with more than 8 bits, of which the upper 8 are taken: {kept}"]
     expected = (ramp >> 8)[:, :, None]
     for item, right in enumerate((expected, expected, expected, (65_535 - ramp >> 8)[:, :, None])[: len(data)]):
         np.testing.assert_array_equal(data.image(item), right)
@@ -187,10 +189,11 @@ def test_what_is_to_be_known_of_images_is_noted(tmp_path):
         "2 images with 16 bits of which the upper four are unused, nearly black so: multiply by 16: "
         "12 in 16.png, other.tif",
         "2 images with several frames, of which the first is taken: moving.webp, pages.tif",
+        "4 images in colour, taken in grey (data.grayscale = false keeps it): moving.webp, notes.jpg, pages.tif, …",
         "1 image with damaged EXIF, which may be turned: notes.jpg",
     ]
     np.testing.assert_array_equal(data.image(4), luma_of(picture(0)))
-    assert look(find(tmp_path), "images").notes == data.notes
+    assert look(find(tmp_path), "images").notes == [note for note in data.notes if "colour" not in note]
 
 
 def luma_of(pixels):

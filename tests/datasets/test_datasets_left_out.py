@@ -92,7 +92,10 @@ def test_images_tell_what_is_left_out_of_each_folder(tmp_path):
     save(tmp_path / "test" / "a" / "a.png", picture(1))
     save(tmp_path / "test" / "a" / "a.gif", picture(1))
     data = ImageFolder(root=str(tmp_path / "train"), test=str(tmp_path / "test"), **SMALL)
-    assert data.notes == ["data.test: left out by their suffix: 1 .gif"]
+    assert data.notes == [
+        "data.test: left out by their suffix: 1 .gif",
+        "2 images in colour, taken in grey (data.grayscale = false keeps it): a/a.png, test//a/a.png",
+    ]
 
 
 def test_twins_are_one_item(tmp_path):
@@ -312,6 +315,6 @@ def test_files_that_no_list_names_are_counted(tmp_path):
         ImageFolder(root=str(tmp_path / "images"), splits=splits["images"], **SMALL),
     ]
     words = "left out, as neither list of data.splits names them: 2 files, such as "
-    assert [data.notes for data in found] == [[words + name] for name in ("3.wav", "1-2-0003", "a/3.png")]
+    assert [data.notes[0] for data in found] == [words + name for name in ("3.wav", "1-2-0003", "a/3.png")]
     (tmp_path / "in-test.txt").write_text("2\n3\n4")
     assert AudioFolder(root=str(tmp_path / "in"), splits=splits["in"]).notes == []

@@ -59,7 +59,11 @@ def test_only_utterances_are_items(speech):
     for stray in ("9/1/notes.flac", "9/1/8-1-0000.flac", "9/1/9-1-x.flac", "9/1-1-0000.flac", "SPEAKERS.TXT"):
         (root / stray).write_text("not audio")
     (root / "extra" / "1").mkdir(parents=True)
-    assert list(LibriSpeech(root=str(root)).keys) == KEYS
+    (root / "extra" / "1" / "1-1-0000.flac").write_text("not audio")
+    data = LibriSpeech(root=str(root))
+    assert list(data.keys) == KEYS
+    (note,) = data.notes
+    assert note.startswith("left out, as no utterance is called so: 5 audio files, such as 9/1-1-0000.flac")
 
 
 def test_lists_choose_the_items(speech, tmp_path):

@@ -32,11 +32,11 @@ planning
 encoding
 training
 runs
-stores
+pooling stores
 datasets modules objectives
 pipeline
 durable environment signals
-libraries pooling registry text
+libraries registry text
 arrays errors seeds threads
 """.strip().splitlines()
 

@@ -49,14 +49,14 @@ def test_a_stage_keeps_what_it_says_and_inherits_the_rest() -> None:
     assert stage.store.dtype == "float16"
 
 
-def test_a_target_replaces_the_default_whole() -> None:
+def test_a_target_replaces_the_default_whole_but_for_the_window_that_is_no_argument() -> None:
     text = MINIMAL + 'train.optimizer.target = "torch.optim:Adam"\nobjective = { target = "classify" }\n' + DEFAULTS
     (stage,) = load_text(text, "x.toml").stage
     assert stage.train.epochs == 5
     assert stage.train.optimizer.arguments == {}
     assert (stage.objective.target, stage.objective.window, stage.objective.arguments) == (
         "classify",
-        128,
+        64,
         {},
     )
 

@@ -328,3 +328,28 @@ def test_a_time_that_is_none_is_refused(tmp_path, monkeypatch, typed, words):
     result = CliRunner().invoke(main, ["init", "in", "--time", typed])
     assert (result.exit_code, words in " ".join(result.output.split())) == (2, True), result.output
     assert not Path("in.toml").exists()
+
+
+def test_parts_of_a_data_set_are_known_in_capitals_too(tmp_path, no_peaks_here):
+    for number in range(4):
+        for part in ("Train", "TEST"):
+            png(tmp_path / "in" / part / "ab"[number % 2] / f"{number}.png", 40, 40)
+    content, plan = made(tmp_path / "in", "images")
+    assert content["data"]["root"] == str(tmp_path / "in" / "Train")
+    assert content["data"]["test"] == str(tmp_path / "in" / "TEST")
+    assert len(plan.data.split("test")) == 4
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [(["train", "test"], "test, train: train and test are chosen file by file"), (["train", "x"], "train are classes")],
+)
+def test_parts_of_recordings_that_are_not_taken_as_such_are_said(tmp_path, no_peaks_here, parts, words):
+    for number in range(4):
+        for part in parts:
+            wav(tmp_path / "in" / part / f"{number}.wav", 1.0)
+    told = []
+    start(
+        look(find(tmp_path / "in"), "audio"), CPU, "made", tmp_path / "x.toml", lambda kind, **facts: told.append(facts)
+    )
+    assert any(words in str(each.get("text")) for each in told), told

@@ -449,3 +449,9 @@ def test_labels_that_are_asked_for_beside_test_images(tmp_path):
         images_recipe(replace(images, labels="phones"), gpu=False)
     with pytest.raises(ConfigError, match=r"Beside train and test, no names of files are looked into: write data"):
         images_recipe(replace(images, labels="{plate}_*"), gpu=False)
+
+
+def test_tables_that_are_called_as_a_file_are_counted(birds):
+    for number in range(3):
+        (birds / f"{number}.csv").write_text("file,species\n")
+    assert "called as the files that they lie beside, and not used: 3 .csv" in recipe(birds)[1].notes
