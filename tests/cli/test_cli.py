@@ -153,6 +153,9 @@ def test_usage_and_configuration_errors_exit_with_2(call, tmp_path, monkeypatch)
     assert "os:system" in hostile.stderr
     assert "there is no stage 'four'" in call("stage", "four", code=2).stderr
     assert "there is no stage 'four'" in call("run", "tiny.toml", "--until", "four", "--dry-run", code=2).stderr
+    refused = call("run", "tiny.toml", "--dry-run", "--tensorboard", "curves", code=2).stderr
+    assert "--dry-run makes nothing that --tensorboard could show" in refused
+    assert "leave --json out" in call("probe", "speaker", "--predictions", "x.csv", "--json", code=2).stderr
     for verb in ("plan", "run"):
         assert "lies below, a file" in call(verb, "tiny.toml", "--run", "tiny.toml/x", code=2).stderr
     assert "is not there: name the folder" in call("data", "check", "nowhere", code=2).stderr

@@ -150,3 +150,14 @@ def test_what_pillow_logs_reaches_nobody(tmp_path):
     code = f"from stagewise.datasets.image_files import probe; print(probe({str(tmp_path / 'a.tif')!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("it is not an image of a known kind, or its header is damaged\n", "")
+
+
+def test_a_jpeg_that_is_damaged_in_its_middle_is_named_with_the_others(tmp_path, capfd):
+    for number in range(3):
+        save(tmp_path / "in" / f"{number}.jpg", picture(number), progressive=True)
+    content = bytearray((tmp_path / "in" / "1.jpg").read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 60] = bytes(60)
+    (tmp_path / "in" / "1.jpg").write_bytes(content)
+    seen = look(find(tmp_path / "in"), "images", inside=True)
+    assert len(seen.names) + len(seen.bad) == 3
+    assert all(bad.key == "1.jpg" for bad in seen.bad)

@@ -219,3 +219,10 @@ def test_the_command(run, root, tmp_path, monkeypatch):
     assert (bad.exit_code, "none.wav is not there." in bad.stderr) == (2, True)
     lost = stagewise_command("embed", root, "--out", "z.npz")  # no run was made here
     assert (lost.exit_code, "no run was made below this folder" in lost.stderr) == (2, True)
+
+
+def test_a_file_that_is_named_twice_is_taken_once_and_said(run, root):
+    file, told = next(root.rglob("*.wav"), None) or next(root.rglob("*.flac")), []
+    made = run.embedding([file, file], report=lambda kind, **facts: told.append(facts.get("text")))
+    assert len(made.keys) == 1
+    assert "1 file is named twice, and taken once" in told

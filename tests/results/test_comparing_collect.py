@@ -106,6 +106,13 @@ def test_a_seed_without_a_result_is_left_out_of_the_mean(tmp_path):
     assert row["measured"]["speaker"]["value"] == pytest.approx(0.6)
 
 
+def test_runs_on_other_data_are_no_seeds_of_one_row(tmp_path):
+    runs = [write_run(tmp_path / str(n), (), "gim", n, fingerprint=str(n) * 64) for n in (0, 1)]
+    facts = compare_runs(runs)
+    assert [len(row["runs"]) for row in facts["rows"]] == [1, 1]
+    assert "its data is another than that of" in " ".join(facts["warnings"])
+
+
 def test_memory_is_that_of_the_largest_stage_over_seeds(tmp_path):
     image = probe_result(0.5, name="class", labels="class")
     runs = [

@@ -126,7 +126,9 @@ def test_a_change_runs_the_stage_and_those_above(finished):
 
 def test_a_change_of_the_store_alone_does_not_train_its_stage(finished):
     assert actions(finished, stage__two__store__dtype="float16") == ["cached", "encode", "train"]
-    assert actions(finished, stage__two__store__compress="zstd") == ["cached"] * 3
+    other = plan(finished, stage__two__store__compress="zstd").stages
+    assert [stage.action for stage in other] == ["cached"] * 3
+    assert other[1].reason == "nothing changed; its store stays as it was written, compress = none"
     assert actions(finished, defaults__train__checkpoint="1 s") == ["cached"] * 3
 
 
@@ -185,6 +187,58 @@ def test_interrupted_at_any_step_ends_with_the_same_bytes(finished, tmp_path):
     make(pipeline, RunFolder(tmp_path / "run"), lambda kind, **facts: None)
     assert stops > 2
     assert tiny.results(tmp_path / "run") == tiny.results(finished / "run")
+
+
+def test_what_a_stage_that_begins_anew_deletes_is_said(finished, tmp_path):
+    from stagewise.pipeline import load_pipeline
+
+    pipeline, run, told = load_pipeline(finished / "tiny.toml"), RunFolder(tmp_path / "run"), []
+
+    def stop(kind, **facts):
+        if kind == "epoch" and facts["epoch"] == 1:
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        make(pipeline, run, stop)
+    make(pipeline, run, lambda kind, **facts: told.append(facts.get("text")), only="one", restart=True)
+    assert "stage one: deleting 1 epoch of an interrupted training." in told
+
+
+@pytest.mark.parametrize("compress", ["none", "zstd"])
+def test_a_store_that_has_to_be_written_and_does_not_fit_is_compressed_as_asked(tmp_path, compress):
+    sets = {"stage.two.store.write": True, "stage.two.store.compress": compress, "pipeline.disk_limit": "1 KiB"}
+    tiny.write_pipeline(tmp_path)
+    stage = plan(tmp_path, **{key.replace(".", "__"): value for key, value in sets.items()}).stages[1]
+    assert (stage.policy.write, stage.policy.compress) == (True, compress)
+    assert "though " in stage.policy.why
+    assert "do not fit into the" in stage.policy.why
+
+
+def test_verify_says_which_stage_it_did_not_read(finished, tmp_path):
+    from stagewise.verify import verify_run
+
+    told = []
+    stagewise.run(finished / "tiny.toml", run=tmp_path / "run", until="one")
+    assert verify_run(RunFolder(tmp_path / "run"), lambda kind, **facts: told.append(facts.get("text")))[0] == []
+    assert [text for text in told if text] == [
+        f"stage {name} is not finished: what there is of it was not read." for name in ("two", "context")
+    ]
+
+
+def test_fewer_windows_than_a_batch_asks_for_are_said(finished, tmp_path):
+    told = []
+    stagewise.run(
+        finished / "tiny.toml",
+        run=tmp_path / "run",
+        set={"defaults.train.batch_size": 64},
+        until="one",
+        report=lambda kind, **facts: told.append(str(facts.get("text"))),
+    )
+    words = "as there are no more; train.batch_size asks for more."
+    assert sum(text.startswith("stage one: batches hold ") and text.endswith(words) for text in told) == 1
 
 
 def test_probe_on_its_own_data_and_bad_probes(tmp_path):
