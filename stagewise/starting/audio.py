@@ -212,8 +212,9 @@ def audio_recipe(content: Recordings, gpu: bool) -> Recipe:
         data=[*data, *phones],
         objective=stack.objective(lengths),
         batch_size=8,
-        learning_rate=2e-4 if gpu else 5e-4,
-        why_rate="as in the paper" if gpu else "more than the paper's 2e-4: narrow stages bear it",
+        learning_rate=stack.learning_rate,
+        why_rate=stack.why_rate,
+        falls=stack.falls,
         store=[]
         if gpu
         else [("compress", "zstd", "a quarter to six tenths of the bytes of convolutions, and fast enough for a CPU")],

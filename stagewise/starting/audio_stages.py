@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,6 +32,17 @@ class Stack(ABC):
 
     rate: int
     window: int
+    falls: ClassVar = False  # whether the learning rate rises and then falls
+
+    @property
+    @abstractmethod
+    def learning_rate(self) -> float:
+        """Of Adam."""
+
+    @property
+    @abstractmethod
+    def why_rate(self) -> str:
+        """Why it is that."""
 
     @property
     @abstractmethod
@@ -92,6 +104,9 @@ class MelStack(Stack):
     """
 
     spacing: float = 1.0
+    falls: ClassVar = True
+    learning_rate: ClassVar = 1e-3
+    why_rate: ClassVar = "at its highest: five times the paper's, which stays as it is"
 
     @property
     def spectrum(self) -> tuple[int, int]:
@@ -149,6 +164,16 @@ class SampleStack(Stack):
 
     strides: tuple[int, ...] = STRIDES[0]
     gpu: bool = False
+
+    @property
+    def learning_rate(self) -> float:
+        """Of Adam."""
+        return 2e-4 if self.gpu else 5e-4
+
+    @property
+    def why_rate(self) -> str:
+        """Why it is that."""
+        return "as in the paper" if self.gpu else "more than the paper's 2e-4: narrow stages bear it"
 
     @property
     def layers(self) -> list[tuple[int, int, int]]:

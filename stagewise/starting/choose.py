@@ -232,27 +232,32 @@ def _probe(label: str, number: int, images: bool) -> list[Line]:
 
 
 def _train(recipe: Recipe, chosen: Pace) -> list[Line]:
+    patience = (chosen.patience, "epochs without a better validation loss that end it")
+    if recipe.falls:
+        patience = (chosen.epochs, "all of them: no stage ends before its learning rate has fallen")
     lines: list[Line] = [
-        ("epochs", chosen.epochs, "at most: training ends at convergence"),
-        ("patience", chosen.patience, "epochs without a better validation loss that end it"),
+        ("epochs", chosen.epochs, "of every stage" if recipe.falls else "at most: training ends at convergence"),
+        ("patience", *patience),
         ("batch_size", recipe.batch_size, "windows of a step, as in the paper"),
     ]
     if not recipe.images:
         lines.append(("windows_per_item", chosen.windows_per_item, "windows of a file and epoch"))
-    return [*lines, ("optimizer", {"target": "torch.optim:Adam", "lr": recipe.learning_rate}, recipe.why_rate)]
+    lines.append(("optimizer", {"target": "torch.optim:Adam", "lr": recipe.learning_rate}, recipe.why_rate))
+    return lines + [("schedule", {"target": "warmup-cosine"}, "up to that rate, and down to zero")] * recipe.falls
 
 
 def _reasons(recipe: Recipe, chosen: Pace, files: int) -> str:
     """Say why there are so many epochs."""
     what, each = ("image", ", one crop of each an epoch") if recipe.images else ("file", "")
+    patience = counted(chosen.patience, "epoch")
+    ends = "" if recipe.falls else f"; a stage stops earlier, after {patience} without a better validation loss"
     told = (
         f"For training: {chosen.items:,} of {counted(files, what)}{each}; what is for testing, and a part of the rest "
         f"that tells when to stop, is left out. An epoch has {counted(chosen.steps, 'step')}. At most "
         f"{counted(chosen.epochs, 'epoch')} of each of "
         f"the {len(recipe.stages)} stages, the encoding and the probes are estimated at "
         f"{about_text(chosen.seconds)} on this machine "
-        "if nothing else runs on it, give or take a factor of three; a stage stops earlier, after "
-        f"{counted(chosen.patience, 'epoch')} without a better validation loss. The "
+        f"if nothing else runs on it, give or take a factor of three{ends}. The "
         f"aim is {about_text(chosen.budget).replace('.0 ', ' ')} at most, and at most 20,000 steps of a stage; more is "
         "likely to do better."
     )

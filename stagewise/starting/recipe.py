@@ -80,6 +80,7 @@ class Recipe:
         batch_size: items of a step.
         learning_rate: of Adam.
         why_rate: why it is that.
+        falls: whether it rises and then falls, over the whole training.
         store: lines of the stores' defaults.
         stages: lines of every stage.
         labels: what probes predict of an item, and how many items every class has.
@@ -103,6 +104,7 @@ class Recipe:
     images: bool
     short: int = 0
     counted: int | None = None
+    falls: bool = False
 
     def without(self, refused: Mapping[str, str]) -> Recipe:
         """Return it without some labels, and with the reasons among the notes."""

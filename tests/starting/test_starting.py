@@ -253,11 +253,15 @@ def test_stores_take_a_quarter_of_the_free_disk_at_most_and_the_file_says_so(tmp
 def test_the_file_says_what_its_time_assumes(tmp_path, no_peaks_here):
     for number in range(4):
         wav(tmp_path / "in" / f"{number}.wav", 2.0)
-    text, _ = start(look(find(tmp_path / "in"), "audio"), CPU, "made", tmp_path / "made.toml")
-    content, words = tomllib.loads(text), " ".join(text.replace("\n# ", " ").split())
-    train = content["defaults"]["train"]
-    assert f"At most {train['epochs']:,} epochs of each of the 4 stages" in words
-    assert f"a stage stops earlier, after {train['patience']} epochs without a better validation loss" in words
+        png(tmp_path / "in" / f"{number}.png", 40, 40)
+    for kind, stages in (("audio", 4), ("images", 3)):
+        text, _ = start(look(find(tmp_path / "in"), kind), CPU, "made", tmp_path / "made.toml")
+        content, words = tomllib.loads(text), " ".join(text.replace("\n# ", " ").split())
+        train = content["defaults"]["train"]
+        assert f"At most {train['epochs']:,} epochs of each of the {stages} stages" in words
+        stops = f"a stage stops earlier, after {train['patience']} epochs without a better validation loss"
+        assert (stops in words) == (kind == "images")
+        assert (train["patience"] == train["epochs"], "schedule" in train) == (kind == "audio",) * 2
 
 
 def test_names_that_toml_could_misread(tmp_path, no_peaks_here):
