@@ -10,7 +10,7 @@ from stagewise.datasets.audio import SUFFIXES, Rules
 from stagewise.datasets.audio_files import MEAN, STD, AudioFiles, Labels, find_twins, words_of_twins
 from stagewise.datasets.bad_items import Policy
 from stagewise.datasets.files import find_files
-from stagewise.datasets.labels import read_alignment
+from stagewise.datasets.labels import TEST_FRACTION, read_alignment, words_of_fraction
 from stagewise.datasets.names import Names
 from stagewise.datasets.tables import read_labels
 from stagewise.errors import ConfigError
@@ -54,7 +54,7 @@ class AudioFolder(AudioFiles):
         root: str,
         labels: Mapping[str, str] | None = None,
         splits: Mapping[str, str] | None = None,
-        test_fraction: float = 0.2,
+        test_fraction: float = TEST_FRACTION,
         sample_rate: int = 16_000,
         bad_items: Policy = "error",
         resample: bool = False,
@@ -80,7 +80,8 @@ class AudioFolder(AudioFiles):
 
         rules = Rules(sample_rate, bad_items, resample, mono, mean, std)
         super().__init__(folder, keys, Names(keys, twins), label, rules, splits, test_fraction, files.refused)
-        self.notes = [*files.notes(), *words_of_twins(twins), *self.notes]
+        fraction = words_of_fraction(test_fraction, None if splits is None else "data.splits")
+        self.notes = [*fraction, *files.notes(), *words_of_twins(twins), *self.notes]
 
     def _path(self, key: str) -> str:
         return f"{self.root}/{key}"

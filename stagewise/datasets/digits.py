@@ -12,7 +12,7 @@ from PIL import Image
 
 from stagewise.datasets.image_files import Numbers, Pixels, Preprocessing, pixels_of
 from stagewise.datasets.images import TEST, Images
-from stagewise.datasets.labels import ItemLabels, hash_split
+from stagewise.datasets.labels import TEST_FRACTION, ItemLabels, hash_split
 from stagewise.errors import ConfigError
 from stagewise.libraries import load
 
@@ -41,7 +41,7 @@ class Digits(Images):
     def __init__(
         self,
         size: int = 40,
-        test_fraction: float = 0.2,
+        test_fraction: float = TEST_FRACTION,
         patch: int = 8,
         stride: int = 4,
         crop: int = 32,

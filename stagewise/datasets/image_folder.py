@@ -18,7 +18,14 @@ from stagewise.datasets.base import BadItem
 from stagewise.datasets.files import find_files
 from stagewise.datasets.image_files import SUFFIXES, Numbers, Pixels, Preprocessing, read_pixels
 from stagewise.datasets.images import TEST, TRAIN, UNLABELLED, Images, find_twins, scan_images
-from stagewise.datasets.labels import ItemLabels, hash_split, read_split_lists, words_of_unlisted
+from stagewise.datasets.labels import (
+    TEST_FRACTION,
+    ItemLabels,
+    hash_split,
+    read_split_lists,
+    words_of_fraction,
+    words_of_unlisted,
+)
 from stagewise.datasets.names import Names
 from stagewise.datasets.tables import read_labels
 from stagewise.errors import ConfigError, DataError
@@ -68,7 +75,7 @@ class ImageFolder(Images):
         test: str | None = None,
         unlabelled: str | None = None,
         splits: Mapping[str, str] | None = None,
-        test_fraction: float = 0.2,
+        test_fraction: float = TEST_FRACTION,
         size: int | None = None,
         bad_items: Policy = "error",
         patch: int = 16,
@@ -120,7 +127,8 @@ class ImageFolder(Images):
         for name, table in tables.items():
             self.labels[name] = replace(table, classes=np.repeat(table.classes, views))
         self.bad = found.bad
-        self.notes = [*notes, *found.notes]
+        beside = "data.splits" if splits is not None else "data.test" if test is not None else None
+        self.notes = [*words_of_fraction(test_fraction, beside), *notes, *found.notes]
         self._short = size
         self.reading_seconds = PER_IMAGE + PER_PIXEL * found.pixels
 

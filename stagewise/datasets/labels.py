@@ -246,6 +246,16 @@ def words_of_unlisted(keys: Sequence[str], members: Mapping[str, set[int]]) -> l
     return [f"left out, as neither list of data.splits names them: {files}"]
 
 
+TEST_FRACTION = 0.2  # of every class, where nothing else says what is for testing
+
+
+def words_of_fraction(test_fraction: float, beside: str | None) -> list[str]:
+    """Say that a share for testing was set that has no effect beside another key."""
+    if beside is None or test_fraction == TEST_FRACTION:
+        return []
+    return [f"data.test_fraction = {test_fraction} has no effect beside {beside}"]
+
+
 def hash_split(keys: Sequence[str], groups: Sequence[int], test_fraction: float) -> npt.NDArray[np.bool_]:
     """Choose about `test_fraction` of every group for testing, by the keys' hashes; returns a mask (N,).
 

@@ -24,6 +24,7 @@ from stagewise.runs.facts import run_facts
 from stagewise.runs.folder import LOCK_FILE, RunFolder, find_run, in_use, runs_here
 from stagewise.runs.items import ItemStore
 from stagewise.runs.records import RECORD, TENSORS, WEIGHTS, read_predictions, read_probe, read_record, same_weights
+from stagewise.text import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,6 +107,9 @@ class FittedProbe:
         made = embedding(encoder, paths, self.result["pool"], report, skip)
         dataset = getattr(made.chain.source, "dataset", None)
         if isinstance(dataset, Images):
+            if (larger := int((dataset.grids > dataset.crop).any(1).sum())) > 0:
+                what = counted(larger, "image is", "images are")
+                report("note", text=f"{what} larger than a training crop: what the probe says is of the middle alone")
             made = replace(made, chain=replace(made.chain, source=CentreSource(made.chain.source, dataset)))
         for item, key in enumerate(made.keys):
             row = 0

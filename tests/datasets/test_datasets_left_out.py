@@ -318,3 +318,19 @@ def test_files_that_no_list_names_are_counted(tmp_path):
     assert [data.notes[0] for data in found] == [words + name for name in ("3.wav", "1-2-0003", "a/3.png")]
     (tmp_path / "in-test.txt").write_text("2\n3\n4")
     assert AudioFolder(root=str(tmp_path / "in"), splits=splits["in"]).notes == []
+
+
+def test_a_share_for_tests_beside_what_decides_them_is_said(tmp_path):
+    for number in range(4):
+        save(tmp_path / "in" / "train" / "ab"[number % 2] / f"{number}.png", picture(number))
+        save(tmp_path / "in" / "test" / "ab"[number % 2] / f"{number}.png", picture(number + 9))
+        sound(tmp_path / "in" / f"{number}.wav", number)
+    for part in ("train", "test"):
+        (tmp_path / f"{part}.txt").write_text("0\n1\n" if part == "train" else "2\n3\n")
+    splits = {part: str(tmp_path / f"{part}.txt") for part in ("train", "test")}
+    data = AudioFolder(root=str(tmp_path / "in"), splits=splits, test_fraction=0.5)
+    assert "data.test_fraction = 0.5 has no effect beside data.splits" in data.notes
+    folders = {"root": str(tmp_path / "in" / "train"), "test": str(tmp_path / "in" / "test")}
+    data = ImageFolder(**folders, **SMALL, test_fraction=0.5)
+    assert "data.test_fraction = 0.5 has no effect beside data.test" in data.notes
+    assert not any("test_fraction" in note for note in ImageFolder(**folders, **SMALL).notes)
