@@ -258,7 +258,7 @@ def _make_stage(plan: Plan, position: int, stop: Stop, report: Report) -> None:
 
 
 def _forget_damaged_lock(run: RunFolder, report: Report) -> None:
-    """Let a lock file that is not what was written be written again: all that it says is decided anew."""
+    """Let a lock file that is not what was written be written again: all that it says is decided again."""
     try:
         run.locked  # noqa: B018
     except IntegrityError as error:
@@ -311,7 +311,7 @@ def _restart(pipeline: Pipeline, run: RunFolder, name: str, report: Report) -> N
         folder = run.path / "stages" / locked["stages"][number]["folder"]
         record = read_record(folder, with_store=False)
         if record is None and read_trained(folder) is None:
-            # Stages that are trained in sync have one checkpoint, and start anew together.
+            # Stages that are trained in sync have one checkpoint, and start over together.
             together = locked["stages"] if pipeline.pipeline.schedule == "simultaneous" else [locked["stages"][number]]
             left = [run.path / "stages" / facts["folder"] for facts in together if facts["folder"]]
             left = [other for other in left if other.exists() and not (other / RECORD).exists()]

@@ -30,7 +30,7 @@ class Stop:
         """
         if self.signal is not None:
             name = signal.Signals(self.signal).name
-            kept, end = ("nothing is kept.", "begin anew") if saved is None else (saved, "go on")
+            kept, end = ("nothing is kept.", "start over") if saved is None else (saved, "go on")
             raise Interrupted(f"stopped by {name}: {kept} Type the same command again to {end}.", self.signal)
 
 

@@ -30,7 +30,7 @@ def test_the_first_signal_asks_to_stop(number):
 def test_where_nothing_is_kept_it_begins_anew():
     with stoppable() as stop:
         os.kill(os.getpid(), signal.SIGINT)
-        with pytest.raises(Interrupted, match=r"^stopped by SIGINT: nothing is kept. Type .* again to begin anew\.$"):
+        with pytest.raises(Interrupted, match=r"^stopped by SIGINT: nothing is kept. Type .* again to start over\.$"):
             stop.check(None)
 
 

@@ -180,7 +180,7 @@ def _alone(file: Path) -> Iterator[None]:
 
 
 def _kept(path: Path, header: Line, report: Callable[..., None]) -> dict[str, Line]:
-    """Return the lines of the items that were aligned before in the same way, or begin anew."""
+    """Return the lines of the items that were aligned before in the same way, or start over."""
     head, *lines = durable.read_lines(path) or [None]
     if head != header:
         if lines:

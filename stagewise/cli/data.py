@@ -188,7 +188,7 @@ def fetch(name: str, subset: str | None, root: Path | None) -> None:
     """Download a data set, unless it is there.
 
     All of its files are looked at, too. An archive is checked against its published sum before it is unpacked. A
-    download that is interrupted begins anew when the command is typed again; one that is done is not repeated. Where
+    download that is interrupted starts over when the command is typed again; one that is done is not repeated. Where
     unpacking was interrupted, it says which folder to delete first. The archive stays beside what was unpacked from it:
     delete it to save room.
 

@@ -148,7 +148,7 @@ def _say(message: str, code: int, who: str = "stagewise: ") -> int:
 
 
 def _goes_on(typed: list[str]) -> list[str]:
-    """Return the command that goes on where one was interrupted, rather than beginning anew."""
+    """Return the command that goes on where one was interrupted, rather than beginning again."""
     again = [word for word in typed if word != "--fresh"]
     return [*again, "--resume"] if again[:1] == ["stage"] and "--resume" not in again else again
 

@@ -63,7 +63,7 @@ PLANNING = "planning …"
 @OF_FILE
 @SET
 @UNSET
-@click.option("--fresh", is_flag=True, help="Delete all that the run directory holds and start anew.")
+@click.option("--fresh", is_flag=True, help="Delete all that the run directory holds and start over.")
 @click.option(
     "--until", metavar="STAGE", help="Stop after this stage, before the probes.", shell_complete=completion.stages
 )
@@ -144,7 +144,7 @@ def plan(file: Path, run_folder: Path | None, sets: tuple[str, ...], unset: tupl
 @click.command()
 @click.argument("stage", metavar="N|NAME", shell_complete=completion.stages)
 @LAST_RUN
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint (without it: start the stage anew).")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint (without it: start the stage over).")
 @TENSORBOARD
 @JSON
 def stage(stage: str, run_folder: Path | None, resume: bool, tensorboard: Path | None, as_json: bool) -> None:

@@ -196,7 +196,7 @@ def probe(path: str) -> Header | str:
             if header.samples <= 0:
                 return "the file holds no samples"
             if header.samples >= UNKNOWN_LENGTH:
-                return "its header does not say how long it is: encode it anew"
+                return "its header does not say how long it is: encode it again"
             if counted is not None and header.samples < counted - DROPPED:
                 return f"a decoder drops {counted - header.samples:,} of its {counted:,} samples: its header is damaged"
             if file.seekable() and not _ends_where_it_says(file):

@@ -15,8 +15,8 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 CUT = "it ends before its header says: the file is cut short or damaged"
-JOINED = "several recordings are joined in it, of which a decoder gives the first: encode it anew as one"
-UNCLOSED = "it was not closed by what wrote it: save it anew with an audio editor"
+JOINED = "several recordings are joined in it, of which a decoder gives the first: encode it again as one"
+UNCLOSED = "it was not closed by what wrote it: save it again with an audio editor"
 UNKNOWN = "it is no FLAC, WAV, OGG, MP3, AIFF, CAF or AU file: convert it to one"
 STREAMED = 2**31 - 2**16  # 32-bit sizes from here on are of a writer that did not know how long its file would be
 SLACK = 512  # bytes behind the samples that no reader needs to know

@@ -47,7 +47,7 @@ PHONES = 41  # classes of the published label file of train-clean-100, Löwe et 
 # For whoever asked for the download, in a pipeline file or with `data fetch`.
 ADVICE = (
     "was it interrupted while it was unpacked? Delete this folder and type the same command again, which unpacks the "
-    "archive anew, or name another root."
+    "archive again, or name another root."
 )
 
 

@@ -42,7 +42,7 @@ class Rung(Source):
         return stored
 
     def read(self, item: int, start: int, stop: int, device: torch.device) -> Tensor:
-        """Return rows of one item: those that it computed last, or it begins anew."""
+        """Return rows of one item: those that it computed last, or it starts over."""
         self._begin(item, start)
         return self._trail.read(start, stop).to(device)
 

@@ -107,7 +107,7 @@ def _in_order(read: Read, float32: bool) -> Read:
     return rows
 
 
-@torch.inference_mode()  # entered anew for each piece, so that it never leaks to the caller
+@torch.inference_mode()  # entered for each piece, so that it never leaks to the caller
 def _through(part: _Part, read: Read, number: int, begin: int, states: States) -> Iterator[Tensor]:
     block, _, length, step = part
     rows, state = block.geometry.rows(length), states.get((number, begin))

@@ -439,7 +439,7 @@ def _as_made(encoder: FrozenEncoder) -> FrozenEncoder:
         for module, training in modes:
             module.training = training
     if found.shape != wanted.shape or (found - wanted).abs().max() > SAME * wanted.abs().max():
-        raise _changed("it gives other rows than a network that is made anew with its weights")
+        raise _changed("it gives other rows than a network that is made again with its weights")
     return plain
 
 

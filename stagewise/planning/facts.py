@@ -25,7 +25,7 @@ from stagewise.text import counted
 
 
 def replaced(plan: Outline) -> str | None:
-    """Say which finished stages of the run as it is now are trained anew, or are in the file no more; None if none."""
+    """Say which finished stages of the run as it is now are trained again, or are in the file no more; None if none."""
     now = {stage["name"]: stage["folder"] for stage in (plan.run.locked or {"stages": []})["stages"]}
     again = [
         stage
@@ -39,7 +39,7 @@ def replaced(plan: Outline) -> str | None:
     ]
     if not again and not removed:
         return None
-    found = [f"are trained anew: {', '.join(stage.name for stage in again)} ({again[0].reason})"] if again else []
+    found = [f"are trained again: {', '.join(stage.name for stage in again)} ({again[0].reason})"] if again else []
     found += [f"are not in the file any more: {', '.join(removed)}"] if removed else []
     run = shlex.quote(str(plan.run.path))
     return (

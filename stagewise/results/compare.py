@@ -127,7 +127,7 @@ def place(run: Compared, rows: list[Row]) -> str | None:
         why = f"its seed is {run.seed}, like that of {nearest.path}"
     return (
         f"{run.path} is a row of its own: {why}. To name systems apart, type `stagewise run FILE` again with "
-        "`--set pipeline.system=NAME`: nothing is trained anew."
+        "`--set pipeline.system=NAME`: nothing is trained again."
     )
 
 

@@ -110,7 +110,7 @@ def images_recipe(content: Pictures, gpu: bool) -> Recipe:
         batch_size=32,
         learning_rate=2e-4 if gpu else 1e-3,
         why_rate="as in the paper" if gpu else "more than the paper's 2e-4: narrow stages bear it",
-        store=[("write", False, "crops of the pixels, mirrored anew in every epoch; stores of patches are huge")],
+        store=[("write", False, "crops of the pixels, mirrored afresh in every epoch; stores of patches are huge")],
         stages=_stages(gpu),
         labels=labels,
         notes=[

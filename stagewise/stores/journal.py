@@ -75,7 +75,7 @@ def kept(folder: Path, first_row: int, buffer: npt.NDArray[Any]) -> tuple[int, i
             return 0, 0, body[:size]
         buffer[:rows] = np.frombuffer(body[size:], buffer.dtype).reshape(rows, *buffer.shape[1:])
     except (ValueError, TypeError, KeyError, AttributeError, OSError):
-        return 0, 0, b""  # none, or damaged beyond use: starting anew loses time, never data
+        return 0, 0, b""  # none, or damaged beyond use: starting over loses time, never data
     return rows, saturated, body[:size]
 
 
@@ -109,7 +109,7 @@ def resume(
         if scaling is not None and not _same(scaling, read_scaling(store, spec.row_shape[-1])):
             return None
     except (ValueError, TypeError, KeyError, AttributeError, OSError):
-        return None  # damaged beyond use: starting anew loses time, never data
+        return None  # damaged beyond use: starting over loses time, never data
     entries = _good_entries(rest, sizes, spec)
     with durable.disk_errors(store):
         for name in sizes.keys() - files.keys() - {entry.shard.path for entry in entries}:

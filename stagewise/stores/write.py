@@ -42,7 +42,7 @@ class StoreWriter:
     """Writes the store of one stage, or goes on where an interrupted writer stopped.
 
     What is journaled is used again if fingerprint, spec, scaling and machine are the same; otherwise the store starts
-    anew. So does a finished store: ask `finished` first.
+    again. So does a finished store: ask `finished` first.
 
     Attributes:
         discarded: shards of an interrupted writer that were not used again.

@@ -258,7 +258,7 @@ class Training:
         whole = best.exists() and durable.sha256_of(best) == progress.best_sha256
         if not whole or not same_weights(progress.weights_below, self.job.weights_below):
             why = "the stage below has other weights now" if whole else f"{best} is damaged"
-            self.report("note", text=f"{why}: {self.job.says('starts', 'start')} again.")
+            self.report("note", text=f"{why}: {self.job.says('starts', 'start')} over.")
             durable.remove(self.checkpoints)
             return
         for member in self.job.members:
@@ -302,7 +302,7 @@ class Training:
         best = self.checkpoints / self.progress.best_file
         if durable.sha256_of(best) != self.progress.best_sha256:  # it may be days old
             raise IntegrityError(
-                f"{best} is not what was written. Type the same command again: {self.job.says('starts', 'start')} anew."
+                f"{best} is not what was written. Type the same command again: {self.job.says('starts', 'start')} over."
             )
         tensors, older = read_tensors(best), False
         for member in self.job.members:

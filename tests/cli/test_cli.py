@@ -126,7 +126,7 @@ def test_plan_and_inspect_as_tables(call, monkeypatch):
     done = call("plan", "tiny.toml", "--set", "stage.two.objective.negatives=5")
     planned = " ".join(done.stdout.split())
     assert "objective.negatives: 4 → 5" in planned
-    assert "warning: finished stages are trained anew: two, context (objective.negatives: 4 → 5)." in planned
+    assert "warning: finished stages are trained again: two, context (objective.negatives: 4 → 5)." in planned
     assert done.stderr.endswith("next: `stagewise run tiny.toml --set stage.two.objective.negatives=5`\n")
     kept = call("plan", "tiny.toml", "--set", "stage.one.store.write=false").stdout.splitlines()
     assert re.search(r" recomputed +\(.* KiB\) +\(.* KiB\)", next(line for line in kept if "1 one" in line))

@@ -124,7 +124,7 @@ def test_bad_files_say_why(tmp_path, signal):
         "almost.flac": "its last frame is not the one that its header says: the file is cut short, damaged, or joined",
         "half.mp3": "it ends before its header says: the file is cut short or damaged",
         "none.wav": "the file holds no samples",
-        "unknown.flac": "does not say how long it is: encode it anew",
+        "unknown.flac": "does not say how long it is: encode it again",
         "folder.flac": "it is not a regular file",
         "pipe.flac": "it is not a regular file",
         "missing.flac": "No such file or directory",

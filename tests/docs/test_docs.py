@@ -134,7 +134,7 @@ QUICK = ("quickstart.toml", "speech-small.toml")
 def test_every_shipped_pipeline_is_planned(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(main, ["plan", str(path), "--json"])
-    if path.name == "speech-small.toml":  # its size is not known before the data is there
+    if path.name in ("speech-small.toml", "speech-mel.toml"):  # its size is not known before the data is there
         assert done.exit_code == 1
         assert "--set data.root=FOLDER" in done.stderr
         return

@@ -240,7 +240,7 @@ def test_what_was_kept_of_an_item_is_of_no_use_to_another(tmp_path, monkeypatch)
 
 
 def test_a_state_of_another_kind_is_not_kept(tmp_path, monkeypatch):
-    """A recurrent module of one's own may carry a pair of tensors: its items begin anew."""
+    """A recurrent module of one's own may carry a pair of tensors: its items start over."""
 
     class Lstm(Recurrent):
         def __init__(self):

@@ -61,7 +61,7 @@ def main() -> int:
                 print(f"kill {done:2} after {moment:5.1f} s; stages done: {len(stages)}", flush=True)
                 continue
             assert code == 0, f"exit code {code}"
-            print("finished before the next kill: starting the run anew", flush=True)
+            print("finished before the next kill: starting the run again", flush=True)
             if results(killed) != results(calm):
                 break
             subprocess.run(["rm", "-rf", str(killed)], check=True)

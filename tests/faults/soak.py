@@ -2,7 +2,7 @@
 
     python tests/faults/soak.py --minutes 60
 
-Every time the run is finished it is compared with an undisturbed one, and started anew. Memory and open files of every
+Every time the run is finished it is compared with an undisturbed one, and started again. Memory and open files of every
 life are compared between the first and the last quarter of all lives that were long enough to train.
 """
 

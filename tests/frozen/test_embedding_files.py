@@ -160,7 +160,7 @@ def test_two_commands_do_not_mix(run, root, tmp_path):
 
 
 def test_a_signal_leaves_nothing_and_says_so(run, root, tmp_path):
-    with pytest.raises(Interrupted, match=r"stopped by SIGTERM: nothing is kept. Type .* again to begin anew\.$"):
+    with pytest.raises(Interrupted, match=r"stopped by SIGTERM: nothing is kept. Type .* again to start over\.$"):
         write(run.embedding([root]), tmp_path / "z.npz", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
     assert not list(tmp_path.iterdir())
 

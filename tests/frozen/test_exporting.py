@@ -193,7 +193,7 @@ def test_what_fails_leaves_nothing(finished, tmp_path, monkeypatch):
 
 def test_a_signal_leaves_nothing_and_says_so(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(writing, "write_program", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(Interrupted, match=r"stopped by SIGTERM: nothing is kept. Type .* again to begin anew\.$"):
+    with pytest.raises(Interrupted, match=r"stopped by SIGTERM: nothing is kept. Type .* again to start over\.$"):
         export(finished / "run", tmp_path / "out")
     assert not list(tmp_path.iterdir())
 

@@ -85,7 +85,7 @@ def test_what_cannot_be_written(finished, tmp_path):
         stagewise.export(wider, tmp_path / "out")
     louder = run.encoder("one")
     louder.register_forward_hook(lambda module, given, z: 2 * z)
-    with pytest.raises(InputError, match="it gives other rows than a network that is made anew"):
+    with pytest.raises(InputError, match="it gives other rows than a network that is made again"):
         stagewise.export(louder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     stagewise.export(run.encoder("one"), tmp_path / "out")

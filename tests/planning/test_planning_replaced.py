@@ -27,7 +27,7 @@ def planned(finished, run, **sets):
 def test_finished_stages_that_are_trained_anew_are_named_before_they_go_out_of_reach(finished, run):
     change = {"stage.two.train.epochs": 3}
     (warning,) = plan_facts(planned(finished, run, **change))["warnings"]
-    words = "finished stages are trained anew: two, context (train.epochs: 2 → 3). The old ones stay in "
+    words = "finished stages are trained again: two, context (train.epochs: 2 → 3). The old ones stay in "
     assert warning.startswith(words)
     assert f"`stagewise export '{run.path}' --out DIR`" in warning
     assert "--run" in warning
@@ -39,7 +39,7 @@ def test_finished_stages_that_are_trained_anew_are_named_before_they_go_out_of_r
     make(load_pipeline(finished / "tiny.toml", change), run, report, until="one")
     assert told == [warning, "nothing to do: all of it is there already."]  # before anything is done
     make(load_pipeline(finished / "tiny.toml", change), run, report, until="two")
-    assert [text for text in told if "trained anew" in text] == [warning]  # once
+    assert [text for text in told if "trained again" in text] == [warning]  # once
     make(load_pipeline(finished / "tiny.toml"), run, quiet)  # as it says: with the settings of before they are there
     assert [stage.action for stage in planned(finished, run).stages] == ["cached"] * 3
 

@@ -125,7 +125,7 @@ def test_what_has_no_room_in_memory_or_on_the_disk_is_read_with_the_same_result(
     monkeypatch.setattr(run.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     assert CliRunner().invoke(main, ["probe", "--run", str(tmp_path / "run")]).exit_code == 0
     assert tiny.results(tmp_path / "run") == fitted
-    # Without room on the disk, the two higher random stages are computed anew for their rows, with what is below them.
+    # Without room on the disk, the two higher random stages are computed again for their rows, with what is below them.
     assert len(computed) == (6 * 12 if free else (6 + 2 + 3) * 12)
 
 

@@ -80,5 +80,5 @@ def test_what_other_data_does_not_allow_leaves_the_run_as_it_was(finished, tmp_p
     words = " ".join(capsys.readouterr().err.split())
     assert ended.value.code == 2, words
     assert "stage one is not done (the data changed): type `stagewise stage one`, or `stagewise run FILE`." in words
-    assert "trained anew" not in words
+    assert "trained again" not in words
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before

@@ -1,4 +1,4 @@
-"""Writing: numbers that may not be stored, when a store starts anew, what a failing writer keeps."""
+"""Writing: numbers that may not be stored, when a store starts over, what a failing writer keeps."""
 
 from __future__ import annotations
 
