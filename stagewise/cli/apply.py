@@ -68,7 +68,7 @@ def embed(inputs: tuple[Path, ...], out: Path, stage: str | None, pool: Pool | N
 
     INPUT is a file of any length, or a folder of files. They pass the frozen stages of RUN, which may be an export; of
     the last run made here when left out. .npz and .zarr get arrays: z (rows, channels), offsets and keys; the rows of
-    file i are z[offsets[i]:offsets[i + 1]]. Of images, grids[i] says how many rows and columns of patches these are.
+    file i are z[offsets[i]:offsets[i + 1]]. For images, grids[i] says how many rows and columns of patches they form.
     .parquet gets a line for every row; it needs the extra `parquet`.
 
     \b

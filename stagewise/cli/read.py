@@ -97,7 +97,7 @@ def clean(run: Path | None, yes: bool) -> None:
     except click.Abort:
         if sys.stdin.isatty():
             raise
-        raise ConfigError("nobody answers here, and nothing was deleted: type --yes to delete them.") from None
+        raise ConfigError("no terminal to confirm at, so nothing was deleted: type --yes to delete them.") from None
     if agreed:
         delete(folder, list(found))
         echo(f"{folder.path}: deleted {what}.")

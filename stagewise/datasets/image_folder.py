@@ -98,7 +98,7 @@ class ImageFolder(Images):
             raise ConfigError("data.test and data.splits both say what is for testing: take one of them away.")
         if labels is not None and (not isinstance(labels, Mapping) or "class" in labels):
             raise ConfigError(
-                'data.labels must be a table, as labels = { plate = "plates.csv" }; `class` comes of the folders.'
+                'data.labels must be a table, as labels = { plate = "plates.csv" }; `class` comes from the folders.'
             )
         self._folders = {"": Path(root)} | {
             name: Path(folder) for name, folder in (("test", test), ("unlabelled", unlabelled)) if folder is not None

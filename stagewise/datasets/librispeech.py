@@ -41,12 +41,12 @@ DEFAULT = "train-clean-100"
 ENDINGS = "|".join(map(re.escape, SUFFIXES))
 # A file's path, wherever the speakers lie.
 UTTERANCE = re.compile(rf"(?:(.*)/)?([0-9]+)/([0-9]+)/\2-\3-[0-9]+(?:{ENDINGS})")
-OWN = {"speaker": "`speaker` comes of the folders", "phones": "`phones` comes of data.phones"}
+OWN = {"speaker": "`speaker` comes from the folders", "phones": "`phones` comes from data.phones"}
 PHONES = 41  # classes of the published label file of train-clean-100, Löwe et al. 2019, section 4.2
 
 # For whoever asked for the download, in a pipeline file or with `data fetch`.
 ADVICE = (
-    "was it interrupted while it was unpacked? Delete this folder and type the same command again, which unpacks the "
+    "was it interrupted while it was unpacked? Delete this folder and type the same command again to unpack the "
     "archive again, or name another root."
 )
 

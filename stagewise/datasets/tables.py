@@ -166,7 +166,7 @@ def _split(path: Path, lines: Sequence[tuple[int, str]], delimiter: str) -> Tabl
     except csv.Error as error:
         raise DataError(
             f"{path}:{lines[reader.line_num - 1][0]}: not cells between commas ({error}): a quoted cell begins and "
-            "ends with a double quote, and holds two for one."
+            "ends with a double quote; one inside it is written twice."
         ) from None
     return Table(path, [cell.strip() for cell in rows[0][1]], rows[1:])
 

@@ -363,7 +363,7 @@ def sheets(facts: dict[str, Any]) -> Iterator[Sheet]:
     runs = [(run["name"], run["run"], str(run["seed"]), run["state"], run["data"]) for run in facts["runs"]]
     note = (
         "ours: in brackets the 95 % interval, over the seeds where there are several (but no narrower than over the "
-        "test items), else over the test items of the one, which does not hold what another seed would change. "
+        "test items), else over the test items of the one, which does not cover what another seed would change. "
         "majority: always saying the training items' most frequent class, scored on the test items. data: target and "
         "fingerprint."
         if facts["columns"]

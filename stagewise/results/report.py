@@ -54,7 +54,7 @@ def _parts(views: Sequence[View], report: Callable[..., None], exciting: bool) -
     )
     yield page.heading(2, "Loss")
     yield page.note(
-        "Losses of different stages are no comparison: each has its own input, so each has its own axis, which is the "
+        "Losses of different stages are not comparable: each has its own input, so each has its own axis, which is the "
         "same for that stage of all runs."
     )
     yield page.pictures(loss_curves(views)) or page.note("No stage is finished yet.")

@@ -166,7 +166,7 @@ def test_further_labels_from_tables_and_names(tmp_path):
     assert sexes == ["m", "m", "w", "w", "", "", "", "", "m", "m"]
     assert plates[::2] == ["p1", "p2", "p1", "p2", "p9"]
     assert data.labels["sex"].strays.examples == ("gone.png",)
-    with pytest.raises(ConfigError, match="data.labels must be a table, .*; `class` comes of the folders"):
+    with pytest.raises(ConfigError, match="data.labels must be a table, .*; `class` comes from the folders"):
         ImageFolder(root=str(root), labels={"class": "t.csv"}, **SMALL)
 
 

@@ -103,8 +103,9 @@ def test_a_checkpoint_that_has_no_room_leaves_the_one_before(disk, tmp_path, mon
 def test_how_much_more_a_store_needs(disk, tmp_path):
     """It is said before its first row is computed, and once the disk is full."""
     run, file = disk / "run", tiny.write_pipeline(tmp_path)
-    sets = [word for key in ("data.seconds=4", "defaults.store.dtype=float32", "stage.one.store.write=true",
-                             "stage.one.store.compress=none", "defaults.train.epochs=1") for word in ("--set", key)]  # fmt: skip
+    keys = ("data.seconds=4", "defaults.store.dtype=float32", "defaults.train.epochs=1")
+    keys += ("stage.one.store.write=true", "stage.one.store.compress=none")
+    sets = [word for key in keys for word in ("--set", key)]
     code, words = stagewise("plan", file, "--run", run, *sets)
     assert code == 0, words
     assert "warning: the stores need" in words.replace("\n", " ")
