@@ -132,7 +132,7 @@ def test_labels_that_are_no_tables(speech, labels):
     with pytest.raises(ConfigError, match="data.labels must be a table"):
         LibriSpeech(root=str(speech(KEYS)), labels="x.csv")
     for own in ("speaker", "phones"):
-        with pytest.raises(ConfigError, match=rf"data.labels.{own}: `{own}` comes of .*; give the label, and its"):
+        with pytest.raises(ConfigError, match=rf"data.labels.{own}: `{own}` comes from .*; give the label, and its"):
             LibriSpeech(root=str(speech(KEYS)), labels={own: "x.csv"})
 
 
